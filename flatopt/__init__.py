@@ -1,0 +1,20 @@
+"""Flat-minima optimizers for JAX, as optax gradient transformations."""
+
+from flatopt import closures as closures
+from flatopt import curvature as curvature
+from flatopt import schedules as schedules
+from flatopt._ire import ire as ire
+from flatopt.gradients import asam as asam
+from flatopt.gradients import g_rst as g_rst
+from flatopt.gradients import ire_drift as ire_drift
+from flatopt.gradients import rst as rst
+from flatopt.gradients import sam as sam
+from flatopt.introspection import eval_params as eval_params
+from flatopt.introspection import extra_gradient_evaluations as extra_gradient_evaluations
+from flatopt.introspection import metrics as metrics
+from flatopt.schedules import expected_gradient_evaluations as expected_gradient_evaluations
+from flatopt.selection import kth_smallest as kth_smallest
+from flatopt.updates import ire_update as ire_update
+from flatopt.wrappers import lookahead as lookahead
+from flatopt.wrappers import lookbehind as lookbehind
+from flatopt.wrappers import sala as sala

@@ -1,0 +1,172 @@
+"""Checks of arguments: every message names the method, the argument, what was seen and allowed."""
+
+import math
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.core import Tracer
+
+from flatopt._typing import Params
+
+_STATIC_REMEDY = "under optax.inject_hyperparams, name it in static_args"
+
+
+def check_number(
+  method: str, name: str, value: Any, low: float = -math.inf, high: float = math.inf
+) -> None:
+  """Checks a hyper-parameter that may be a number, a scalar array or a schedule."""
+  if callable(value):
+    return
+  if isinstance(value, (jax.Array, np.ndarray)):
+    if value.shape != () or not jnp.issubdtype(value.dtype, jnp.number):
+      raise TypeError(
+        f"{method}: {name} must be a scalar; got an array of {value.dtype}, shape {value.shape}"
+      )
+    if isinstance(value, np.ndarray):
+      _check_range(method, name, value.item(), low, high)
+  elif isinstance(value, bool) or not isinstance(value, numbers.Real):
+    raise TypeError(
+      f"{method}: {name} must be a number, a scalar array or a schedule; got {value!r}"
+    )
+  else:
+    _check_range(method, name, float(value), low, high)
+
+
+def _check_range(method: str, name: str, value: float, low: float, high: float) -> None:
+  if not (math.isfinite(value) and low <= value <= high):
+    allowed = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f">= {low:g}"
+    allowed = allowed if math.isfinite(low) else "finite"
+    raise ValueError(f"{method}: {name} must be {allowed}; got {value!r}")
+
+
+def check_decay(method: str, decay: Any) -> None:
+  if isinstance(decay, bool) or not isinstance(decay, numbers.Real):
+    raise TypeError(f"{method}: decay must be a Python number; got {decay!r} ({_STATIC_REMEDY})")
+  if not 0 <= float(decay) < 1:
+    raise ValueError(f"{method}: decay must be in [0, 1); got {decay!r}")
+
+
+def check_integer(method: str, name: str, value: Any, minimum: int) -> None:
+  if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+    raise TypeError(f"{method}: {name} must be a Python int; got {value!r} ({_STATIC_REMEDY})")
+  if value < minimum:
+    raise ValueError(f"{method}: {name} must be >= {minimum}; got {value!r}")
+
+
+def check_flag(method: str, name: str, value: Any) -> None:
+  if not isinstance(value, bool):
+    raise TypeError(f"{method}: {name} must be True or False; got {value!r}")
+
+
+def check_key(method: str, key: Any) -> None:
+  if isinstance(key, numbers.Integral) and not isinstance(key, bool):
+    return
+  if not isinstance(key, jax.Array) or not (_is_typed_key(key) or _is_raw_key(key)):
+    raise TypeError(
+      f"{method}: key must be a Python int or a JAX key; got {key!r} ({_STATIC_REMEDY})"
+    )
+  if isinstance(key, Tracer):
+    raise TypeError(f"{method}: key must not be traced; {_STATIC_REMEDY}")
+
+
+def _is_typed_key(key: jax.Array) -> bool:
+  return jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ()
+
+
+def _is_raw_key(key: jax.Array) -> bool:
+  return key.dtype == jnp.uint32 and key.ndim == 1
+
+
+def check_axis(method: str, axis_name: Any, sync_perturbation: Any = False) -> None:
+  names = axis_name if isinstance(axis_name, tuple) else (axis_name,)
+  if axis_name is not None and not (names and all(isinstance(n, str) for n in names)):
+    raise TypeError(
+      f"{method}: axis_name must be None, a string or a tuple of strings; got {axis_name!r}"
+    )
+  check_flag(method, "sync_perturbation", sync_perturbation)
+
+
+def check_transformation(method: str, name: str, value: Any) -> None:
+  if not isinstance(value, optax.GradientTransformation):
+    raise TypeError(
+      f"{method}: {name} must be an optax.GradientTransformation; got {value!r}"
+      " (an optax.MultiSteps becomes one by its .gradient_transformation())"
+    )
+
+
+def check_params(method: str, params: Params) -> None:
+  """Checks the params of ``init`` or ``update``: real floating arrays, none masked."""
+  leaves = jax.tree_util.tree_leaves_with_path(
+    params, is_leaf=lambda x: isinstance(x, optax.MaskedNode)
+  )
+  if not leaves:
+    raise ValueError(f"{method}: params is an empty pytree ({params!r}); it needs an array")
+  for path, leaf in leaves:
+    where = f"params{jax.tree_util.keystr(path)}"
+    if isinstance(leaf, optax.MaskedNode):
+      raise ValueError(
+        f"{method}: {where} is optax.MaskedNode; a method that looks at the loss needs all params:"
+        " use it outside optax.masked and optax.partition, in a chain with them"
+      )
+    if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+      raise TypeError(
+        f"{method}: {where} is {jnp.result_type(leaf)}; params must be real floating arrays:"
+        " keep other leaves out of what is differentiated"
+      )
+
+
+def check_closures(method: str, params: Params, **closures: Callable[..., Any] | None) -> None:
+  """Checks the params of one ``update`` call, and closures by their argument names."""
+  if params is None:
+    raise ValueError(
+      f"{method}: params is None; pass the params: update(updates, state, params, ...)"
+    )
+  check_params(method, params)
+  for name, closure in closures.items():
+    if closure is None:
+      raise ValueError(
+        f"{method}: {name} is missing; pass it: update(updates, state, params, {name}={name})"
+      )
+    if not callable(closure):
+      raise TypeError(f"{method}: {name} must be a function; got {closure!r}")
+
+
+def check_update(
+  method: str, updates: Params, params: Params, **closures: Callable[..., Any] | None
+) -> None:
+  """``check_closures``, and that the updates are a tree like the params."""
+  check_closures(method, params, **closures)
+  check_same_tree(method, "updates", updates, params)
+
+
+def check_same_tree(method: str, name: str, tree: Any, params: Params) -> None:
+  seen, wanted = jax.tree.structure(tree), jax.tree.structure(params)
+  if seen != wanted:
+    raise ValueError(
+      f"{method}: {name} has the structure {seen}; it must have that of params, {wanted}"
+    )
+  for (path, leaf), param in zip(
+    jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(params), strict=True
+  ):
+    if jnp.shape(leaf) != jnp.shape(param):
+      raise ValueError(
+        f"{method}: {name}{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)};"
+        f" params have {jnp.shape(param)} there"
+      )
+
+
+def value_at(value: Any, step: jax.typing.ArrayLike) -> Any:
+  """The value of a hyper-parameter, which may be a schedule, at a step."""
+  return value(step) if callable(value) else value
+
+
+def draw_key(key: Any, count: jax.Array) -> jax.Array:
+  """The key of draw ``count``: a function of key and count alone."""
+  if isinstance(key, numbers.Integral):
+    key = jax.random.key(int(key), impl="threefry2x32")
+  return jax.random.fold_in(key, count)

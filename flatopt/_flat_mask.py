@@ -1,0 +1,123 @@
+"""Which coordinates are flat: the part that both places of IRE share."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from flatopt import _arguments, _devices, _tree
+from flatopt._typing import AxisName, Limbs, Params
+from flatopt.curvature.hutchinson import hutchinson
+from flatopt.selection import LIMB_BITS, kth_smallest_of_limbs, less
+
+
+class FlatMask(NamedTuple):
+  """The mask (bool, like params), what it came from, and the estimator's state."""
+
+  flat: Params
+  curvature: Params  # None without decay
+  threshold: jax.Array
+  flat_share: jax.Array
+  refreshes: jax.Array
+  estimator: optax.OptState
+
+  def metrics(self):
+    return {
+      "threshold": self.threshold,
+      "flat_share": self.flat_share,
+      "refreshes": self.refreshes,
+    }
+
+
+def flat_mask(
+  method, flat_fraction, curvature, update_interval, start_step, decay, key, axis_name: AxisName
+):
+  """``(init, refresh)`` of the mask; ``refresh`` estimates anew only when it is due.
+
+  h <- decay * h + (1 - decay) * |estimate|
+  flat = h <= the k-th smallest entry of h,  k = floor(size * flat_fraction)
+  """
+  _arguments.check_number(method, "flat_fraction", flat_fraction, low=0, high=1)
+  _arguments.check_integer(method, "update_interval", update_interval, minimum=1)
+  _arguments.check_integer(method, "start_step", start_step, minimum=0)
+  _arguments.check_decay(method, decay)
+  _arguments.check_key(method, key)
+  if curvature is None:
+    curvature = hutchinson(key=key)
+  _arguments.check_transformation(method, "curvature", curvature)
+  estimator = optax.with_extra_args_support(curvature)
+
+  def init(params) -> FlatMask:
+    _arguments.check_params(method, params)
+    dtype = _tree.wide_dtype(*jax.tree.leaves(params))
+    zeros = lambda x: jnp.zeros_like(x, dtype=_tree.wide_dtype(x))
+    return FlatMask(
+      flat=jax.tree.map(lambda x: jnp.zeros_like(x, dtype=bool), params),
+      curvature=jax.tree.map(zeros, params) if decay > 0 else None,
+      threshold=jnp.zeros((), dtype),
+      flat_share=jnp.zeros((), jnp.float32),
+      refreshes=jnp.zeros((), jnp.int32),
+      estimator=estimator.init(params),
+    )
+
+  def estimate(mask: FlatMask, step, updates, params, extra_args) -> FlatMask:
+    params = _devices.varying(params, axis_name)
+    diagonal, estimator_state = estimator.update(updates, mask.estimator, params, **extra_args)
+    _arguments.check_same_tree(method, "the curvature estimate", diagonal, params)
+    h = _average(mask.curvature, _devices.mean(diagonal, axis_name), decay)
+    size = sum(map(jnp.size, jax.tree.leaves(params)))
+    rank = _rank(size, _arguments.value_at(flat_fraction, step))
+    some = less((jnp.uint32(0), jnp.uint32(0)), rank)
+    threshold = jnp.where(some, kth_smallest_of_limbs(h, rank), -jnp.inf)
+    is_flat = lambda x: jnp.isfinite(x) & (x.astype(threshold.dtype) <= threshold)
+    flat = jax.tree.map(is_flat, h)
+    counts = [jnp.sum(x, dtype=jnp.int32).astype(jnp.float32) for x in jax.tree.leaves(flat)]
+    return FlatMask(
+      flat=flat,
+      curvature=h if decay > 0 else None,
+      threshold=threshold,
+      flat_share=sum(counts, jnp.zeros((), jnp.float32)) / size,
+      refreshes=_tree.increment(mask.refreshes),
+      estimator=estimator_state,
+    )
+
+  def refresh(mask: FlatMask, count, step, updates, params, extra_args) -> FlatMask:
+    _arguments.check_same_tree(method, "the mask in the state", mask.flat, params)
+    due = (count >= start_step) & ((count - start_step) % update_interval == 0)
+    return jax.lax.cond(
+      due, lambda: estimate(mask, step, updates, params, extra_args), lambda: mask
+    )
+
+  return init, refresh
+
+
+def _average(average: Params | None, estimate: Params, decay: float) -> Params:
+  """The running mean of |estimate|; without one, entries that are not finite are infinite."""
+
+  def magnitude(x):
+    return jnp.abs(jnp.asarray(x, _tree.wide_dtype(x)))
+
+  if average is None:
+    return jax.tree.map(lambda x: jnp.where(jnp.isfinite(x), magnitude(x), jnp.inf), estimate)
+  return jax.tree.map(
+    lambda h, x: jnp.where(
+      jnp.isfinite(x), decay * h + (1 - decay) * jnp.asarray(magnitude(x), h.dtype), h
+    ),
+    average,
+    estimate,
+  )
+
+
+def _rank(size: int, fraction: Any) -> Limbs:
+  """``floor(size * fraction)``: in Python for numbers, in float32 for traced values."""
+  if isinstance(fraction, int | float | np.number):
+    high, low = divmod(int(size * fraction), 2**LIMB_BITS)
+    return jnp.uint32(high), jnp.uint32(low)
+  rank = jnp.floor(jnp.float32(size) * jnp.asarray(fraction, jnp.float32))
+  high = jnp.floor(rank * 2.0**-LIMB_BITS)
+  low = rank - high * 2.0**LIMB_BITS
+  rank = high.astype(jnp.uint32), low.astype(jnp.uint32)
+  largest = tuple(map(jnp.uint32, divmod(size, 2**LIMB_BITS)))
+  return _tree.where(less(largest, rank), largest, rank)

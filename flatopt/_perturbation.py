@@ -1,0 +1,90 @@
+"""The perturbation that all sharpness-aware methods share.
+
+l2:               eps(g) = rho * g / ||g||
+adaptive (ASAM):  eps(g) = rho * T^2 g / ||T g||,  T = |w| + eta on scaled leaves, 1 elsewhere
+"""
+
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from flatopt import _arguments, _devices, _tree
+from flatopt._typing import AxisName, GradFn, Mask, Params
+
+_BIAS = re.compile(r"b\d*|(.*_)?bias(_.*)?")
+
+
+def perturb(
+  params: Params, grads: Params, rho: Any, eta: Any = None, scale_mask: Mask | None = None
+) -> tuple[Params, jax.Array]:
+  """``(params + eps(grads), finite)``, adaptive where ``eta`` is given.
+
+  Where the gradient is zero or not finite the params come back as they are.
+  """
+  if eta is None:
+    scale, scaled = (), grads
+  else:
+    scale = (_adaptive_scale(params, eta, scale_mask),)
+    scaled = jax.tree.map(lambda g, t: jnp.asarray(g, t.dtype) * t, grads, *scale)
+  largest, inverse, relative_norm = _tree.relative_norm(scaled)
+  finite = jnp.isfinite(largest)
+  length = jnp.where(relative_norm > 0, jnp.asarray(rho, relative_norm.dtype) / relative_norm, 0)
+
+  def ascend(inverse, length, w, g, *t):
+    eps = length * (g * inverse)
+    for t_leaf in t:
+      eps = eps * t_leaf
+    return jnp.where(finite, w + eps, w)
+
+  return _tree.map_wide(ascend, (inverse, length), params, scaled, *scale), finite
+
+
+def sharpness_gradient(
+  method: str,
+  grad_fn: GradFn,
+  params: Params,
+  grads: Params,
+  rho: Any,
+  *,
+  eta: Any = None,
+  scale_mask: Mask | None = None,
+  axis_name: AxisName = None,
+  sync_perturbation: bool = False,
+) -> tuple[Params, Params]:
+  """``(g_s, w + eps)`` with ``g_s = grad_fn(w + eps(grads))``, per device.
+
+  Gradients that are not finite are handed back as they came, so that what stands
+  behind (``optax.apply_if_finite``) sees them.
+  """
+  source = _devices.mean(grads, axis_name) if sync_perturbation else grads
+  perturbed, finite = perturb(params, source, rho, eta, scale_mask)
+  perturbed = _devices.varying(perturbed, axis_name)
+  sharp = grad_fn(perturbed)
+  _arguments.check_same_tree(method, "the result of grad_fn", sharp, params)
+  sharp = _tree.where(finite, _tree.cast_like(sharp, params), _tree.cast_like(grads, params))
+  return _devices.varying(sharp, axis_name), perturbed
+
+
+def _adaptive_scale(params: Params, eta: Any, scale_mask: Mask | None) -> Params:
+  if scale_mask is None:
+    scale_mask = jax.tree_util.tree_map_with_path(lambda path, _: not is_bias(path), params)
+  elif callable(scale_mask):
+    scale_mask = scale_mask(params)
+
+  def scale(w, scaled):
+    dtype = _tree.wide_dtype(w)
+    return jnp.where(scaled, jnp.abs(jnp.asarray(w, dtype)) + jnp.asarray(eta, dtype), 1)
+
+  # The mask goes first, so that it may be a prefix of the params, as in optax.
+  return jax.tree.map(
+    lambda scaled, subtree: jax.tree.map(lambda w: scale(w, scaled), subtree), scale_mask, params
+  )
+
+
+def is_bias(path: tuple[Any, ...]) -> bool:
+  """Whether the last string key of a leaf's path, wrappers aside, is a bias's name."""
+  names = [getattr(entry, "key", getattr(entry, "name", None)) for entry in path]
+  names = [n for n in names if isinstance(n, str) and n not in ("value", "raw_value")]
+  return bool(names) and _BIAS.fullmatch(names[-1]) is not None

@@ -1,0 +1,70 @@
+"""Arithmetic on pytrees, carried out in at least float32."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from flatopt._typing import Params
+
+
+def wide_dtype(*leaves: Any) -> Any:
+  """The promoted dtype of the leaves, at least float32."""
+  return jnp.result_type(jnp.float32, *leaves)
+
+
+def map_wide(fn: Callable[..., jax.Array], scalars: tuple[Any, ...], *trees: Params) -> Params:
+  """Maps ``fn(*scalars, *leaves)`` over the trees in at least float32.
+
+  Scalars and leaves take the wide dtype of the first tree's leaf, bool leaves stay
+  bool, and the result is cast back to the dtype of the first tree's leaf.
+  """
+
+  def map_leaf(*leaves):
+    leaves = [jnp.asarray(leaf) for leaf in leaves]
+    dtype = wide_dtype(leaves[0])
+    wide = [leaf if leaf.dtype == bool else leaf.astype(dtype) for leaf in leaves]
+    return fn(*(jnp.asarray(s, dtype) for s in scalars), *wide).astype(leaves[0].dtype)
+
+  return jax.tree.map(map_leaf, *trees)
+
+
+def cast_like(tree: Params, like: Params) -> Params:
+  return jax.tree.map(lambda x, y: jnp.asarray(x, jnp.result_type(y)), tree, like)
+
+
+def where(condition: jax.Array, if_true: Params, if_false: Params) -> Params:
+  return jax.tree.map(lambda a, b: jnp.where(condition, a, b), if_true, if_false)
+
+
+def relative_norm(tree: Params) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """``m = max |x|``, ``1 / m`` and the l2 norm of ``tree / m``, in at least float32.
+
+  Dividing by ``m`` before squaring keeps very small and very large entries in range.
+  ``m`` is NaN or infinite when any entry is.
+  """
+  leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+  dtype = wide_dtype(*leaves)
+  maxima = [jnp.max(jnp.abs(x), initial=0).astype(dtype) for x in leaves]
+  largest = jnp.max(jnp.stack(maxima))
+  inverse = 1 / jnp.maximum(largest, jnp.finfo(dtype).tiny)
+  squares = [jnp.sum(jnp.square(x.astype(dtype) * inverse)) for x in leaves]
+  return largest, inverse, jnp.sqrt(sum(squares, jnp.zeros((), dtype)))
+
+
+def norm(tree: Params) -> jax.Array:
+  """The global l2 norm, in at least float32."""
+  largest, _, relative = relative_norm(tree)
+  return largest * relative
+
+
+def interpolate(alpha: Any, start: Params, end: Params) -> Params:
+  """``start + alpha * (end - start)``."""
+  return map_wide(lambda a, x, y: x + a * (y - x), (alpha,), start, end)
+
+
+def increment(count: jax.Array) -> jax.Array:
+  """``optax.safe_increment`` of an array."""
+  return jnp.asarray(optax.safe_increment(count))

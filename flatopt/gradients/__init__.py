@@ -1,0 +1,7 @@
+"""Methods before the base optimizer: they look at the loss elsewhere."""
+
+from flatopt.gradients.asam import asam as asam
+from flatopt.gradients.g_rst import g_rst as g_rst
+from flatopt.gradients.ire_drift import ire_drift as ire_drift
+from flatopt.gradients.rst import rst as rst
+from flatopt.gradients.sam import sam as sam

@@ -1,0 +1,99 @@
+"""Reading optimizer states: evaluation params, metrics, cost."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from flatopt._typing import MethodState, Params
+
+
+def _method_states(opt_state: Any) -> Iterator[MethodState]:
+  """flatopt's states anywhere in a pytree, outer before inner."""
+  found = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, MethodState))
+  for node in found:
+    if isinstance(node, MethodState):
+      yield node
+      yield from _method_states(tuple(node))  # pyright: ignore[reportArgumentType]
+
+
+def eval_params(opt_state: optax.OptState, params: Params) -> Params:
+  """The params to evaluate at: the slow weights where there are any, else ``params``.
+
+  ``lookahead`` and ``sala`` keep slow weights in their state; of nested wrappers the
+  outermost decides. What comes from the state is copied, so that a later step may
+  donate the state. Cost: no gradient.
+
+  Args:
+    opt_state: any optax state that may hold states of flatopt's.
+    params: the params that are trained.
+
+  Returns:
+    A pytree like ``params``.
+
+  Example:
+    >>> import jax.numpy as jnp, optax, flatopt
+    >>> optimizer = flatopt.lookahead(optax.sgd(0.1))
+    >>> w = jnp.array([1.0])
+    >>> flatopt.eval_params(optimizer.init(w), w).tolist()
+    [1.0]
+  """
+  for state in _method_states(opt_state):
+    slow = getattr(state, "slow", None)
+    if slow is not None:
+      return jax.tree.map(jnp.copy, slow)
+  return params
+
+
+def metrics(opt_state: optax.OptState) -> dict[str, jax.Array]:
+  """What flatopt's methods report of themselves, as scalars to log.
+
+  Args:
+    opt_state: any optax state that may hold states of flatopt's.
+
+  Returns:
+    Arrays of shape () by "<method>/<quantity>"; where a method stands in the state
+    several times, its keys end in "[0]", "[1]", ..., outer before inner and in the
+    order of the chain. ``docs/metrics.md`` lists every key.
+
+  Example:
+    >>> import jax.numpy as jnp, optax, flatopt
+    >>> optimizer = optax.chain(flatopt.sam(), optax.sgd(0.1))
+    >>> flatopt.metrics(optimizer.init(jnp.zeros(3)))
+    {'sam/count': Array(0, dtype=int32)}
+  """
+  by_method = defaultdict(list)
+  for state in _method_states(opt_state):
+    by_method[state.method].append(state.metrics())
+  return {
+    f"{method}/{quantity}" + (f"[{i}]" if len(found) > 1 else ""): value
+    for method, found in by_method.items()
+    for i, quantities in enumerate(found)
+    for quantity, value in quantities.items()
+  }
+
+
+def extra_gradient_evaluations(opt_state: optax.OptState) -> jax.Array:
+  """Gradients paid so far beyond the caller's one a step.
+
+  Counts the closure calls of flatopt's methods and estimators, nested ones too; a
+  Hessian-vector product counts 2. Estimators borrowed from elsewhere count 0. Exact
+  outside ``vmap``, under which a ``cond`` that was not taken is computed all the same.
+
+  Args:
+    opt_state: any optax state that may hold states of flatopt's.
+
+  Returns:
+    int32 scalar.
+
+  Example:
+    >>> import jax.numpy as jnp, optax, flatopt
+    >>> optimizer = optax.chain(flatopt.sam(), optax.sgd(0.1))
+    >>> int(flatopt.extra_gradient_evaluations(optimizer.init(jnp.zeros(3))))
+    0
+  """
+  counts = [state.extra_gradients for state in _method_states(opt_state)]
+  return jnp.asarray(sum(counts, jnp.zeros((), jnp.int32)), jnp.int32)

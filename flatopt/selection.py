@@ -1,0 +1,119 @@
+"""Exact order statistics of a pytree, without sorting or gathering it."""
+
+import numbers
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatopt._typing import Limbs, Params
+
+LIMB_BITS = 16
+
+
+def kth_smallest(tree: Params, k: jax.typing.ArrayLike) -> jax.Array:
+  """The k-th smallest of all entries of all leaves together, exactly.
+
+  Floats are mapped to unsigned integers of the same order, and the bits of the
+  answer are fixed from the top: a bit is 1 when fewer than ``k`` entries lie
+  below the candidate that has it. Each bit costs one counting pass over the
+  leaves; nothing is sorted, concatenated or moved between devices but counts.
+
+  Args:
+    tree: pytree of real floating arrays, of any and of mixed dtypes (compared in
+      their promoted dtype). Each leaf has fewer than 2^31 entries; the total may
+      be larger. Infinities are ordered; NaN sorts last, whatever its sign.
+    k: 1-based rank, from 1 to the number of entries; a Python int or a traced
+      integer scalar (which is not range-checked).
+
+  Returns:
+    A scalar of the promoted dtype.
+
+  Raises:
+    ValueError: the tree has no entries, a leaf is too large, or ``k`` is out of
+      range.
+    TypeError: a leaf is not real floating, or ``k`` is not an integer.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import flatopt
+    >>> tree = {"a": jnp.array([3.0, -1.0]), "b": jnp.array([[2.0, 7.0]])}
+    >>> float(flatopt.kth_smallest(tree, 2))
+    2.0
+  """
+  leaves = jax.tree.leaves(tree)
+  size = sum(map(jnp.size, leaves))
+  if size == 0:
+    raise ValueError("kth_smallest: tree has no entries; it must have one or more")
+  for leaf in leaves:
+    if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+      raise TypeError(
+        f"kth_smallest: tree holds {jnp.result_type(leaf)}; leaves must be real floating"
+      )
+    if jnp.size(leaf) >= 2**31:
+      raise ValueError(
+        f"kth_smallest: a leaf has {jnp.size(leaf)} entries; each must have fewer than 2^31"
+      )
+  return kth_smallest_of_limbs(leaves, _rank_limbs(k, size))
+
+
+def _rank_limbs(k: Any, size: int) -> Limbs:
+  if isinstance(k, (jax.Array, np.ndarray)):
+    if k.shape != () or not jnp.issubdtype(k.dtype, jnp.integer):
+      raise TypeError(
+        f"kth_smallest: k must be an integer scalar, got {k.dtype} of shape {k.shape}"
+      )
+    high, low = k >> LIMB_BITS, k & (2**LIMB_BITS - 1)
+    return jnp.asarray(high).astype(jnp.uint32), jnp.asarray(low).astype(jnp.uint32)
+  if isinstance(k, bool) or not isinstance(k, numbers.Integral):
+    raise TypeError(f"kth_smallest: k must be an integer, got {k!r}")
+  k = operator.index(k)
+  if not 1 <= k <= size:
+    raise ValueError(f"kth_smallest: k must be from 1 to {size}, the number of entries; got {k}")
+  high, low = divmod(k, 2**LIMB_BITS)
+  return jnp.uint32(high), jnp.uint32(low)
+
+
+def kth_smallest_of_limbs(tree: Params, rank: Limbs) -> jax.Array:
+  """``kth_smallest`` for a rank of ``high * 2^16 + low``, unchecked, at least 1."""
+  leaves = jax.tree.leaves(tree)
+  dtype = jnp.result_type(*leaves)
+  bits = jnp.finfo(dtype).bits
+  unsigned = jnp.dtype(f"uint{bits}")
+  ordered = [_to_ordered_integers(jnp.asarray(leaf, dtype), unsigned) for leaf in leaves]
+
+  def fix_bit(i, answer):
+    candidate = answer | (jnp.ones((), unsigned) << (bits - 1 - i).astype(unsigned))
+    below = add_counts([jnp.sum(x < candidate, dtype=jnp.uint32) for x in ordered])
+    return jnp.where(less(below, rank), candidate, answer)
+
+  answer = jax.lax.fori_loop(0, bits, fix_bit, jnp.zeros((), unsigned))
+  return _from_ordered_integer(answer, dtype)
+
+
+def add_counts(counts: list[jax.Array]) -> Limbs:
+  """Sums uint32 counts into two limbs, so that the total may pass 2^32."""
+  mask = jnp.uint32(2**LIMB_BITS - 1)
+  low = sum((c & mask for c in counts), jnp.uint32(0))
+  high = sum((c >> LIMB_BITS for c in counts), jnp.uint32(0))
+  return high + (low >> LIMB_BITS), low & mask
+
+
+def less(a: Limbs, b: Limbs) -> jax.Array:
+  return (a[0] < b[0]) | ((a[0] == b[0]) & (a[1] < b[1]))
+
+
+def _to_ordered_integers(x: jax.Array, unsigned: Any) -> jax.Array:
+  """Negative floats flip every bit, others the sign bit: integer order is float order."""
+  bits = jax.lax.bitcast_convert_type(x, unsigned)
+  sign = jnp.array(1, unsigned) << (unsigned.itemsize * 8 - 1)
+  ordered = jnp.where(bits & sign, ~bits, bits | sign)
+  return jnp.where(jnp.isnan(x), ~jnp.zeros((), unsigned), ordered)
+
+
+def _from_ordered_integer(ordered: jax.Array, dtype: Any) -> jax.Array:
+  sign = jnp.array(1, ordered.dtype) << (ordered.dtype.itemsize * 8 - 1)
+  bits = jnp.where(ordered & sign, ordered ^ sign, ~ordered)
+  return jax.lax.bitcast_convert_type(bits, dtype)

@@ -1,0 +1,5 @@
+"""Methods around the base optimizer: they decide how often and from where it steps."""
+
+from flatopt.wrappers.lookahead import lookahead as lookahead
+from flatopt.wrappers.lookbehind import lookbehind as lookbehind
+from flatopt.wrappers.sala import sala as sala

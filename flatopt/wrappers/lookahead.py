@@ -1,0 +1,103 @@
+"""Lookahead as a plain transformation: the slow weights live in the state."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from flatopt import _arguments, _tree
+from flatopt._typing import Params, ScalarOrSchedule
+
+
+class LookaheadState(NamedTuple):
+  """Count of update calls, the slow weights, and the base optimizer's state."""
+
+  count: jax.Array
+  slow: Params
+  base: optax.OptState
+
+  method = "lookahead"
+  extra_gradients = 0
+
+  def metrics(self):
+    return {"count": self.count}
+
+
+def lookahead(
+  base_optimizer: optax.GradientTransformation,
+  *,
+  sync_period: int = 5,
+  slow_step_size: ScalarOrSchedule = 0.5,
+) -> optax.GradientTransformationExtraArgs:
+  """Every ``sync_period`` steps, moves slow weights towards the fast ones and restarts there.
+
+      fast = w + base(g, w)
+      every sync_period-th step: slow += slow_step_size * (fast - slow), and w = slow
+      else: w = fast
+
+  Prefer it to the bare base optimizer where that one is noisy; evaluate at
+  ``flatopt.eval_params(state, params)``, the slow weights. Unlike ``optax.lookahead``
+  it needs no pair of params. Cost: no extra gradient.
+
+  Args:
+    base_optimizer: any optax transformation; extra arguments are handed on to it.
+    sync_period: steps between synchronisations, >= 1.
+    slow_step_size: share of the way to the fast weights, in [0, 1]; 1 is the base.
+
+  Returns:
+    A transformation whose ``update`` needs ``params``, and whose updates are the base's
+    except at synchronisations. On several devices it takes averaged updates.
+
+  State:
+    count: int32, shape (). slow: a copy of params. base: the base optimizer's state,
+    which no synchronisation resets.
+
+  Raises:
+    ValueError, TypeError: a bad argument or ``params=None``.
+
+  Source:
+    Zhang, Lucas, Hinton, Ba 2019, arXiv 1907.08610, algorithm 1.
+
+  Example:
+    >>> import jax.numpy as jnp, optax, flatopt
+    >>> optimizer = flatopt.lookahead(optax.sgd(1.0), sync_period=2, slow_step_size=0.5)
+    >>> w = jnp.array([4.0])
+    >>> state = optimizer.init(w)
+    >>> for _ in range(2):  # to 3, to 2, and half the way back to 4
+    ...   updates, state = optimizer.update(jnp.array([1.0]), state, w)
+    ...   w = optax.apply_updates(w, updates)
+    >>> w.tolist()
+    [3.0]
+  """
+  _arguments.check_transformation("lookahead", "base_optimizer", base_optimizer)
+  _arguments.check_integer("lookahead", "sync_period", sync_period, minimum=1)
+  _arguments.check_number("lookahead", "slow_step_size", slow_step_size, low=0, high=1)
+  base = optax.with_extra_args_support(base_optimizer)
+
+  def init(params):
+    _arguments.check_params("lookahead", params)
+    # A copy: an alias of the params would break the donation of both.
+    slow = jax.tree.map(jnp.copy, params)
+    return LookaheadState(jnp.zeros((), jnp.int32), slow, base.init(params))
+
+  def update(updates, state, params: Any = None, *, step=None, **extra_args):
+    _arguments.check_update("lookahead", updates, params)
+    _arguments.check_same_tree("lookahead", "slow in the state", state.slow, params)
+    extra_args |= {} if step is None else {"step": step}
+    updates, base_state = base.update(updates, state.base, params, **extra_args)
+    count = _tree.increment(state.count)
+    alpha = _arguments.value_at(slow_step_size, state.count if step is None else step)
+
+    def synchronise():
+      fast = optax.apply_updates(params, updates)
+      slow = _tree.interpolate(alpha, state.slow, fast)
+      return optax.tree.sub(slow, params), slow
+
+    updates = _tree.cast_like(updates, params)
+    updates, slow = jax.lax.cond(
+      count % sync_period == 0, synchronise, lambda: (updates, state.slow)
+    )
+    return updates, LookaheadState(count, slow, base_state)
+
+  return optax.GradientTransformationExtraArgs(init, update)

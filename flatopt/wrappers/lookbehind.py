@@ -1,0 +1,167 @@
+"""Lookbehind: several ascent steps behind each descent, then a step back."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from flatopt import _arguments, _devices, _perturbation, _tree
+from flatopt._typing import AxisName, Mask, ScalarOrSchedule
+
+
+class LookbehindState(NamedTuple):
+  """Count of iterations, their cost, the last interpolation, the base state."""
+
+  count: jax.Array
+  extra_gradients: jax.Array
+  interpolation: jax.Array
+  base: optax.OptState
+
+  method = "lookbehind"
+
+  def metrics(self):
+    return {
+      "count": self.count,
+      "extra_gradients": self.extra_gradients,
+      "interpolation": self.interpolation,
+    }
+
+
+def lookbehind(
+  base_optimizer: optax.GradientTransformation,
+  *,
+  ascent_steps: int = 5,
+  rho: ScalarOrSchedule = 0.05,
+  interpolation: ScalarOrSchedule | str = "adaptive",
+  eta: ScalarOrSchedule | None = None,
+  scale_mask: Mask | None = None,
+  unroll: int | bool = 1,
+  axis_name: AxisName = None,
+  sync_perturbation: bool = False,
+) -> optax.GradientTransformationExtraArgs:
+  """Ascends ``k = ascent_steps`` times, descending behind each, and goes part of the way.
+
+      p_0 = fast_0 = w
+      p_{i+1} = p_i + eps(g(p_i)),  fast_{i+1} = fast_i + base(g(p_{i+1}), fast_i)
+      leaf by leaf: w += alpha * (fast_k - w)
+      adaptive alpha = (cos(fast_1 - w, fast_k - w) + 1) / 2
+
+  One ``update`` is all k rounds, on one batch: a round's descent gradient is the next
+  round's ascent gradient. Prefer it where weights will be noisy or training goes on to
+  new tasks. Cost: k extra gradients an update.
+
+  The base optimizer's state and its schedules advance k counts an update: give a
+  schedule over n updates ``k * n`` counts, e.g. ``optax.cosine_decay_schedule(lr, k * n)``.
+
+  Args:
+    base_optimizer: any optax transformation; extra arguments are handed on to it.
+    ascent_steps: rounds in one update, >= 1.
+    rho: radius of each ascent step, in units of the params' l2 norm, >= 0.
+    interpolation: alpha in [0, 1], or "adaptive".
+    eta: ``None`` perturbs as SAM does; a number >= 0 as ASAM does, with this floor.
+    scale_mask: as in ``asam``, where ``eta`` is given.
+    unroll: of the ``lax.scan`` over rounds; ``True`` writes them out, which is faster
+      for convolutions on CPUs and slower to compile.
+    axis_name: mapped axis under ``pmap`` or ``shard_map``; the base optimizer gets
+      gradients averaged over it.
+    sync_perturbation: ascend along the gradient averaged over ``axis_name`` instead of
+      each device's own (m-sharpness, the default).
+
+  Returns:
+    A transformation whose ``update`` needs ``params`` and ``grad_fn(params) -> grads``.
+
+  State:
+    count, extra_gradients: int32, shape (). interpolation: float32, shape (), the mean
+    of alpha over leaves. base: the base optimizer's state, which is never reset.
+
+  Raises:
+    ValueError, TypeError: a bad argument, a missing ``grad_fn`` or ``params``.
+
+  Source:
+    Mordido, Malviya, Baratin, Chandar 2023, arXiv 2307.16704, algorithms 1 and 2. The
+    published code computes 2k gradients where k + 1 are enough.
+
+  Example:
+    >>> import optax, flatopt
+    >>> optimizer = flatopt.lookbehind(optax.sgd(0.1), ascent_steps=2, rho=0.05)
+  """
+  _arguments.check_transformation("lookbehind", "base_optimizer", base_optimizer)
+  _arguments.check_integer("lookbehind", "ascent_steps", ascent_steps, minimum=1)
+  _arguments.check_number("lookbehind", "rho", rho, low=0)
+  if interpolation != "adaptive":
+    _arguments.check_number("lookbehind", "interpolation", interpolation, low=0, high=1)
+  if eta is not None:
+    _arguments.check_number("lookbehind", "eta", eta, low=0)
+  if unroll is not True:
+    _arguments.check_integer("lookbehind", "unroll", unroll, minimum=1)
+  _arguments.check_axis("lookbehind", axis_name, sync_perturbation)
+  base = optax.with_extra_args_support(base_optimizer)
+
+  def init(params):
+    _arguments.check_params("lookbehind", params)
+    zero = jnp.zeros((), jnp.int32)
+    return LookbehindState(zero, zero, jnp.zeros((), jnp.float32), base.init(params))
+
+  def update(updates, state, params: Any = None, *, grad_fn: Any = None, step=None, **extra_args):
+    _arguments.check_update("lookbehind", updates, params, grad_fn=grad_fn)
+    _devices.check_varying("lookbehind", updates, axis_name)
+    extra_args |= {"grad_fn": grad_fn} | ({} if step is None else {"step": step})
+    step = state.count if step is None else step
+    params = jax.tree.map(jnp.asarray, params)
+
+    def one_round(carry, i):
+      ascent, grads, fast, first, base_state = carry
+      grads, ascent = _perturbation.sharpness_gradient(
+        "lookbehind",
+        grad_fn,
+        ascent,
+        grads,
+        _arguments.value_at(rho, step),
+        eta=_arguments.value_at(eta, step),
+        scale_mask=scale_mask,
+        axis_name=axis_name,
+        sync_perturbation=sync_perturbation,
+      )
+      descent = _devices.mean(grads, axis_name)
+      base_updates, base_state = base.update(descent, base_state, fast, **extra_args)
+      fast = optax.apply_updates(fast, base_updates)
+      first = _tree.where(i == 0, fast, first) if interpolation == "adaptive" else first
+      return (ascent, grads, fast, first, base_state), None
+
+    start = (
+      _devices.varying(params, axis_name),
+      _devices.varying(_tree.cast_like(updates, params), axis_name),
+      params,
+      params if interpolation == "adaptive" else None,
+      state.base,
+    )
+    (_, _, fast, first, base_state), _ = jax.lax.scan(
+      one_round, start, jnp.arange(ascent_steps), unroll=unroll
+    )
+    displacement = optax.tree.sub(fast, params)
+    if interpolation == "adaptive":
+      alphas = jax.tree.map(_adaptive, optax.tree.sub(first, params), displacement)
+    else:
+      alpha = jnp.asarray(_arguments.value_at(interpolation, step))
+      alphas = jax.tree.map(lambda _: alpha, params)
+    output = _tree.map_wide(lambda d, a: a * d, (), displacement, alphas)
+    means = [jnp.asarray(a, jnp.float32) for a in jax.tree.leaves(alphas)]
+    return output, LookbehindState(
+      count=_tree.increment(state.count),
+      extra_gradients=state.extra_gradients + ascent_steps,
+      interpolation=jnp.mean(jnp.stack(means)),
+      base=base_state,
+    )
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _adaptive(first: jax.Array, last: jax.Array) -> jax.Array:
+  return (jnp.sum(_unit(first) * _unit(last)) + 1) / 2
+
+
+def _unit(x: jax.Array) -> jax.Array:
+  largest, inverse, relative_norm = _tree.relative_norm(x)
+  scaled = x.astype(largest.dtype) * inverse
+  return jnp.where(relative_norm > 0, scaled / jnp.where(relative_norm > 0, relative_norm, 1), 0)

@@ -1,0 +1,158 @@
+"""Sharpness-aware Lookahead."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from flatopt import _arguments, _devices, _perturbation, _tree
+from flatopt._typing import AxisName, Params, ScalarOrSchedule
+
+
+class SalaState(NamedTuple):
+  """Count of update calls, slow weights, stage (1 or 2), distance, cost, base state."""
+
+  count: jax.Array
+  slow: Params
+  stage: jax.Array
+  distance: jax.Array
+  extra_gradients: jax.Array
+  base: optax.OptState
+
+  method = "sala"
+
+  def metrics(self):
+    return {
+      "count": self.count,
+      "stage": self.stage,
+      "distance": self.distance,
+      "extra_gradients": self.extra_gradients,
+    }
+
+
+def sala(
+  base_optimizer: optax.GradientTransformation,
+  *,
+  sync_period: int = 5,
+  slow_step_size: ScalarOrSchedule = 0.5,
+  rho: ScalarOrSchedule = 0.05,
+  axis_name: AxisName = None,
+  sync_perturbation: bool = False,
+) -> optax.GradientTransformationExtraArgs:
+  """Lookahead whose steps from the slow weights look at the loss nearby.
+
+      with c = 1, 2, ... and k = sync_period, from stage 1:
+      c % k == 0:    in stage 2 g = grad_fn(w + rho * g / ||g||); in stage 1 g, taken at
+                     the fast weights, is a perturbed gradient for free
+                     fast = slow + base(g, slow)
+      else:          fast = w + base(g, w)
+      c % k == k-1:  distance = (1 - slow_step_size) * ||fast - slow||
+                     slow += slow_step_size * (fast - slow)
+                     next stage: 2 if distance < rho, else 1; in stage 2, w = slow
+
+  SAM's quality for a fraction of its cost; evaluate at ``flatopt.eval_params(state,
+  params)``, the slow weights. Cost: 1 extra gradient every ``sync_period`` steps in
+  stage 2, none in stage 1.
+
+  Args:
+    base_optimizer: any optax transformation; extra arguments are handed on to it.
+    sync_period: steps from one sharpness-aware step to the next, >= 2.
+    slow_step_size: share of the way to the fast weights, in [0, 1].
+    rho: radius of the perturbation, and of the distance below which stage 2 begins, in
+      units of the params' l2 norm, >= 0.
+    axis_name: mapped axis under ``pmap`` or ``shard_map``; the base optimizer gets
+      gradients averaged over it.
+    sync_perturbation: perturb by the gradient averaged over ``axis_name`` instead of
+      each device's own (m-sharpness, the default).
+
+  Returns:
+    A transformation whose ``update`` needs ``params`` and ``grad_fn(params) -> grads``.
+
+  State:
+    count, stage, extra_gradients: int32, shape (). distance: float, shape (). slow: a
+    copy of params. base: the base optimizer's state, which is never reset.
+
+  Raises:
+    ValueError, TypeError: a bad argument, a missing ``grad_fn`` or ``params``.
+
+  Source:
+    Tan, Zhang, Liu, Wang, et al. 2024, doi 10.1109/TPAMI.2024.3444002. Slow weights
+    start at the initial params; the published code creates them at the first
+    synchronisation.
+
+  Example:
+    >>> import optax, flatopt
+    >>> optimizer = flatopt.sala(optax.sgd(0.1, momentum=0.9), sync_period=5, rho=0.2)
+  """
+  _arguments.check_transformation("sala", "base_optimizer", base_optimizer)
+  _arguments.check_integer("sala", "sync_period", sync_period, minimum=2)
+  _arguments.check_number("sala", "slow_step_size", slow_step_size, low=0, high=1)
+  _arguments.check_number("sala", "rho", rho, low=0)
+  _arguments.check_axis("sala", axis_name, sync_perturbation)
+  base = optax.with_extra_args_support(base_optimizer)
+
+  def init(params):
+    _arguments.check_params("sala", params)
+    return SalaState(
+      count=jnp.zeros((), jnp.int32),
+      # A copy: an alias of the params would break the donation of both.
+      slow=jax.tree.map(jnp.copy, params),
+      stage=jnp.ones((), jnp.int32),
+      distance=jnp.zeros((), _tree.wide_dtype(*jax.tree.leaves(params))),
+      extra_gradients=jnp.zeros((), jnp.int32),
+      base=base.init(params),
+    )
+
+  def update(updates, state, params: Any = None, *, grad_fn: Any = None, step=None, **extra_args):
+    _arguments.check_update("sala", updates, params, grad_fn=grad_fn)
+    _arguments.check_same_tree("sala", "slow in the state", state.slow, params)
+    _devices.check_varying("sala", updates, axis_name)
+    extra_args |= {"grad_fn": grad_fn} | ({} if step is None else {"step": step})
+    step = state.count if step is None else step
+    rho_t = jnp.asarray(_arguments.value_at(rho, step), state.distance.dtype)
+    alpha = jnp.asarray(_arguments.value_at(slow_step_size, step), state.distance.dtype)
+    count = _tree.increment(state.count)
+    from_slow = count % sync_period == 0
+    synchronise = count % sync_period == sync_period - 1
+    perturb = from_slow & (state.stage == 2)
+    grads = _devices.varying(_tree.cast_like(updates, params), axis_name)
+
+    def look_nearby():
+      return _perturbation.sharpness_gradient(
+        "sala",
+        grad_fn,
+        params,
+        grads,
+        rho_t,
+        axis_name=axis_name,
+        sync_perturbation=sync_perturbation,
+      )[0]
+
+    grads = _devices.mean(jax.lax.cond(perturb, look_nearby, lambda: grads), axis_name)
+    start = _tree.where(from_slow, state.slow, params)
+    updates, base_state = base.update(grads, state.base, start, **extra_args)
+    fast = optax.apply_updates(start, updates)
+
+    def move_slow():
+      distance = (1 - alpha) * _tree.norm(optax.tree.sub(fast, state.slow))
+      slow = _tree.interpolate(alpha, state.slow, fast)
+      stage = jnp.where(distance < rho_t, 2, 1).astype(jnp.int32)
+      return slow, distance.astype(state.distance.dtype), stage
+
+    slow, distance, stage = jax.lax.cond(
+      synchronise, move_slow, lambda: (state.slow, state.distance, state.stage)
+    )
+    to_slow = synchronise & (stage == 2)
+    target = _tree.where(to_slow, slow, fast)
+    moved = _tree.where(from_slow | to_slow, optax.tree.sub(target, params), updates)
+    return _tree.cast_like(moved, params), SalaState(
+      count=count,
+      slow=slow,
+      stage=stage,
+      distance=distance,
+      extra_gradients=state.extra_gradients + perturb.astype(jnp.int32),
+      base=base_state,
+    )
+
+  return optax.GradientTransformationExtraArgs(init, update)
