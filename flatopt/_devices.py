@@ -1,5 +1,6 @@
 """What ``axis_name`` means under ``pmap`` and ``shard_map``."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -19,12 +20,12 @@ def varying(tree: Params, axis_name: AxisName) -> Params:
   the caller's back, and ``cond`` and ``scan`` want both sides marked alike.
   """
   names = _tracked_names(axis_name)
+  return jax.tree.map(lambda x: _cast(x, names), tree)
 
-  def cast(x):
-    missing = tuple(name for name in names if name not in _varying_names(x))
-    return jax.lax.pcast(x, missing, to="varying") if missing else x
 
-  return jax.tree.map(cast, tree)
+def varying_like(tree: Params, like: Params) -> Params:
+  """Marks each leaf as varying over the axes that its counterpart varies over."""
+  return jax.tree.map(lambda x, y: _cast(x, _varying_names(y)), tree, like)
 
 
 def check_varying(method: str, updates: Params, axis_name: AxisName) -> None:
@@ -37,6 +38,11 @@ def check_varying(method: str, updates: Params, axis_name: AxisName) -> None:
         f" Pass per-device gradients: cast the params with jax.lax.pcast(params, {name!r},"
         " to='varying') before differentiating."
       )
+
+
+def _cast(x: jax.Array, names: Iterable[str]) -> jax.Array:
+  missing = tuple(name for name in names if name not in _varying_names(x))
+  return jax.lax.pcast(x, missing, to="varying") if missing else x
 
 
 def _tracked_names(axis_name: AxisName) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ l2:               eps(g) = rho * g / ||g||
 adaptive (ASAM):  eps(g) = rho * T^2 g / ||T g||,  T = |w| + eta on scaled leaves, 1 elsewhere
 """
 
+import math
 import re
 from typing import Any
 
@@ -21,24 +22,23 @@ def perturb(
 ) -> tuple[Params, jax.Array]:
   """``(params + eps(grads), finite)``, adaptive where ``eta`` is given.
 
-  Where the gradient is zero or not finite the params come back as they are.
+  A zero gradient leaves the params as they are. Where the gradient is not finite,
+  neither is the result.
   """
   if eta is None:
     scale, scaled = (), grads
   else:
     scale = (_adaptive_scale(params, eta, scale_mask),)
     scaled = jax.tree.map(lambda g, t: jnp.asarray(g, t.dtype) * t, grads, *scale)
-  largest, inverse, relative_norm = _tree.relative_norm(scaled)
-  finite = jnp.isfinite(largest)
-  length = jnp.where(relative_norm > 0, jnp.asarray(rho, relative_norm.dtype) / relative_norm, 0)
+  norm = _tree.norm(scaled)
+  # Where the norm is too small for its reciprocal, the largest number will do.
+  length = jnp.minimum(jnp.asarray(rho, norm.dtype) / norm, jnp.finfo(norm.dtype).max)
+  length = jnp.where(norm > 0, length, 0)
 
-  def ascend(inverse, length, w, g, *t):
-    eps = length * (g * inverse)
-    for t_leaf in t:
-      eps = eps * t_leaf
-    return jnp.where(finite, w + eps, w)
+  def ascend(length, w, g, *t):
+    return w + math.prod(t, start=length * g)
 
-  return _tree.map_wide(ascend, (inverse, length), params, scaled, *scale), finite
+  return _tree.map_wide(ascend, (length,), params, scaled, *scale), jnp.isfinite(norm)
 
 
 def sharpness_gradient(

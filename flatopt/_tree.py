@@ -11,8 +11,9 @@ from flatopt._typing import Params
 
 
 def wide_dtype(*leaves: Any) -> Any:
-  """The promoted dtype of the leaves, at least float32."""
-  return jnp.result_type(jnp.float32, *leaves)
+  """The dtype to compute in: float64 where a leaf has it, else float32."""
+  is_double = any(jnp.result_type(leaf) == jnp.float64 for leaf in leaves)
+  return jnp.dtype(jnp.float64 if is_double else jnp.float32)
 
 
 def map_wide(fn: Callable[..., jax.Array], scalars: tuple[Any, ...], *trees: Params) -> Params:
@@ -39,11 +40,11 @@ def where(condition: jax.Array, if_true: Params, if_false: Params) -> Params:
   return jax.tree.map(lambda a, b: jnp.where(condition, a, b), if_true, if_false)
 
 
-def relative_norm(tree: Params) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """``m = max |x|``, ``1 / m`` and the l2 norm of ``tree / m``, in at least float32.
+def norm(tree: Params) -> jax.Array:
+  """The global l2 norm, in at least float32; not finite where any entry is not.
 
-  Dividing by ``m`` before squaring keeps very small and very large entries in range.
-  ``m`` is NaN or infinite when any entry is.
+  Dividing by the largest entry before squaring keeps very small and very large ones in
+  range.
   """
   leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(tree)]
   dtype = wide_dtype(*leaves)
@@ -51,13 +52,7 @@ def relative_norm(tree: Params) -> tuple[jax.Array, jax.Array, jax.Array]:
   largest = jnp.max(jnp.stack(maxima))
   inverse = 1 / jnp.maximum(largest, jnp.finfo(dtype).tiny)
   squares = [jnp.sum(jnp.square(x.astype(dtype) * inverse)) for x in leaves]
-  return largest, inverse, jnp.sqrt(sum(squares, jnp.zeros((), dtype)))
-
-
-def norm(tree: Params) -> jax.Array:
-  """The global l2 norm, in at least float32."""
-  largest, _, relative = relative_norm(tree)
-  return largest * relative
+  return largest * jnp.sqrt(sum(squares, jnp.zeros((), dtype)))
 
 
 def interpolate(alpha: Any, start: Params, end: Params) -> Params:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _tree
+from flatopt import _arguments, _devices, _tree
 from flatopt._typing import GradFn, Params, SampledGradFn
 
 
@@ -64,8 +64,8 @@ def micro_grad_fn(
       grads = jax.grad(loss_fn)(params, microbatch)
       return jax.tree.map(lambda t, g: t + g.astype(t.dtype), total, grads), None
 
-    # Zeros that share the params' sharding and device axes.
     zeros = jax.tree.map(lambda w: jnp.zeros_like(w, dtype=_tree.wide_dtype(w)), params)
+    zeros = _devices.varying_like(zeros, params)
     total, _ = jax.lax.scan(add, zeros, jax.tree.map(cut, batch), unroll=unroll)
     return _tree.cast_like(optax.tree.scale(1 / num_microbatches, total), params)
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flatopt import _tree
 from flatopt._typing import Limbs, Params
 
 LIMB_BITS = 16
@@ -79,7 +80,8 @@ def _rank_limbs(k: Any, size: int) -> Limbs:
 def kth_smallest_of_limbs(tree: Params, rank: Limbs) -> jax.Array:
   """``kth_smallest`` for a rank of ``high * 2^16 + low``, unchecked, at least 1."""
   leaves = jax.tree.leaves(tree)
-  dtype = jnp.result_type(*leaves)
+  dtypes = {jnp.result_type(leaf) for leaf in leaves}
+  dtype = dtypes.pop() if len(dtypes) == 1 else _tree.wide_dtype(*leaves)
   bits = jnp.finfo(dtype).bits
   unsigned = jnp.dtype(f"uint{bits}")
   ordered = [_to_ordered_integers(jnp.asarray(leaf, dtype), unsigned) for leaf in leaves]

@@ -85,8 +85,9 @@ def hutchinson(
 
   def init(params):
     _arguments.check_params("hutchinson", params)
-    zero = jnp.zeros((), jnp.int32)
-    return HutchinsonState(count=zero, extra_gradients=zero)
+    return HutchinsonState(
+      count=jnp.zeros((), jnp.int32), extra_gradients=jnp.zeros((), jnp.int32)
+    )
 
   def update(updates, state, params: Any = None, *, grad_fn: Any = None, **extra_args):
     del updates, extra_args
@@ -96,15 +97,15 @@ def hutchinson(
 
     def add_sample(total, sample_key):
       signs = optax.tree.random_like(sample_key, params, jax.random.rademacher, dtype=jnp.int8)
-      v = _devices.varying(_tree.cast_like(signs, params), axis_name)
+      v = _devices.varying_like(_tree.cast_like(signs, params), params)
       hv = product(grad_fn, params, v)
       _arguments.check_same_tree("hutchinson", "the result of grad_fn", hv, params)
-      return jax.tree.map(lambda a, x, y: a + x.astype(a.dtype) * y.astype(a.dtype), total, v, hv)
+      add = lambda a, x, y: a + x.astype(a.dtype) * y.astype(a.dtype)
+      return jax.tree.map(add, total, v, hv), None
 
     zeros = jax.tree.map(lambda w: jnp.zeros_like(w, dtype=_tree.wide_dtype(w)), params)
-    sample_keys = jax.random.split(draw, num_samples)
     total, _ = jax.lax.scan(
-      lambda t, k: (add_sample(t, k), None), _devices.varying(zeros, axis_name), sample_keys
+      add_sample, _devices.varying_like(zeros, params), jax.random.split(draw, num_samples)
     )
     mean = jax.tree.map(lambda x: x / num_samples, total)
     return _tree.cast_like(_devices.mean(mean, axis_name), params), HutchinsonState(

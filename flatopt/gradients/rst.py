@@ -101,8 +101,12 @@ def coin_toss(method, state_type, inner, probability, mixing, key, axis_name):
 
   def init(params):
     _arguments.check_params(method, params)
-    zero = jnp.zeros((), jnp.int32)
-    return state_type(zero, zero, jnp.zeros((), jnp.float32), inner.init(params))
+    return state_type(
+      count=jnp.zeros((), jnp.int32),
+      sharpness_steps=jnp.zeros((), jnp.int32),
+      probability=jnp.zeros((), jnp.float32),
+      inner=inner.init(params),
+    )
 
   def update(updates, state, params: Any = None, *, step=None, **extra_args):
     _arguments.check_update(method, updates, params)

@@ -100,8 +100,12 @@ def lookbehind(
 
   def init(params):
     _arguments.check_params("lookbehind", params)
-    zero = jnp.zeros((), jnp.int32)
-    return LookbehindState(zero, zero, jnp.zeros((), jnp.float32), base.init(params))
+    return LookbehindState(
+      count=jnp.zeros((), jnp.int32),
+      extra_gradients=jnp.zeros((), jnp.int32),
+      interpolation=jnp.zeros((), jnp.float32),
+      base=base.init(params),
+    )
 
   def update(updates, state, params: Any = None, *, grad_fn: Any = None, step=None, **extra_args):
     _arguments.check_update("lookbehind", updates, params, grad_fn=grad_fn)
@@ -110,8 +114,8 @@ def lookbehind(
     step = state.count if step is None else step
     params = jax.tree.map(jnp.asarray, params)
 
-    def one_round(carry, i):
-      ascent, grads, fast, first, base_state = carry
+    def one_round(carry, _):
+      ascent, grads, fast, base_state = carry
       grads, ascent = _perturbation.sharpness_gradient(
         "lookbehind",
         grad_fn,
@@ -125,19 +129,15 @@ def lookbehind(
       )
       descent = _devices.mean(grads, axis_name)
       base_updates, base_state = base.update(descent, base_state, fast, **extra_args)
-      fast = optax.apply_updates(fast, base_updates)
-      first = _tree.where(i == 0, fast, first) if interpolation == "adaptive" else first
-      return (ascent, grads, fast, first, base_state), None
+      return (ascent, grads, optax.apply_updates(fast, base_updates), base_state), None
 
-    start = (
-      _devices.varying(params, axis_name),
-      _devices.varying(_tree.cast_like(updates, params), axis_name),
-      params,
-      params if interpolation == "adaptive" else None,
-      state.base,
-    )
-    (_, _, fast, first, base_state), _ = jax.lax.scan(
-      one_round, start, jnp.arange(ascent_steps), unroll=unroll
+    grads = _tree.cast_like(updates, params)
+    start = (*_devices.varying((params, grads), axis_name), params, state.base)
+    # The first round stands outside the scan, which then need not carry fast_1 along.
+    carry, _ = one_round(start, None)
+    first = carry[2]
+    (_, _, fast, base_state), _ = jax.lax.scan(
+      one_round, carry, length=ascent_steps - 1, unroll=unroll
     )
     displacement = optax.tree.sub(fast, params)
     if interpolation == "adaptive":
@@ -158,10 +158,7 @@ def lookbehind(
 
 
 def _adaptive(first: jax.Array, last: jax.Array) -> jax.Array:
-  return (jnp.sum(_unit(first) * _unit(last)) + 1) / 2
-
-
-def _unit(x: jax.Array) -> jax.Array:
-  largest, inverse, relative_norm = _tree.relative_norm(x)
-  scaled = x.astype(largest.dtype) * inverse
-  return jnp.where(relative_norm > 0, scaled / jnp.where(relative_norm > 0, relative_norm, 1), 0)
+  first, last = (x.astype(_tree.wide_dtype(x)) for x in (first, last))
+  norms = jnp.sqrt(jnp.sum(first * first)) * jnp.sqrt(jnp.sum(last * last))
+  cos = jnp.sum(first * last) / jnp.where(norms > 0, norms, 1)
+  return (cos + 1) / 2

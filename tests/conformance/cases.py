@@ -1,0 +1,93 @@
+"""The registry: every contract test runs on every case. A new method adds one line."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import optax
+
+import flatopt
+from flatopt.curvature import empirical_fisher, gauss_newton_bartlett, hutchinson
+
+
+class Case(NamedTuple):
+  """A method with a base optimizer, and what the contract needs to know of it.
+
+  ``make`` takes the device arguments (``axis_name``); ``products`` is the number of
+  Hessian-vector products in n steps, each one closure call that costs two gradients.
+  """
+
+  name: str
+  make: Callable[..., optax.GradientTransformationExtraArgs]
+  products: Callable[[int], int] = lambda n: 0
+
+
+def _base():
+  return optax.sgd(0.1, momentum=0.9)
+
+
+def _before(method):
+  return lambda **device: optax.chain(method(**device), _base())
+
+
+def _after(method, **settings):
+  return lambda **device: optax.chain(_mean(**device), _base(), method(**settings, **device))
+
+
+def _mean(axis_name=None):
+  """What the base optimizer needs on several devices: averaged gradients."""
+  average = lambda updates, _: jax.lax.pmean(updates, axis_name) if axis_name else updates
+  return optax.stateless(average)
+
+
+def _around(method, **settings):
+  return lambda **device: method(_base(), **settings, **device)
+
+
+CASES = [
+  Case("sam", _before(lambda **d: flatopt.sam(0.1, **d))),
+  Case("asam", _before(lambda **d: flatopt.asam(0.5, **d))),
+  Case("rst", _before(lambda **d: flatopt.rst(flatopt.sam(0.1), 0.5, **d))),
+  Case("rst_mixed", _before(lambda **d: flatopt.rst(flatopt.asam(0.5), 0.7, mixing=0.5, **d))),
+  Case("g_rst", _before(lambda **d: flatopt.g_rst(flatopt.sam(0.1), 0.5, **d))),
+  Case(
+    "ire_drift",
+    _before(lambda **d: flatopt.ire_drift(0.1, curvature=gauss_newton_bartlett(), **d)),
+  ),
+  Case(
+    "ire_update",
+    _after(flatopt.ire_update, curvature=gauss_newton_bartlett(), update_interval=3),
+  ),
+  Case(
+    "ire_hutchinson",
+    _after(flatopt.ire, curvature=hutchinson(2), update_interval=4, start_step=2, decay=0.5),
+    products=lambda n: 2 * len(range(2, n, 4)),
+  ),
+  Case("ire_fisher", _after(flatopt.ire, curvature=empirical_fisher(), update_interval=3)),
+  Case(
+    "lookahead",
+    lambda **d: flatopt.lookahead(optax.chain(flatopt.sam(0.1, **d), _base()), sync_period=3),
+  ),
+  Case("sala", _around(flatopt.sala, sync_period=3, rho=0.3)),
+  Case("lookbehind", _around(flatopt.lookbehind, ascent_steps=2, rho=0.1)),
+  Case(
+    "lookbehind_asam",
+    _around(flatopt.lookbehind, ascent_steps=3, rho=0.5, eta=0.01, interpolation=0.5),
+  ),
+  Case(
+    "rst_of_ire",
+    _before(
+      lambda **d: flatopt.rst(
+        flatopt.ire_drift(0.1, curvature=gauss_newton_bartlett(), update_interval=2, **d), **d
+      )
+    ),
+  ),
+  Case(
+    "sala_of_chain",
+    lambda **d: flatopt.sala(
+      optax.chain(optax.rmsprop(0.01), flatopt.ire(curvature=empirical_fisher(), **d)),
+      rho=0.3,
+      **d,
+    ),
+  ),
+]
