@@ -5,8 +5,11 @@ from flatopt import curvature as curvature
 from flatopt import schedules as schedules
 from flatopt._ire import ire as ire
 from flatopt.gradients import asam as asam
+from flatopt.gradients import friendly_sam as friendly_sam
 from flatopt.gradients import g_rst as g_rst
+from flatopt.gradients import gsam as gsam
 from flatopt.gradients import ire_drift as ire_drift
+from flatopt.gradients import looksam as looksam
 from flatopt.gradients import rst as rst
 from flatopt.gradients import sam as sam
 from flatopt.introspection import eval_params as eval_params
@@ -17,4 +20,5 @@ from flatopt.selection import kth_smallest as kth_smallest
 from flatopt.updates import ire_update as ire_update
 from flatopt.wrappers import lookahead as lookahead
 from flatopt.wrappers import lookbehind as lookbehind
+from flatopt.wrappers import momentum_sam as momentum_sam
 from flatopt.wrappers import sala as sala

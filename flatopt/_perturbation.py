@@ -18,13 +18,24 @@ _BIAS = re.compile(r"b\d*|(.*_)?bias(_.*)?")
 
 
 def perturb(
-  params: Params, grads: Params, rho: Any, eta: Any = None, scale_mask: Mask | None = None
+  params: Params,
+  grads: Params,
+  rho: Any,
+  *,
+  eta: Any = None,
+  scale_mask: Mask | None = None,
+  mask: Mask | None = None,
 ) -> tuple[Params, jax.Array]:
-  """``(params + eps(grads), finite)``, adaptive where ``eta`` is given.
+  """``(params + eps(grads), whether grads are finite)``, adaptive where ``eta`` is given.
 
-  A zero gradient leaves the params as they are. Where the gradient is not finite,
-  neither is the result.
+  Only the leaves of ``mask`` are perturbed and enter the norm; ``None`` means all. A zero
+  gradient leaves the params as they are. Where the gradient is not finite, neither is the
+  result.
   """
+  finite = jnp.array(True)
+  if mask is not None:
+    finite = jnp.isfinite(_tree.norm(grads))
+    grads = jax.tree.map(lambda on, g: jnp.where(on, g, 0), _full_mask(mask, params), grads)
   if eta is None:
     scale, scaled = (), grads
   else:
@@ -38,7 +49,8 @@ def perturb(
   def ascend(length, w, g, *t):
     return w + math.prod(t, start=length * g)
 
-  return _tree.map_wide(ascend, (length,), params, scaled, *scale), jnp.isfinite(norm)
+  perturbed = _tree.map_wide(ascend, (length,), params, scaled, *scale)
+  return perturbed, finite & jnp.isfinite(norm)
 
 
 def sharpness_gradient(
@@ -50,6 +62,7 @@ def sharpness_gradient(
   *,
   eta: Any = None,
   scale_mask: Mask | None = None,
+  mask: Mask | None = None,
   axis_name: AxisName = None,
   sync_perturbation: bool = False,
 ) -> tuple[Params, Params]:
@@ -59,7 +72,7 @@ def sharpness_gradient(
   behind (``optax.apply_if_finite``) sees them.
   """
   source = _devices.mean(grads, axis_name) if sync_perturbation else grads
-  perturbed, finite = perturb(params, source, rho, eta, scale_mask)
+  perturbed, finite = perturb(params, source, rho, eta=eta, scale_mask=scale_mask, mask=mask)
   perturbed = _devices.varying(perturbed, axis_name)
   sharp = grad_fn(perturbed)
   _arguments.check_same_tree(method, "the result of grad_fn", sharp, params)
@@ -70,17 +83,18 @@ def sharpness_gradient(
 def _adaptive_scale(params: Params, eta: Any, scale_mask: Mask | None) -> Params:
   if scale_mask is None:
     scale_mask = jax.tree_util.tree_map_with_path(lambda path, _: not is_bias(path), params)
-  elif callable(scale_mask):
-    scale_mask = scale_mask(params)
 
-  def scale(w, scaled):
+  def scale(scaled, w):
     dtype = _tree.wide_dtype(w)
     return jnp.where(scaled, jnp.abs(jnp.asarray(w, dtype)) + jnp.asarray(eta, dtype), 1)
 
-  # The mask goes first, so that it may be a prefix of the params, as in optax.
-  return jax.tree.map(
-    lambda scaled, subtree: jax.tree.map(lambda w: scale(w, scaled), subtree), scale_mask, params
-  )
+  return jax.tree.map(scale, _full_mask(scale_mask, params), params)
+
+
+def _full_mask(mask: Mask, params: Params) -> Params:
+  """A mask with a bool for every leaf, from one that may be a callable or a prefix."""
+  mask = mask(params) if callable(mask) else mask
+  return jax.tree.map(lambda on, subtree: jax.tree.map(lambda _: on, subtree), mask, params)
 
 
 def is_bias(path: tuple[Any, ...]) -> bool:

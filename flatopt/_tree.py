@@ -63,3 +63,14 @@ def interpolate(alpha: Any, start: Params, end: Params) -> Params:
 def increment(count: jax.Array) -> jax.Array:
   """``optax.safe_increment`` of an array."""
   return jnp.asarray(optax.safe_increment(count))
+
+
+def projection_coefficient(tree: Params, onto: Params) -> jax.Array:
+  """``<tree, onto> / ||onto||^2``, 0 where ``onto`` is zero."""
+  length = norm(onto)
+  unit = map_wide(lambda n, x: x / n, (jnp.where(length > 0, length, 1),), onto)
+  products = jax.tree.map(
+    lambda x, y: jnp.sum(jnp.asarray(x, length.dtype) * jnp.asarray(y, length.dtype)), tree, unit
+  )
+  dot = sum(jax.tree.leaves(products), jnp.zeros((), length.dtype))
+  return jnp.where(length > 0, dot / jnp.where(length > 0, length, 1), 0)

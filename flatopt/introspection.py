@@ -23,8 +23,8 @@ def _method_states(opt_state: Any) -> Iterator[MethodState]:
 def eval_params(opt_state: optax.OptState, params: Params) -> Params:
   """The params to evaluate at: the slow weights where there are any, else ``params``.
 
-  ``lookahead`` and ``sala`` keep slow weights in their state; of nested wrappers the
-  outermost decides. What comes from the state is copied, so that a later step may
+  ``lookahead`` and ``sala`` keep slow weights in their state, ``momentum_sam`` the params
+  that it perturbs; of nested wrappers the outermost decides. What comes from the state is copied, so that a later step may
   donate the state. Cost: no gradient.
 
   Args:
@@ -42,9 +42,9 @@ def eval_params(opt_state: optax.OptState, params: Params) -> Params:
     [1.0]
   """
   for state in _method_states(opt_state):
-    slow = getattr(state, "slow", None)
-    if slow is not None:
-      return jax.tree.map(jnp.copy, slow)
+    evaluated = getattr(state, "eval_params", None)
+    if evaluated is not None:
+      return jax.tree.map(jnp.copy, evaluated)
   return params
 
 

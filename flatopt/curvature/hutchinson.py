@@ -85,9 +85,7 @@ def hutchinson(
 
   def init(params):
     _arguments.check_params("hutchinson", params)
-    return HutchinsonState(
-      count=jnp.zeros((), jnp.int32), extra_gradients=jnp.zeros((), jnp.int32)
-    )
+    return HutchinsonState(count=jnp.zeros((), jnp.int32), extra_gradients=jnp.zeros((), jnp.int32))
 
   def update(updates, state, params: Any = None, *, grad_fn: Any = None, **extra_args):
     del updates, extra_args

@@ -30,6 +30,7 @@ def asam(
   eta: ScalarOrSchedule = 0.01,
   *,
   scale_mask: Mask | None = None,
+  mask: Mask | None = None,
   axis_name: AxisName = None,
   sync_perturbation: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
@@ -48,6 +49,9 @@ def asam(
     eta: floor of the scale, in the params' units, >= 0; keeps small weights moving.
     scale_mask: bool pytree, or a callable ``params -> bool pytree``, of the leaves to
       scale; ``None`` means every leaf but biases, told by their names.
+    mask: bool pytree, or a callable ``params -> bool pytree``, of the leaves to perturb,
+      which alone enter the norm; ``None`` means all. The normalisation layers alone are
+      SAM-ON (Mueller et al. 2023, arXiv 2306.04226).
     axis_name: mapped axis under ``pmap`` or ``shard_map`` to average the output over.
     sync_perturbation: perturb by the gradient averaged over ``axis_name`` instead of
       each device's own (m-sharpness, the default).
@@ -97,6 +101,7 @@ def asam(
       _arguments.value_at(rho, step),
       eta=_arguments.value_at(eta, step),
       scale_mask=scale_mask,
+      mask=mask,
       axis_name=axis_name,
       sync_perturbation=sync_perturbation,
     )

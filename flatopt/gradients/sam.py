@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from flatopt import _arguments, _devices, _perturbation, _tree
-from flatopt._typing import AxisName, ScalarOrSchedule
+from flatopt._typing import AxisName, Mask, ScalarOrSchedule
 
 
 class SamState(NamedTuple):
@@ -28,6 +28,7 @@ class SamState(NamedTuple):
 def sam(
   rho: ScalarOrSchedule = 0.05,
   *,
+  mask: Mask | None = None,
   axis_name: AxisName = None,
   sync_perturbation: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
@@ -43,6 +44,9 @@ def sam(
   Args:
     rho: radius of the perturbation, in units of the params' global l2 norm, >= 0; a
       number, a scalar array or a schedule.
+    mask: bool pytree, or a callable ``params -> bool pytree``, of the leaves to perturb,
+      which alone enter the norm; ``None`` means all. The normalisation layers alone are
+      SAM-ON (Mueller et al. 2023, arXiv 2306.04226).
     axis_name: mapped axis under ``pmap`` or ``shard_map`` to average the output over.
     sync_perturbation: perturb by the gradient averaged over ``axis_name`` instead of
       each device's own (m-sharpness, the default).
@@ -87,6 +91,7 @@ def sam(
       params,
       updates,
       _arguments.value_at(rho, state.count if step is None else step),
+      mask=mask,
       axis_name=axis_name,
       sync_perturbation=sync_perturbation,
     )

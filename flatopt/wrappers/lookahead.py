@@ -20,6 +20,10 @@ class LookaheadState(NamedTuple):
   method = "lookahead"
   extra_gradients = 0
 
+  @property
+  def eval_params(self):
+    return self.slow
+
   def metrics(self):
     return {"count": self.count}
 

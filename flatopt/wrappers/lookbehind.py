@@ -89,7 +89,11 @@ def lookbehind(
   _arguments.check_transformation("lookbehind", "base_optimizer", base_optimizer)
   _arguments.check_integer("lookbehind", "ascent_steps", ascent_steps, minimum=1)
   _arguments.check_number("lookbehind", "rho", rho, low=0)
-  if interpolation != "adaptive":
+  if isinstance(interpolation, str) and interpolation != "adaptive":
+    raise ValueError(
+      f'lookbehind: interpolation must be "adaptive" or in [0, 1]; got {interpolation!r}'
+    )
+  if not isinstance(interpolation, str):
     _arguments.check_number("lookbehind", "interpolation", interpolation, low=0, high=1)
   if eta is not None:
     _arguments.check_number("lookbehind", "eta", eta, low=0)

@@ -22,6 +22,10 @@ class SalaState(NamedTuple):
 
   method = "sala"
 
+  @property
+  def eval_params(self):
+    return self.slow
+
   def metrics(self):
     return {
       "count": self.count,

@@ -44,6 +44,10 @@ def _around(method, **settings):
   return lambda **device: method(_base(), **settings, **device)
 
 
+def _biases(params):
+  return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "bias", params)
+
+
 CASES = [
   Case("sam", _before(lambda **d: flatopt.sam(0.1, **d))),
   Case("asam", _before(lambda **d: flatopt.asam(0.5, **d))),
@@ -74,6 +78,14 @@ CASES = [
     "lookbehind_asam",
     _around(flatopt.lookbehind, ascent_steps=3, rho=0.5, eta=0.01, interpolation=0.5),
   ),
+  Case("gsam", _before(lambda **d: flatopt.gsam(0.1, 0.3, **d))),
+  Case("looksam", _before(lambda **d: flatopt.looksam(0.1, update_interval=3, **d))),
+  Case("friendly_sam", _before(lambda **d: flatopt.friendly_sam(0.1, **d))),
+  Case(
+    "momentum_sam",
+    lambda **d: flatopt.momentum_sam(optax.chain(flatopt.sam(0.1, **d), _base()), rho=0.1),
+  ),
+  Case("sam_on", _before(lambda **d: flatopt.sam(0.1, mask=_biases, **d))),
   Case(
     "rst_of_ire",
     _before(
