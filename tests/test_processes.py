@@ -1,0 +1,101 @@
+"""Two processes of four devices each, over ``jax.distributed``, equal one process of eight."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+# Both a test and the program that its processes run: each prints its end as JSON.
+if __name__ == "__main__":
+  import jax
+
+  num_processes, process_id, port = map(int, sys.argv[1:])
+  if num_processes > 1:
+    jax.distributed.initialize(f"127.0.0.1:{port}", num_processes, process_id)
+  jax.config.update("jax_enable_x64", True)
+
+  import optax
+  from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+  import flatopt
+  from tests import problem
+
+  def optimizers(**device):
+    gnb = flatopt.curvature.gauss_newton_bartlett()
+    return {
+      "rst": optax.chain(flatopt.rst(flatopt.sam(0.1), **device), optax.sgd(0.1)),
+      "ire": optax.chain(flatopt.ire(rho=0.1, curvature=gnb, **device), optax.sgd(0.1)),
+      "sala": flatopt.sala(optax.sgd(0.1), sync_period=2, rho=0.5, **device),
+      "lookbehind": flatopt.lookbehind(optax.sgd(0.1), ascent_steps=2, **device),
+    }
+
+  mesh = Mesh(np.array(jax.devices()), ("devices",))
+  by_device, everywhere = PartitionSpec("devices"), PartitionSpec()
+
+  def globalise(tree, spec):
+    """A global array from what every process computes alike."""
+    sharding = NamedSharding(mesh, spec)
+    make = lambda x: jax.make_array_from_callback(
+      x.shape, sharding, lambda index: np.asarray(x)[index]
+    )
+    return jax.tree.map(make, tree)
+
+  def per_device_step(optimizer):
+    def step(params, state, batch):
+      fns = problem.closures(batch)
+      grads = fns["grad_fn"](jax.lax.pcast(params, "devices", to="varying"))
+      updates, state = optimizer.update(grads, state, params, **fns)
+      return optax.apply_updates(params, updates), state
+
+    specs = (everywhere, everywhere, by_device)
+    return jax.shard_map(step, mesh=mesh, in_specs=specs, out_specs=specs[:2])
+
+  ends = {}
+  for kind, device in (("jit", {}), ("shard_map", {"axis_name": "devices"})):
+    for name, optimizer in optimizers(**device).items():
+      step = jax.jit((problem.make_step if kind == "jit" else per_device_step)(optimizer))
+      params = problem.make_params()
+      carry = globalise((params, optimizer.init(params)), everywhere)
+      for seed in range(6):
+        carry = step(*carry, globalise(problem.make_batch(seed, size=64), by_device))
+      leaves = jax.tree.leaves(carry[0])
+      ends[f"{kind} {name}"] = [np.ravel(x.addressable_data(0)).tolist() for x in leaves]
+  print(json.dumps(ends))
+
+
+def run(num_processes):
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+  flag = f"--xla_force_host_platform_device_count={8 // num_processes}"
+  environment = os.environ | {"XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
+  processes = [
+    subprocess.Popen(
+      [sys.executable, "-m", "tests.test_processes", str(num_processes), str(i), str(port)],
+      env=environment,
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+    for i in range(num_processes)
+  ]
+  outputs = [process.communicate(timeout=300)[0] for process in processes]
+  assert all(process.returncode == 0 for process in processes)
+  return [json.loads(output.splitlines()[-1]) for output in outputs]
+
+
+@pytest.fixture(scope="module")
+def ends():
+  return *run(num_processes=2), *run(num_processes=1)
+
+
+@pytest.mark.parametrize("kind", ["jit", "shard_map"])
+@pytest.mark.parametrize("name", ["rst", "ire", "sala", "lookbehind"])
+def test_two_processes_equal_one(ends, kind, name):
+  first, second, alone = (end[f"{kind} {name}"] for end in ends)
+  for a, b, c in zip(first, second, alone, strict=True):
+    np.testing.assert_array_equal(a, b)
+    np.testing.assert_allclose(a, c, rtol=1e-12, atol=1e-14)
