@@ -1,0 +1,137 @@
+"""Every method under every optax wrapper: it works, or says what to do instead.
+
+docs/composition.md holds this table for readers.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import flatopt
+from tests import problem
+from tests.conformance.cases import CASES
+
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+Optimizer = optax.GradientTransformationExtraArgs
+
+
+class Wrapper(NamedTuple):
+  """``wrap`` a whole optimizer; ``error`` is the message where it cannot work."""
+
+  name: str
+  wrap: Callable[[Optimizer], optax.GradientTransformation]
+  error: str = ""
+
+
+def biases(params):
+  return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "bias", params)
+
+
+def labels(params):
+  return jax.tree.map(lambda is_bias: "bias" if is_bias else "rest", biases(params))
+
+
+WRAPPERS = [
+  Wrapper("named_chain", lambda o: optax.named_chain(("only", o))),
+  Wrapper("apply_if_finite", lambda o: optax.apply_if_finite(o, max_consecutive_errors=3)),
+  Wrapper("clipped behind", lambda o: optax.chain(o, optax.clip_by_global_norm(1e6))),
+  Wrapper("masked", lambda o: optax.masked(o, biases), error="MaskedNode.*outside optax.masked"),
+  Wrapper(
+    "partition",
+    lambda o: optax.partition({"bias": o, "rest": optax.sgd(0.1)}, labels),
+    error="MaskedNode.*optax.partition",
+  ),
+  Wrapper(
+    "MultiSteps in a chain",
+    lambda o: optax.chain(optax.MultiSteps(o, 2).gradient_transformation()),
+    error="grad_fn is missing|sampled_grad_fn is missing",
+  ),
+]
+
+
+def run(optimizer, seeds=(0, 1, 2)):
+  """The params after some steps; ``value`` is for ``reduce_on_plateau``."""
+
+  @jax.jit
+  def step(params, state, batch):
+    fns = problem.closures(batch)
+    value, grads = jax.value_and_grad(problem.loss_fn)(params, batch)
+    updates, state = optimizer.update(grads, state, params, value=value, **fns)
+    return optax.apply_updates(params, updates), state
+
+  params = problem.make_params()
+  state = optimizer.init(params)
+  for seed in seeds:
+    params, state = step(params, state, problem.make_batch(seed))
+  return params
+
+
+@each_case
+@jax.numpy_dtype_promotion("standard")  # MultiSteps itself promotes
+def test_each_wrapper_works_or_says_what_to_do(x64, case):
+  plain = run(case.make())
+  for wrapper in WRAPPERS:
+    optimizer = optax.with_extra_args_support(wrapper.wrap(case.make()))
+    if wrapper.error:
+      with pytest.raises(ValueError, match=wrapper.error):
+        run(optimizer)
+    else:
+      chex.assert_trees_all_close(run(optimizer), plain, rtol=1e-10, custom_message=wrapper.name)
+
+
+BEFORE = {
+  "sam": flatopt.sam(0.1),
+  "asam": flatopt.asam(0.5),
+  "rst": flatopt.rst(flatopt.sam(0.1)),
+  "g_rst": flatopt.g_rst(flatopt.sam(0.1)),
+  "ire_drift": flatopt.ire(rho=0.1),
+  "gsam": flatopt.gsam(0.1),
+  "looksam": flatopt.looksam(0.1),
+  "friendly_sam": flatopt.friendly_sam(0.1),
+}
+
+
+@pytest.mark.parametrize("name", BEFORE)
+@jax.numpy_dtype_promotion("standard")
+def test_before_schedule_free_and_reduce_on_plateau(name):
+  """Methods that stand before the base go before these two, too."""
+  for base in (
+    optax.contrib.schedule_free(optax.sgd(0.1), learning_rate=0.1),
+    optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau()),
+  ):
+    batch = problem.make_batch(0)
+    params = run(optax.chain(BEFORE[name], base), seeds=[0] * 10)
+    assert problem.loss_fn(params, batch) < problem.loss_fn(problem.make_params(), batch)
+
+
+AROUND = {
+  "lookahead": lambda base: flatopt.lookahead(base, sync_period=2),
+  "sala": lambda base: flatopt.sala(base, sync_period=2),
+  "lookbehind": lambda base: flatopt.lookbehind(base, ascent_steps=2),
+  "momentum_sam": flatopt.momentum_sam,
+  "before": lambda base: optax.chain(flatopt.sam(0.1), base),
+}
+
+
+@pytest.mark.parametrize("name", AROUND)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_apply_if_finite_belongs_around_the_base(name, bad):
+  """A gradient that is not finite reaches it, whatever the method, and is refused."""
+  base = optax.apply_if_finite(optax.sgd(0.1, momentum=0.9), max_consecutive_errors=5)
+  optimizer = AROUND[name](base)
+  params = problem.make_params()
+  state = optimizer.init(params)
+  fns = problem.closures(problem.make_batch())
+  update = jax.jit(lambda g, s: optimizer.update(g, s, params, **fns))
+  broken = jax.tree.map(lambda g: g.at[0].set(bad), fns["grad_fn"](params))
+  updates, state = update(broken, state)
+  chex.assert_trees_all_equal(updates, jax.tree.map(jnp.zeros_like, params))
+  updates, _ = update(fns["grad_fn"](params), state)
+  chex.assert_tree_all_finite(updates)
+  assert optax.tree.norm(updates) > 0
