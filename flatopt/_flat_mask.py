@@ -66,7 +66,9 @@ def flat_mask(
     params = _devices.varying(params, axis_name)
     diagonal, estimator_state = estimator.update(updates, mask.estimator, params, **extra_args)
     _arguments.check_same_tree(method, "the curvature estimate", diagonal, params)
-    h = _average(mask.curvature, _devices.mean(diagonal, axis_name), decay)
+    magnitude = lambda x, w: jnp.abs(jnp.asarray(x, _tree.wide_dtype(w)))
+    diagonal = jax.tree.map(magnitude, _devices.mean(diagonal, axis_name), params)
+    h = _average(mask.curvature, diagonal, decay)
     size = sum(map(jnp.size, jax.tree.leaves(params)))
     rank = _rank(size, _arguments.value_at(flat_fraction, step))
     some = less((jnp.uint32(0), jnp.uint32(0)), rank)
@@ -94,20 +96,11 @@ def flat_mask(
 
 
 def _average(average: Params | None, estimate: Params, decay: float) -> Params:
-  """The running mean of |estimate|; without one, entries that are not finite are infinite."""
-
-  def magnitude(x):
-    return jnp.abs(jnp.asarray(x, _tree.wide_dtype(x)))
-
+  """The running mean; without one, entries that are not finite become infinite."""
   if average is None:
-    return jax.tree.map(lambda x: jnp.where(jnp.isfinite(x), magnitude(x), jnp.inf), estimate)
-  return jax.tree.map(
-    lambda h, x: jnp.where(
-      jnp.isfinite(x), decay * h + (1 - decay) * jnp.asarray(magnitude(x), h.dtype), h
-    ),
-    average,
-    estimate,
-  )
+    return jax.tree.map(lambda x: jnp.where(jnp.isfinite(x), x, jnp.inf), estimate)
+  move = lambda h, x: jnp.where(jnp.isfinite(x), decay * h + (1 - decay) * x, h)
+  return jax.tree.map(move, average, estimate)
 
 
 def _rank(size: int, fraction: Any) -> Limbs:

@@ -66,6 +66,7 @@ def _rank_limbs(k: Any, size: int) -> Limbs:
       raise TypeError(
         f"kth_smallest: k must be an integer scalar, got {k.dtype} of shape {k.shape}"
       )
+    k = k.astype(jnp.int32) if k.dtype.itemsize < 4 else k
     high, low = k >> LIMB_BITS, k & (2**LIMB_BITS - 1)
     return jnp.asarray(high).astype(jnp.uint32), jnp.asarray(low).astype(jnp.uint32)
   if isinstance(k, bool) or not isinstance(k, numbers.Integral):

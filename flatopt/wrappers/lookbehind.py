@@ -89,11 +89,12 @@ def lookbehind(
   _arguments.check_transformation("lookbehind", "base_optimizer", base_optimizer)
   _arguments.check_integer("lookbehind", "ascent_steps", ascent_steps, minimum=1)
   _arguments.check_number("lookbehind", "rho", rho, low=0)
-  if isinstance(interpolation, str) and interpolation != "adaptive":
+  adaptive = isinstance(interpolation, str)
+  if adaptive and interpolation != "adaptive":
     raise ValueError(
       f'lookbehind: interpolation must be "adaptive" or in [0, 1]; got {interpolation!r}'
     )
-  if not isinstance(interpolation, str):
+  if not adaptive:
     _arguments.check_number("lookbehind", "interpolation", interpolation, low=0, high=1)
   if eta is not None:
     _arguments.check_number("lookbehind", "eta", eta, low=0)
@@ -144,7 +145,7 @@ def lookbehind(
       one_round, carry, length=ascent_steps - 1, unroll=unroll
     )
     displacement = optax.tree.sub(fast, params)
-    if interpolation == "adaptive":
+    if adaptive:
       alphas = jax.tree.map(_adaptive, optax.tree.sub(first, params), displacement)
     else:
       alpha = jnp.asarray(_arguments.value_at(interpolation, step))
