@@ -1,0 +1,138 @@
+"""The demo at a budget of seconds: what it writes, what it pays, what it says."""
+
+import dataclasses
+import io
+import json
+import socket
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from experiments import data, demo, report, summary, training, tune_demo
+from experiments.config import Config
+from experiments.methods import METHODS
+
+TUNING = json.loads(demo.TUNING.read_text())
+TINY = Config(
+  methods={method: TUNING["chosen"][method] for method in METHODS},
+  seeds=(0, 1),
+  gradients=24,
+  batch_size=16,
+  width=8,
+  blocks=1,
+)
+COSTLIEST_STEP = 3  # gradients: Lookbehind of two rounds, or SAM and IRE's estimate
+
+
+@pytest.fixture(scope="module")
+def demo_run(tmp_path_factory):
+  """(directory, what was printed) of a run of all methods, cut off from any network."""
+  out, printed = tmp_path_factory.mktemp("demo"), io.StringIO()
+
+  def refuse(*_):
+    raise AssertionError("the demo opened a connection")
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(socket.socket, "connect", refuse)
+    console = Console(file=printed, width=200)
+    demo.compare(TINY, out, seconds=1e6, console=console)
+    report.write(out, console)
+  return out, printed.getvalue()
+
+
+def test_every_run_pays_the_budget(demo_run):
+  runs = json.loads((demo_run[0] / "results.json").read_text())["runs"]
+  assert list(runs) == list(METHODS)
+  for method, seeds in runs.items():
+    assert [run["seed"] for run in seeds] == list(TINY.seeds)
+    for run in seeds:
+      assert TINY.gradients <= run["gradients"] < TINY.gradients + COSTLIEST_STEP, method
+  assert runs["sgd"][0]["steps"] == TINY.gradients
+  assert runs["sam"][0]["steps"] == TINY.gradients // 2
+  assert runs["lookbehind"][0]["steps"] == TINY.gradients // 3
+
+
+def test_report_holds_every_method_and_needs_nothing_else(demo_run):
+  out, printed = demo_run
+  page = (out / "report.html").read_text()
+  for method in METHODS:
+    assert f"<td>{method}</td>" in page
+    assert method in printed
+  assert page.count("data:image/png;base64,") == 6
+  assert "http" not in page
+  assert "notice" not in page.split("</style>")[1]
+
+
+def test_resolved_config_is_written(demo_run):
+  written = json.loads((demo_run[0] / "config.json").read_text())
+  assert written["config"] == json.loads(json.dumps(dataclasses.asdict(TINY)))
+  assert {"python", "jax", "optax", "flax"} <= set(written["versions"])
+
+
+def test_cuts_gradients_where_the_machine_is_slow(tmp_path):
+  printed = io.StringIO()
+  config = dataclasses.replace(TINY, methods={"sgd": TUNING["chosen"]["sgd"]}, gradients=10**6)
+  console = Console(file=printed, width=200)
+  demo.compare(config, tmp_path, seconds=0.05, console=console)
+  report.write(tmp_path, console)
+  results = json.loads((tmp_path / "results.json").read_text())
+  assert results["gradients"] < results["gradients_planned"] == 10**6
+  assert len(results["runs"]["sgd"]) == len(TINY.seeds)
+  assert "cut from 1000000" in printed.getvalue()
+  assert "Cut from 1000000" in (tmp_path / "report.html").read_text()
+
+
+def test_a_seed_repeats(tmp_path):
+  digits = data.split(data.mnist_5k(), TINY.train_examples)
+  task = training.make_task(TINY, 7, *digits)
+  evaluation = training.compile_evaluation(TINY, task)
+  program = training.compile_program(TINY, "sam+ire", evaluation, task)
+  one, two = (
+    training.train(TINY, program, evaluation, task, 7, on_chunk=lambda *_: None) for _ in range(2)
+  )
+  assert one | {"seconds": 0} == two | {"seconds": 0}
+
+
+def test_wrong_labels_are_wrong_and_as_many_as_asked():
+  digits = data.mnist_5k()
+  noisy = data.with_wrong_labels(digits, 0.4, seed=3)
+  assert np.sum(noisy.labels != digits.labels) == 2000
+  assert set(noisy.labels) == set(range(10))
+  np.testing.assert_array_equal(noisy.labels, data.with_wrong_labels(digits, 0.4, seed=3).labels)
+
+
+def test_batches_are_permutations():
+  order = data.batch_order(num_examples=10, batch_size=3, num_steps=7, seed=0)
+  assert order.shape == (7, 3)
+  for epoch in (order[:3], order[3:6]):
+    assert len(set(epoch.ravel().tolist())) == 9
+
+
+def test_paired_difference():
+  mean, error = summary.paired_difference([3.0, 5.0, 7.0], [1.0, 2.0, 6.0])
+  assert mean == 2.0
+  assert error == pytest.approx(1 / np.sqrt(3))
+  # What the seeds share cancels: the unpaired error would be 1.8.
+  assert summary.paired_difference([10.0, 50.0, 90.0], [9.0, 49.0, 89.0]) == (1.0, 0.0)
+  assert summary.paired_difference([2.0], [1.0]) == (1.0, None)
+  assert summary.mean_and_error([1.0, np.nan]) == (None, None)
+
+
+def test_tuning_was_the_same_for_every_method():
+  assert set(TUNING["trials"]) == set(METHODS)
+  assert {len(trials) for trials in TUNING["trials"].values()} == {len(tune_demo.SGD)}
+  assert not set(TUNING["seeds"]) & set(Config(methods={}).seeds)
+  for method, trials in TUNING["trials"].items():
+    assert TUNING["chosen"][method] == tune_demo.best(trials)
+    assert {len(trial["validation_accuracy"]) for trial in trials} == {len(TUNING["seeds"])}
+
+
+def test_clean_under_strict_promotion():
+  digits = data.split(data.mnist_5k(), TINY.train_examples)
+  task = training.make_task(TINY, 0, *digits)
+  evaluation = training.compile_evaluation(TINY, task)
+  with jax.numpy_dtype_promotion("strict"):
+    for method in ("asam", "lookbehind"):
+      training.compile_program(TINY, method, evaluation, task)

@@ -1,0 +1,139 @@
+"""What eval_params, metrics and extra_gradient_evaluations read from a state."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import flatopt
+from flatopt.curvature import empirical_fisher, hutchinson
+from tests.oracle.trajectory import START, flat, follow, tree
+
+W = tree(jnp.asarray(START, jnp.float32))
+
+
+def final(optimizer, num_steps):
+  """The optimizer's state and params after some steps."""
+  rows, state = follow(optimizer, num_steps)
+  return jax.tree.map(lambda x: x[-1], state), tree(rows[-1])
+
+
+class TestEvalParams:
+  def test_without_slow_weights_they_are_the_params(self):
+    optimizer = optax.chain(flatopt.sam(), optax.sgd(0.1))
+    assert flatopt.eval_params(optimizer.init(W), W) is W
+
+  @pytest.mark.parametrize("wrapper", [flatopt.lookahead, flatopt.sala])
+  def test_slow_weights(self, x64, wrapper):
+    state, params = final(wrapper(optax.sgd(0.1), sync_period=3), 4)
+    found = flat(flatopt.eval_params(state, params))
+    np.testing.assert_array_equal(found, flat(state.slow))
+    assert np.all(found != flat(params))
+
+  def test_the_outermost_wrapper_decides(self, x64):
+    inner = flatopt.lookahead(optax.sgd(0.1), sync_period=2)
+    state, params = final(flatopt.sala(inner, sync_period=5), 6)
+    assert np.any(flat(state.slow) != flat(state.base.slow))
+    np.testing.assert_array_equal(flat(flatopt.eval_params(state, params)), flat(state.slow))
+
+  def test_finds_them_inside_optax(self):
+    optimizer = optax.inject_hyperparams(flatopt.lookahead, static_args="sync_period")(
+      optax.sgd(0.1), slow_step_size=0.5
+    )
+    state = optimizer.init(W)
+    other = jax.tree.map(jnp.zeros_like, W)
+    np.testing.assert_array_equal(flat(flatopt.eval_params(state, other)), flat(W))
+
+  def test_copies(self):
+    state = flatopt.lookahead(optax.sgd(0.1)).init(W)
+    found = flatopt.eval_params(state, W)
+    jax.tree.map(lambda x: x.delete(), state.slow)
+    assert np.isfinite(flat(found)).all()
+
+
+class TestMetrics:
+  def test_keys(self):
+    metrics = lambda optimizer: set(flatopt.metrics(optimizer.init(W)))
+    mask = {"count", "threshold", "flat_share", "refreshes"}
+    base = optax.sgd(0.1)
+    assert metrics(base) == set()
+    assert metrics(flatopt.sam()) == {"sam/count"}
+    assert metrics(flatopt.asam()) == {"asam/count"}
+    coin = {"count", "sharpness_steps", "probability"}
+    assert metrics(flatopt.rst(optax.identity())) == {f"rst/{q}" for q in coin}
+    assert metrics(flatopt.g_rst(optax.identity())) == {f"g_rst/{q}" for q in coin}
+    estimator = {"empirical_fisher/count"}
+    for method in (flatopt.ire_drift, flatopt.ire_update):
+      expected = {f"{method.__name__}/{q}" for q in mask} | estimator
+      assert metrics(method(curvature=empirical_fisher())) == expected
+    assert metrics(flatopt.lookahead(base)) == {"lookahead/count"}
+    sala = {"count", "stage", "distance", "extra_gradients"}
+    assert metrics(flatopt.sala(base)) == {f"sala/{q}" for q in sala}
+    lookbehind = {"count", "extra_gradients", "interpolation"}
+    assert metrics(flatopt.lookbehind(base)) == {f"lookbehind/{q}" for q in lookbehind}
+
+  def test_values(self, x64):
+    """A method that stands twice is numbered, outer before inner, in the order of the chain."""
+    optimizer = flatopt.lookahead(
+      optax.chain(
+        flatopt.rst(flatopt.sam(), probability=0.0),
+        flatopt.rst(flatopt.sam(), probability=1.0),
+        flatopt.lookahead(optax.sgd(0.01)),
+      )
+    )
+    state, _ = final(optimizer, 3)
+    assert {key: float(value) for key, value in flatopt.metrics(state).items()} == {
+      "lookahead/count[0]": 3,
+      "lookahead/count[1]": 3,
+      "rst/count[0]": 3,
+      "rst/sharpness_steps[0]": 0,
+      "rst/probability[0]": 0,
+      "rst/count[1]": 3,
+      "rst/sharpness_steps[1]": 3,
+      "rst/probability[1]": 1,
+      "sam/count[0]": 0,
+      "sam/count[1]": 3,
+    }
+
+  def test_a_nested_method_of_the_same_kind_comes_second(self):
+    outer = flatopt.rst(flatopt.rst(optax.identity(), probability=0.25), probability=0.75)
+    one = jnp.ones(1)
+    _, state = outer.update(one, outer.init(one)._replace(count=jnp.array(1)), one)
+    metrics = flatopt.metrics(state)
+    assert metrics["rst/probability[0]"] == 0.75
+    assert metrics["rst/count[0]"] == 2
+    assert metrics["rst/count[1]"] <= 1
+
+
+COSTS = {
+  "none": (optax.sgd(0.1), 0),
+  "sam": (optax.chain(flatopt.sam(), optax.sgd(0.1)), 4),
+  "two_sams": (optax.chain(flatopt.sam(), flatopt.sam(), optax.sgd(0.1)), 8),
+  "never": (optax.chain(flatopt.rst(flatopt.sam(), 0.0), optax.sgd(0.1)), 0),
+  "drift": (
+    optax.chain(flatopt.ire_drift(curvature=hutchinson(3), update_interval=2), optax.sgd(0.1)),
+    4 + 2 * 3 * 2,
+  ),
+  "update": (
+    optax.chain(optax.sgd(0.1), flatopt.ire(curvature=empirical_fisher(), update_interval=3)),
+    2,
+  ),
+  "lookbehind_of_sala": (
+    flatopt.lookbehind(flatopt.sala(optax.sgd(1e-4), sync_period=2, rho=0.5), ascent_steps=2),
+    4 * 2 + 4,
+  ),
+  "borrowed": (
+    optax.chain(optax.sgd(0.1), flatopt.ire(curvature=optax.stateless(lambda u, p: p))),
+    0,
+  ),
+}
+
+
+@pytest.mark.parametrize(("optimizer", "expected"), COSTS.values(), ids=COSTS)
+def test_extra_gradient_evaluations(x64, optimizer, expected):
+  """After four steps."""
+  cost = flatopt.extra_gradient_evaluations(final(optimizer, 4)[0])
+  assert cost == expected
+  assert cost.dtype == jnp.int32
+  assert cost.shape == ()

@@ -1,0 +1,57 @@
+"""Schedules, and what a schedule of probabilities costs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from flatopt import expected_gradient_evaluations
+from flatopt.schedules import rising_cosine
+from tests.oracle.trajectory import table
+
+
+@pytest.mark.parametrize("peak", [1.0, 0.3, -2])
+def test_rising_cosine(peak):
+  counts = np.arange(-2, 15)
+  values = [rising_cosine(10, peak)(t) for t in counts]
+  expected = peak * (1 - np.cos(np.pi * np.clip(counts, 0, 10) / 10)) / 2
+  np.testing.assert_allclose(values, expected, atol=1e-6)
+
+
+def test_rising_cosine_is_the_mirror_image_of_the_decaying_one():
+  counts = jnp.arange(8)
+  with jax.numpy_dtype_promotion("standard"):
+    decaying = optax.cosine_decay_schedule(1.0, 7)(counts)
+  np.testing.assert_allclose(rising_cosine(7)(counts), 1 - decaying, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ("probability", "expected"),
+  [
+    (0, 4),
+    (0.25, 5),
+    (1, 8),
+    (np.float32(0.5), 6),
+    (np.array(0.5), 6),
+    (jnp.array(0.5), 6),
+    (table([0.1, 0.2, 0.0, 1.0]), 5.3),
+    (lambda t: 0.5, 6),
+    (lambda t: 1, 8),
+  ],
+)
+def test_expected_gradient_evaluations(probability, expected):
+  result = expected_gradient_evaluations(probability, 4)
+  assert isinstance(result, float)
+  assert result == pytest.approx(expected)
+
+
+def test_no_steps_cost_nothing():
+  assert expected_gradient_evaluations(0.5, 0) == 0
+  assert expected_gradient_evaluations(rising_cosine(3), 0) == 0
+
+
+def test_many_steps_are_summed_exactly():
+  """In float32, 2^24 ones and more would not count any further."""
+  result = expected_gradient_evaluations(lambda t: 1.0, 2**24 + 6)
+  assert result == 2**25 + 12

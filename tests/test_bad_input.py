@@ -1,0 +1,391 @@
+"""Bad input raises, and the message names the method, the argument and what was seen."""
+
+import functools
+import inspect
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import flatopt
+from flatopt import closures, curvature, schedules
+
+SGD = optax.sgd(0.1)
+METHODS = {
+  "sam": flatopt.sam,
+  "asam": flatopt.asam,
+  "rst": functools.partial(flatopt.rst, flatopt.sam()),
+  "g_rst": functools.partial(flatopt.g_rst, flatopt.sam()),
+  "ire_drift": flatopt.ire_drift,
+  "ire_update": flatopt.ire_update,
+  "lookahead": functools.partial(flatopt.lookahead, SGD),
+  "sala": functools.partial(flatopt.sala, SGD),
+  "lookbehind": functools.partial(flatopt.lookbehind, SGD),
+  "hutchinson": curvature.hutchinson,
+  "gauss_newton_bartlett": curvature.gauss_newton_bartlett,
+  "empirical_fisher": curvature.empirical_fisher,
+  "rising_cosine": functools.partial(schedules.rising_cosine, 3),
+  "expected_gradient_evaluations": functools.partial(
+    flatopt.expected_gradient_evaluations, num_steps=3
+  ),
+  "micro_grad_fn": functools.partial(closures.micro_grad_fn, None, jnp.ones(6)),
+}
+OPTIMIZERS = list(METHODS)[:12]  # what has an init and an update
+ANY, POSITIVE, SHARE = (-math.inf, math.inf), (0, math.inf), (0, 1)
+NUMBERS = [
+  ("sam", "rho", POSITIVE),
+  ("asam", "rho", POSITIVE),
+  ("asam", "eta", POSITIVE),
+  ("rst", "probability", SHARE),
+  ("rst", "mixing", ANY),
+  ("g_rst", "probability", SHARE),
+  ("g_rst", "degree", POSITIVE),
+  ("ire_drift", "rho", POSITIVE),
+  ("ire_drift", "kappa", POSITIVE),
+  ("ire_drift", "flat_fraction", SHARE),
+  ("ire_update", "kappa", POSITIVE),
+  ("ire_update", "flat_fraction", SHARE),
+  ("lookahead", "slow_step_size", SHARE),
+  ("sala", "slow_step_size", SHARE),
+  ("sala", "rho", POSITIVE),
+  ("lookbehind", "rho", POSITIVE),
+  ("lookbehind", "interpolation", SHARE),
+  ("lookbehind", "eta", POSITIVE),
+  ("rising_cosine", "peak", ANY),
+  ("expected_gradient_evaluations", "probability", SHARE),
+]
+INTEGERS = [  # with the smallest that is allowed
+  ("ire_drift", "update_interval", 1),
+  ("ire_drift", "start_step", 0),
+  ("ire_update", "update_interval", 1),
+  ("ire_update", "start_step", 0),
+  ("lookahead", "sync_period", 1),
+  ("sala", "sync_period", 2),
+  ("lookbehind", "ascent_steps", 1),
+  ("lookbehind", "unroll", 1),
+  ("hutchinson", "num_samples", 1),
+  ("gauss_newton_bartlett", "batch_size", 1),
+  ("rising_cosine", "num_steps", 1),
+  ("expected_gradient_evaluations", "num_steps", 0),
+  ("micro_grad_fn", "num_microbatches", 1),
+]
+KEYED = ["rst", "g_rst", "ire_drift", "ire_update", "hutchinson", "gauss_newton_bartlett"]
+PERTURBING = ["sam", "asam", "ire_drift", "sala", "lookbehind"]
+MAPPED = [*PERTURBING, "rst", "g_rst", "ire_update", *KEYED[-2:], "empirical_fisher"]
+PER_NAME = functools.partial(pytest.mark.parametrize, ids=lambda x: x if type(x) is str else None)
+
+
+def raises(error, *parts):
+  """Expects an error whose message has all these parts, in any order."""
+  return pytest.raises(error, match="(?s)" + "".join(f"(?=.*{re.escape(p)})" for p in parts))
+
+
+def make(name, **settings):
+  if name == "rising_cosine":
+    return schedules.rising_cosine(**{"num_steps": 3} | settings)
+  if name == "expected_gradient_evaluations":
+    return flatopt.expected_gradient_evaluations(**{"probability": 0.5, "num_steps": 3} | settings)
+  return METHODS[name](**settings)
+
+
+@PER_NAME(("name", "argument", "bounds"), NUMBERS)
+class TestNumbers:
+  def test_out_of_range(self, name, argument, bounds):
+    low, high = bounds
+    outside = [math.nan, math.inf, -math.inf]
+    outside += [low - 0.25] if math.isfinite(low) else []
+    outside += [high + 0.25] if math.isfinite(high) else []
+    for value in outside:
+      for number in (value, np.float64(value), np.array(value)):
+        with raises(ValueError, f"{name}: {argument} must be", repr(value)):
+          make(name, **{argument: number})
+
+  def test_message_states_the_range(self, name, argument, bounds):
+    allowed = {ANY: "finite", POSITIVE: ">= 0", SHARE: "in [0, 1]"}[bounds]
+    with raises(ValueError, f"{name}: {argument} must be {allowed}; got nan"):
+      make(name, **{argument: math.nan})
+
+  def test_bounds_are_allowed(self, name, argument, bounds):
+    for value in bounds:
+      make(name, **{argument: value if math.isfinite(value) else 1e6})
+
+  def test_no_number(self, name, argument, bounds):
+    for value in ("0.5", True, None, [0.5], 1j, np.bool_(True)):
+      if value is None and argument == "eta" and name == "lookbehind":
+        continue
+      error = (TypeError, ValueError) if argument == "interpolation" else TypeError
+      with raises(error, f"{name}: {argument} must be", repr(value)):
+        make(name, **{argument: value})
+
+  def test_no_real_scalar_array(self, name, argument, bounds):
+    for value in (jnp.ones(2), np.ones((1,)), jnp.array(True), np.array("1"), jax.random.key(0)):
+      with raises(TypeError, f"{name}: {argument} must be", str(value.dtype)):
+        make(name, **{argument: value})
+
+
+@pytest.mark.parametrize("value", [jnp.array(1j), np.array(1j)], ids=["jax", "numpy"])
+def test_complex_array(value):
+  with raises(TypeError, "sam: rho must be", str(value.dtype)):
+    flatopt.sam(value)
+
+
+@PER_NAME(("name", "argument", "minimum"), INTEGERS)
+class TestIntegers:
+  def test_too_small(self, name, argument, minimum):
+    for value in (minimum - 1, -3, np.int64(minimum - 1)):
+      with raises(ValueError, f"{name}: {argument} must be >= {minimum}; got", repr(value)):
+        make(name, **{argument: value})
+
+  def test_minimum_is_allowed(self, name, argument, minimum):
+    make(name, **{argument: minimum})
+    make(name, **{argument: np.int32(minimum)})
+
+  def test_no_integer(self, name, argument, minimum):
+    for value in (2.0, "2", False, None, jnp.array(2)):
+      with raises(TypeError, f"{name}: {argument} must be a Python int", repr(value)):
+        make(name, **{argument: value})
+
+
+@pytest.mark.parametrize("name", ["ire_drift", "ire_update"])
+def test_decay(name):
+  for value in (-0.25, 1.0, math.nan, math.inf):
+    with raises(ValueError, f"{name}: decay must be in [0, 1); got", repr(value)):
+      make(name, decay=value)
+  for value in ("0.5", True, None, jnp.array(0.5)):
+    with raises(TypeError, f"{name}: decay must be a Python number", repr(value)):
+      make(name, decay=value)
+
+
+@pytest.mark.parametrize("name", KEYED)
+def test_key(name):
+  for key in (3, -1, 2**40, np.uint32(3), jax.random.key(0), jax.random.PRNGKey(0)):
+    make(name, key=key)
+  for key in ("3", 1.5, None, True, jnp.ones(2), jax.random.split(jax.random.key(0))):
+    with raises(TypeError, f"{name}: key must be a Python int or a JAX key", repr(key)):
+      make(name, key=key)
+
+
+@pytest.mark.parametrize("name", MAPPED)
+def test_axis_name(name):
+  for axis_name in (None, "batch", ("hosts", "devices")):
+    make(name, axis_name=axis_name)
+  for axis_name in (0, (), ["batch"], ("batch", 1), True):
+    with raises(TypeError, f"{name}: axis_name must be", repr(axis_name)):
+      make(name, axis_name=axis_name)
+
+
+@pytest.mark.parametrize("name", PERTURBING)
+def test_sync_perturbation(name):
+  for value in (None, 1, "yes"):
+    with raises(TypeError, f"{name}: sync_perturbation must be True or False", repr(value)):
+      make(name, sync_perturbation=value)
+
+
+def test_sync_perturbation_of_ire_needs_rho():
+  with raises(ValueError, "ire: sync_perturbation", "rho"):
+    flatopt.ire(sync_perturbation=True)
+
+
+def test_mode_of_hutchinson():
+  with raises(ValueError, "hutchinson: mode must be", "forward-reverse", "'reverse'"):
+    curvature.hutchinson(mode="reverse")
+
+
+TRANSFORMATIONS = {
+  "rst": ("inner", flatopt.rst),
+  "g_rst": ("inner", flatopt.g_rst),
+  "ire_drift": ("curvature", lambda x: flatopt.ire_drift(curvature=x)),
+  "ire_update": ("curvature", lambda x: flatopt.ire_update(curvature=x)),
+  "lookahead": ("base_optimizer", flatopt.lookahead),
+  "sala": ("base_optimizer", flatopt.sala),
+  "lookbehind": ("base_optimizer", flatopt.lookbehind),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMATIONS)
+def test_no_transformation(name):
+  argument, method = TRANSFORMATIONS[name]
+  values = [optax.sgd, "sgd", (SGD.init, SGD.update), optax.MultiSteps(SGD, 2)]
+  for value in values if argument == "curvature" else [*values, None]:
+    with raises(TypeError, f"{name}: {argument} must be an optax.GradientTransf", repr(value)):
+      method(value)
+  method(optax.MultiSteps(SGD, 2).gradient_transformation())
+
+
+STATICS = [
+  *((name, argument, minimum) for name, argument, minimum in INTEGERS if name in OPTIMIZERS),
+  *((name, "key", 0) for name in KEYED),
+  ("ire_drift", "decay", 0.5),
+  ("ire_update", "decay", 0.5),
+]
+
+
+@PER_NAME(("name", "argument", "value"), STATICS)
+def test_traced_static_argument(name, argument, value):
+  """inject_hyperparams traces every number that static_args does not name."""
+  static_args = set(inspect.signature(METHODS[name]).parameters) - {argument}
+  injected = optax.inject_hyperparams(METHODS[name], static_args)(**{argument: value})
+  with raises(TypeError, f"{name}: {argument} must", "static_args"):
+    injected.init(jnp.ones(2))
+
+
+GRADIENT_USERS = ["sam", "asam", "ire_drift", "sala", "lookbehind", "hutchinson"]
+GRADIENT_USERS += ["empirical_fisher"]
+IDENTITY = lambda params: params
+PARAMS = {"a": jnp.ones(3), "b": [jnp.ones((2, 2))]}
+
+
+def update(name, *, grads=PARAMS, params=PARAMS, state=None, **extra_args):
+  settings = {"curvature": optax.identity()} if name.startswith("ire_") else {}
+  method = METHODS[name](**settings)
+  state = method.init(PARAMS) if state is None else state
+  closures = {"grad_fn": IDENTITY, "sampled_grad_fn": lambda params, key: params}
+  return method.update(grads, state, params, **closures | extra_args)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+class TestTrees:
+  def test_good(self, name):
+    update(name)
+
+  def test_params_missing(self, name):
+    with raises(ValueError, f"{name}: params is None", "update(updates, state, params"):
+      update(name, params=None)
+
+  def test_params_empty(self, name):
+    for empty in ({}, [], (), None):
+      with raises(ValueError, f"{name}: params is an empty pytree", repr(empty)):
+        METHODS[name]().init(empty)
+    with raises(ValueError, f"{name}: params is an empty pytree ({{}})"):
+      update(name, params={}, grads={})
+
+  def test_params_not_floating(self, name):
+    for leaf in (jnp.arange(3), jnp.array([True]), jnp.ones(2, jnp.complex64), 3):
+      params = {"a": jnp.ones(3), "b": [leaf]}
+      dtype = str(jnp.result_type(leaf))
+      with raises(TypeError, f"{name}: params['b'][0] is {dtype}", "floating"):
+        METHODS[name]().init(params)
+      with raises(TypeError, f"{name}: params['b'][0] is {dtype}"):
+        update(name, params=params)
+
+  def test_params_masked(self, name):
+    params = {"a": jnp.ones(3), "b": [optax.MaskedNode()]}
+    for call in (METHODS[name]().init, lambda params: update(name, params=params)):
+      with raises(ValueError, f"{name}: params['b'][0] is optax.MaskedNode", "outside optax.mask"):
+        call(params)
+
+
+BAD_TREES = {
+  "less": {"a": jnp.ones(3)},
+  "other": {"a": jnp.ones(3), "c": [jnp.ones((2, 2))]},
+  "tuple": {"a": jnp.ones(3), "b": (jnp.ones((2, 2)),)},
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS[:9])
+def test_updates_unlike_params(name):
+  for tree in BAD_TREES.values():
+    with raises(ValueError, f"{name}: updates has the structure", str(jax.tree.structure(tree))):
+      update(name, grads=tree)
+  wrong_shape = {"a": jnp.ones(3), "b": [jnp.ones((2, 3))]}
+  with raises(ValueError, f"{name}: updates['b'][0] has shape (2, 3)", "(2, 2)"):
+    update(name, grads=wrong_shape)
+
+
+@pytest.mark.parametrize("name", ["ire_drift", "ire_update", "lookahead", "sala"])
+def test_state_unlike_params(name):
+  part = "the mask in the state" if name.startswith("ire_") else "slow in the state"
+  settings = {"curvature": optax.identity()} if name.startswith("ire_") else {}
+  for tree in BAD_TREES.values():
+    state = METHODS[name](**settings).init(tree)
+    with raises(ValueError, f"{name}: {part} has the structure", str(jax.tree.structure(tree))):
+      update(name, state=state)
+  state = METHODS[name](**settings).init({"a": jnp.ones(3), "b": [jnp.ones((4, 2))]})
+  with raises(ValueError, f"{name}: {part}['b'][0] has shape (4, 2)", "(2, 2)"):
+    update(name, state=state)
+
+
+@pytest.mark.parametrize("name", GRADIENT_USERS)
+class TestGradFn:
+  def test_missing(self, name):
+    with raises(ValueError, f"{name}: grad_fn is missing", "grad_fn=grad_fn"):
+      update(name, grad_fn=None)
+
+  def test_no_function(self, name):
+    with raises(TypeError, f"{name}: grad_fn must be a function; got 3"):
+      update(name, grad_fn=3)
+
+  def test_returns_another_tree(self, name):
+    value_and_grad = lambda params: (jnp.zeros(()), params)
+    for grad_fn in (value_and_grad, lambda params: {"a": params["a"]}):
+      with raises(ValueError, f"{name}: the result of grad_fn has the structure"):
+        update(name, grad_fn=grad_fn)
+    with raises(ValueError, f"{name}: the result of grad_fn['a'] has shape ()"):
+      update(name, grad_fn=lambda params: params | {"a": jnp.sum(params["a"])})
+
+
+def test_sampled_grad_fn():
+  name = "gauss_newton_bartlett"
+  with raises(ValueError, f"{name}: sampled_grad_fn is missing"):
+    update(name, sampled_grad_fn=None)
+  with raises(TypeError, f"{name}: sampled_grad_fn must be a function; got 'g'"):
+    update(name, sampled_grad_fn="g")
+  with raises(ValueError, f"{name}: the result of sampled_grad_fn has the structure"):
+    update(name, sampled_grad_fn=lambda params, key: (0.0, params))
+
+
+@pytest.mark.parametrize("method", [flatopt.ire_update, flatopt.ire_drift])
+def test_curvature_of_ire(method):
+  """The default estimator asks for its closure; a wrong estimate is told as such."""
+  with raises(ValueError, "grad_fn is missing"):
+    method().update(PARAMS, method().init(PARAMS), PARAMS)
+  loss_like = method(curvature=optax.stateless(lambda updates, params: updates["a"]))
+  with raises(ValueError, f"{method.__name__}: the curvature estimate has the structure"):
+    loss_like.update(PARAMS, loss_like.init(PARAMS), PARAMS, grad_fn=IDENTITY)
+
+
+class TestKthSmallest:
+  def test_rank(self):
+    for k in (0, -1, 4, np.int64(0)):
+      with raises(ValueError, "kth_smallest: k must be from 1 to 3", f"got {k}"):
+        flatopt.kth_smallest(jnp.ones(3), k)
+    for k in (1.0, "1", True, None, np.float32(1)):
+      with raises(TypeError, "kth_smallest: k must be an integer", repr(k)):
+        flatopt.kth_smallest(jnp.ones(3), k)
+    for k in (jnp.array(1.0), jnp.array([1]), np.array(1.0), jnp.array(True)):
+      with raises(TypeError, "kth_smallest: k must be an integer", str(k.dtype)):
+        flatopt.kth_smallest(jnp.ones(3), k)
+
+  def test_tree(self):
+    for tree in ({}, None, jnp.zeros((0, 3)), [jnp.zeros(0)]):
+      with raises(ValueError, "kth_smallest: tree has no entries"):
+        flatopt.kth_smallest(tree, 1)
+    for leaf in (jnp.arange(3), jnp.array([True]), jnp.ones(2, jnp.complex64)):
+      with raises(TypeError, "kth_smallest: tree holds", str(leaf.dtype), "floating"):
+        flatopt.kth_smallest([jnp.ones(2), leaf], 1)
+
+  def test_leaf_too_large(self):
+    leaf = jax.ShapeDtypeStruct((2**16, 2**15), jnp.bfloat16)
+    with raises(ValueError, "kth_smallest: a leaf has 2147483648 entries", "2^31"):
+      jax.eval_shape(lambda x: flatopt.kth_smallest(x, 1), leaf)
+    leaf = jax.ShapeDtypeStruct((2**31 - 1,), jnp.bfloat16)
+    assert jax.eval_shape(lambda x: flatopt.kth_smallest([x, x], 1), leaf).shape == ()
+
+
+def test_batch_of_micro_grad_fn():
+  loss_fn = lambda w, batch: jnp.sum(w)
+  with raises(ValueError, "micro_grad_fn: num_microbatches must divide", "length 6", "got 4"):
+    closures.micro_grad_fn(loss_fn, jnp.ones((6, 2)), 4)
+  for batch in ({}, (jnp.ones(4), jnp.ones(6)), (jnp.ones(4), 1.0), jnp.array(3.0)):
+    shapes = str([jnp.shape(x) for x in jax.tree.leaves(batch)])
+    with raises(ValueError, "micro_grad_fn: all leaves of batch must have the same", shapes):
+      closures.micro_grad_fn(loss_fn, batch, 1)
+
+
+def test_interpolation_names_its_one_word():
+  with raises(ValueError, "lookbehind: interpolation", '"adaptive"', "'cosine'"):
+    flatopt.lookbehind(SGD, interpolation="cosine")
