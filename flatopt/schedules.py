@@ -72,5 +72,7 @@ def expected_gradient_evaluations(probability: ScalarOrSchedule, num_steps: int)
     return num_steps * (1 + float(probability))
   if not callable(probability):
     return num_steps * (1 + float(np.asarray(probability)))
-  values = jax.vmap(lambda t: jnp.asarray(probability(t), jnp.result_type(float)))(jnp.arange(num_steps))
+  values = jax.vmap(lambda t: jnp.asarray(probability(t), jnp.result_type(float)))(
+    jnp.arange(num_steps)
+  )
   return num_steps + float(np.asarray(values, np.float64).sum())
