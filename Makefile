@@ -10,11 +10,16 @@ VERSION := $(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2
 STAMP = $(VENV)/.installed-$(VERSION)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow check docs clean
+
+.PHONY: demo example test test-slow check docs clean
 .DEFAULT_GOAL = test
 
 demo: $(STAMP)-experiments  ## trains eleven optimizers on MNIST-5k and reports: 6 minutes
 	$(BIN)/python -m experiments.demo
+
+NAME ?= plain_jax
+example: $(STAMP)-examples  ## make example NAME=linen_resnet: under a minute each
+	$(BIN)/python -m examples.$(NAME)
 
 test: $(STAMP)-dev  ## the fast suite and the doctests
 	$(BIN)/python -m pytest -n $(WORKERS) --doctest-modules

@@ -52,7 +52,6 @@ CASES = [
   Case("sam", _before(lambda **d: flatopt.sam(0.1, **d))),
   Case("asam", _before(lambda **d: flatopt.asam(0.5, **d))),
   Case("rst", _before(lambda **d: flatopt.rst(flatopt.sam(0.1), 0.5, **d))),
-  Case("rst_mixed", _before(lambda **d: flatopt.rst(flatopt.asam(0.5), 0.7, mixing=0.5, **d))),
   Case("g_rst", _before(lambda **d: flatopt.g_rst(flatopt.sam(0.1), 0.5, **d))),
   Case(
     "ire_drift",
@@ -67,7 +66,6 @@ CASES = [
     _after(flatopt.ire, curvature=hutchinson(2), update_interval=4, start_step=2, decay=0.5),
     products=lambda n: 2 * len(range(2, n, 4)),
   ),
-  Case("ire_fisher", _after(flatopt.ire, curvature=empirical_fisher(), update_interval=3)),
   Case(
     "lookahead",
     lambda **d: flatopt.lookahead(optax.chain(flatopt.sam(0.1, **d), _base()), sync_period=3),

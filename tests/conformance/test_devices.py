@@ -43,35 +43,29 @@ def shard_mapped_step(optimizer):
 
 
 @each_case
-def test_replicas_are_bit_identical(case):
-  """After 20 steps of ``pmap`` on different data, params and state agree on all devices."""
-  optimizer = case.make(axis_name=AXIS)
-  params = problem.make_params()
-  step = jax.pmap(problem.make_step(optimizer), axis_name=AXIS)
-  params, state = replicate(params), replicate(optimizer.init(params))
-  for seed in range(20):
-    params, state = step(params, state, split(problem.make_batch(seed, size=64)))
-  for leaf in jax.tree.leaves((params, state)):
-    leaf = np.asarray(leaf)
-    assert np.isfinite(leaf).all()
-    assert (leaf == leaf[:1]).all()
+def test_replicas_are_bit_identical(x64, case):
+  """``pmap`` on different data leaves params and state alike on all devices.
 
-
-@each_case
-def test_shard_map_equals_pmap(x64, case):
-  """... with shard_map's check of varying axes on, which proves the replicas equal."""
+  ``shard_map`` gives the same numbers, with its check of varying axes on, which proves the
+  replicas equal.
+  """
   optimizer = case.make(axis_name=AXIS)
   params = problem.make_params()
   state = optimizer.init(params)
   mapped, replicated = (params, state), (replicate(params), replicate(state))
   step = shard_mapped_step(optimizer)
   pmapped_step = jax.pmap(problem.make_step(optimizer), axis_name=AXIS)
-  for seed in range(4):
+  for seed in range(20):
     batch = problem.make_batch(seed, size=64)
-    mapped = step(*mapped, batch)
     replicated = pmapped_step(*replicated, split(batch))
-  expected = jax.tree.map(lambda x: np.asarray(x)[0], replicated)
-  chex.assert_trees_all_close(mapped, expected, rtol=1e-10, atol=1e-12)
+    if seed < 3:
+      mapped = step(*mapped, batch)
+      first = jax.tree.map(lambda x: np.asarray(x)[0], replicated)
+      chex.assert_trees_all_close(mapped, first, rtol=1e-10, atol=1e-12)
+  for leaf in jax.tree.leaves(replicated):
+    leaf = np.asarray(leaf)
+    assert np.isfinite(leaf).all()
+    assert (leaf == leaf[:1]).all()
 
 
 SYNCHRONISED = {

@@ -136,21 +136,3 @@ def test_inject_hyperparams(x64, name):
     halved_end = step(*halved_end, problem.make_batch(seed))
   with pytest.raises(AssertionError):
     chex.assert_trees_all_close(halved_end[0], kept_end[0], rtol=1e-3)
-
-
-@each_case
-@jax.numpy_dtype_promotion("standard")  # MultiSteps itself promotes
-def test_multi_steps_runs_it_every_k_th_call(x64, case):
-  """``optax.MultiSteps`` over equal batches is the method itself, every other call."""
-  optimizer = case.make()
-  accumulated = optax.MultiSteps(optimizer, every_k_schedule=2)
-  params = problem.make_params()
-  batch = problem.make_batch()
-  step, slow_step = (jax.jit(problem.make_step(o)) for o in (optimizer, accumulated))
-  expected = params, optimizer.init(params)
-  actual = params, accumulated.init(params)
-  for _ in range(4):
-    expected = step(*expected, batch)
-    for _ in range(2):
-      actual = slow_step(*actual, batch)
-  chex.assert_trees_all_close(actual[0], expected[0], rtol=1e-6, atol=1e-7)

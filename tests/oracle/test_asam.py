@@ -9,14 +9,15 @@ import pytest
 
 import flatopt
 from tests.oracle.trajectory import (
+  BASE,
   IS_KERNEL,
   PULLS,
+  SKIPPING,
   START,
   assert_close,
-  base_sgd,
   follow,
   gradient,
-  numpy_sgd,
+  numpy_base,
   once,
   table,
   unit,
@@ -27,11 +28,11 @@ RADII, FLOORS = [0.3, 0.1, 0.5, 0.2], [0.01, 0.5, 0.0, 0.1]
 
 
 def asam_numpy(radii, floors, scaled=IS_KERNEL, pulls=PULLS):
-  w, base, rows = START, numpy_sgd(), []
+  w, base, rows = START, numpy_base(), []
   for rho, eta, pull in zip(radii, floors, pulls, strict=False):
     g = gradient(w, pull)
     scale = np.where(scaled, np.abs(w) + eta, 1)
-    w = w + base(gradient(w + rho * scale * unit(scale * g), pull))
+    w = w + base(gradient(w + rho * scale * unit(scale * g), pull), w)
     rows.append(w)
   return rows
 
@@ -47,13 +48,13 @@ MASKS = {
 @pytest.mark.parametrize(("scale_mask", "scaled"), MASKS.values(), ids=MASKS)
 def test_equation(x64, scale_mask, scaled):
   method = flatopt.asam(0.3, 0.05, scale_mask=scale_mask)
-  rows, _ = follow(optax.chain(method, optax.sgd(0.1, 0.9)), 6)
+  rows, _ = follow(optax.chain(method, BASE), 6)
   assert_close(rows, asam_numpy([0.3] * 6, [0.05] * 6, scaled))
 
 
 def test_schedules_read_the_count(x64):
   method = flatopt.asam(table(RADII), table(FLOORS))
-  rows, _ = follow(optax.chain(method, optax.sgd(0.1, 0.9)), 4)
+  rows, _ = follow(optax.chain(method, BASE), 4)
   assert_close(rows, asam_numpy(RADII, FLOORS))
 
 
@@ -129,7 +130,7 @@ def test_non_finite_gradient_passes_on_unchanged(bad):
 
 def test_apply_if_finite_behind_it_skips(x64):
   pulls = with_rows(PULLS, [2], np.nan)
-  rows, _ = follow(optax.chain(flatopt.asam(0.3, 0.05), base_sgd()), 5, pulls)
+  rows, _ = follow(optax.chain(flatopt.asam(0.3, 0.05), SKIPPING), 5, pulls)
   assert_close(rows, asam_numpy([0.3] * 5, [0.05] * 5, pulls=pulls))
 
 

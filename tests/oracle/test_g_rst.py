@@ -9,12 +9,13 @@ import pytest
 import flatopt
 from tests.oracle.test_rst import ONE, constant, heads_of
 from tests.oracle.trajectory import (
+  BASE,
   PULLS,
   START,
   assert_close,
   follow,
   gradient,
-  numpy_sgd,
+  numpy_base,
   once,
   table,
   unit,
@@ -26,16 +27,16 @@ DEGREES = np.linspace(0.2, 1.4, 16)
 
 def test_equation(x64):
   method = flatopt.g_rst(flatopt.sam(0.3), table(PROBABILITIES), degree=table(DEGREES), key=4)
-  rows, (state, _) = follow(optax.chain(method, optax.sgd(0.1, 0.9)), 16)
+  rows, (state, _) = follow(optax.chain(method, BASE), 16)
   heads = heads_of(state)
   assert 4 <= heads.sum() <= 14
-  w, base = START, numpy_sgd()
+  w, base = START, numpy_base()
   for t, row in enumerate(rows):
     g = gradient(w, PULLS[t])
     if heads[t]:
       mixing = DEGREES[t] / PROBABILITIES[t]
       g = (1 - mixing) * g + mixing * gradient(w + 0.3 * unit(g), PULLS[t])
-    w = w + base(g)
+    w = w + base(g, w)
     assert_close(row, w)
 
 

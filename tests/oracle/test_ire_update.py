@@ -33,13 +33,13 @@ def masks_numpy(diagonals, k, interval=1, start=0, decay=0.0):
 
 
 HOLES = DIAGONALS.copy()  # not finite in places, the first estimate included
-HOLES[0, 1], HOLES[3, 2], HOLES[4, 5], HOLES[6, :4] = np.nan, np.inf, -np.inf, np.nan
+HOLES[[0, 1, 6], [1, 2, 0]], HOLES[[3, 4], [5, 1]], HOLES[7, :4] = np.nan, np.inf, -np.inf
 
 SETTINGS = {
   "every_step": (DIAGONALS, dict()),
   "holes": (HOLES, dict()),
   "interval": (DIAGONALS, dict(interval=3)),
-  "interval_start": (HOLES, dict(interval=3, start=2)),
+  "interval_start": (HOLES, dict(interval=3, start=4)),
   "decay": (DIAGONALS, dict(decay=0.7)),
   "decay_interval_start": (HOLES, dict(decay=0.3, interval=2, start=1)),
 }
@@ -105,6 +105,13 @@ def test_which_coordinates_are_flat(curvature, flat_fraction, expected):
   method = flatopt.ire_update(1.0, flat_fraction, curvature=PARAMS_ARE_CURVATURE)
   output, _ = once(method, tree(jnp.ones(6)), tree(jnp.asarray(curvature, jnp.float32)))
   np.testing.assert_array_equal(flat(output), 1 + np.array(expected))
+
+
+def test_threshold_is_minus_infinity_where_none_are_flat():
+  w = jnp.ones(4)
+  _, state = once(flatopt.ire_update(1.0, 0.2, curvature=PARAMS_ARE_CURVATURE), w, w)
+  assert state.mask.threshold == -np.inf
+  assert not state.mask.flat.any()
 
 
 def test_which_coordinates_are_flat_by_a_schedule():

@@ -8,12 +8,13 @@ import pytest
 
 import flatopt
 from tests.oracle.trajectory import (
+  BASE,
   PULLS,
   START,
   assert_close,
   follow,
   gradient,
-  numpy_sgd,
+  numpy_base,
   once,
   table,
 )
@@ -21,9 +22,9 @@ from tests.oracle.trajectory import (
 
 def lookahead_numpy(num_steps, sync_period, step_sizes):
   w = slow = START
-  base, rows, slows = numpy_sgd(), [], []
+  base, rows, slows = numpy_base(), [], []
   for t in range(num_steps):
-    w = w + base(gradient(w, PULLS[t]))
+    w = w + base(gradient(w, PULLS[t]), w)
     if (t + 1) % sync_period == 0:
       slow = slow + step_sizes[t] * (w - slow)
       w = slow
@@ -35,7 +36,7 @@ def lookahead_numpy(num_steps, sync_period, step_sizes):
 @pytest.mark.parametrize("sync_period", [1, 3])
 def test_equation(x64, sync_period):
   optimizer = flatopt.lookahead(
-    optax.sgd(0.1, 0.9), sync_period=sync_period, slow_step_size=table(np.linspace(0.1, 0.9, 16))
+    BASE, sync_period=sync_period, slow_step_size=table(np.linspace(0.1, 0.9, 16))
   )
   rows, state = follow(optimizer, 16)
   expected, slows = lookahead_numpy(16, sync_period, np.linspace(0.1, 0.9, 16))
@@ -44,7 +45,7 @@ def test_equation(x64, sync_period):
 
 
 def test_defaults(x64):
-  rows, _ = follow(flatopt.lookahead(optax.sgd(0.1, 0.9)), 11)
+  rows, _ = follow(flatopt.lookahead(BASE), 11)
   assert_close(rows, lookahead_numpy(11, 5, [0.5] * 11)[0])
 
 

@@ -7,14 +7,15 @@ import pytest
 
 import flatopt
 from tests.oracle.trajectory import (
+  BASE,
   IS_KERNEL,
   PULLS,
+  SKIPPING,
   START,
   assert_close,
-  base_sgd,
   follow,
   gradient,
-  numpy_sgd,
+  numpy_base,
   once,
   table,
   unit,
@@ -40,14 +41,14 @@ def adaptive(first, last):
 def lookbehind_numpy(
   num_steps, ascent_steps, radii, alphas=None, etas=None, scaled=IS_KERNEL, pulls=PULLS, base=None
 ):
-  w, base, rows, means = START, base or numpy_sgd(), [], []
+  w, base, rows, means = START, base or numpy_base(), [], []
   for t in range(num_steps):
     p, fasts = w, [w]
     g = gradient(p, pulls[t])
     for _ in range(ascent_steps):
       p = ascend(p, g, radii[t], None if etas is None else etas[t], scaled)
       g = gradient(p, pulls[t])
-      fasts.append(fasts[-1] + base(g))
+      fasts.append(fasts[-1] + base(g, fasts[-1]))
     alpha = adaptive(fasts[1] - w, fasts[-1] - w) if alphas is None else np.full(6, alphas[t])
     w = w + alpha * (fasts[-1] - w)
     rows.append(w)
@@ -65,7 +66,7 @@ def check(optimizer, expected, pulls=PULLS):
 
 @pytest.mark.parametrize("ascent_steps", [1, 4])
 def test_adaptive(x64, ascent_steps):
-  optimizer = flatopt.lookbehind(optax.sgd(0.1, 0.9), ascent_steps=ascent_steps, rho=0.3)
+  optimizer = flatopt.lookbehind(BASE, ascent_steps=ascent_steps, rho=0.3)
   expected = lookbehind_numpy(5, ascent_steps, [0.3] * 5)
   state = check(optimizer, expected)
   np.testing.assert_array_equal(state.extra_gradients, ascent_steps * np.arange(1, 6))
@@ -74,7 +75,7 @@ def test_adaptive(x64, ascent_steps):
 def test_schedules_read_the_count_of_iterations(x64):
   radii, alphas, etas = np.linspace(0.1, 0.5, 5), np.linspace(1, 0, 5), np.linspace(0, 0.4, 5)
   optimizer = flatopt.lookbehind(
-    optax.sgd(0.1, 0.9),
+    BASE,
     ascent_steps=3,
     rho=table(radii),
     interpolation=table(alphas),
@@ -84,12 +85,12 @@ def test_schedules_read_the_count_of_iterations(x64):
 
 
 def test_defaults(x64):
-  check(flatopt.lookbehind(optax.sgd(0.1, 0.9)), lookbehind_numpy(4, 5, [0.05] * 4))
+  check(flatopt.lookbehind(BASE), lookbehind_numpy(4, 5, [0.05] * 4))
 
 
 @pytest.mark.parametrize("interpolation", [0.3, jnp.array(0.3)])
 def test_a_number_may_be_an_array(x64, interpolation):
-  optimizer = flatopt.lookbehind(optax.sgd(0.1, 0.9), ascent_steps=2, interpolation=interpolation)
+  optimizer = flatopt.lookbehind(BASE, ascent_steps=2, interpolation=interpolation)
   check(optimizer, lookbehind_numpy(3, 2, [0.05] * 3, [float(interpolation)] * 3))
 
 
@@ -100,24 +101,20 @@ def test_a_number_may_be_an_array(x64, interpolation):
 )
 def test_asam(x64, scale_mask, scaled):
   """T follows the ascent: |p_i| + eta, not |w| + eta."""
-  optimizer = flatopt.lookbehind(
-    optax.sgd(0.1, 0.9), ascent_steps=3, rho=0.5, eta=0.05, scale_mask=scale_mask
-  )
+  optimizer = flatopt.lookbehind(BASE, ascent_steps=3, rho=0.5, eta=0.05, scale_mask=scale_mask)
   check(optimizer, lookbehind_numpy(4, 3, [0.5] * 4, None, [0.05] * 4, scaled))
 
 
 @pytest.mark.parametrize(("ascent_steps", "unroll"), [(1, True), (4, 2)])
 def test_unroll_changes_no_number(x64, ascent_steps, unroll):
-  optimizer = flatopt.lookbehind(
-    optax.sgd(0.1, 0.9), ascent_steps=ascent_steps, rho=0.3, unroll=unroll
-  )
+  optimizer = flatopt.lookbehind(BASE, ascent_steps=ascent_steps, rho=0.3, unroll=unroll)
   check(optimizer, lookbehind_numpy(2, ascent_steps, [0.3] * 2))
 
 
 def test_base_schedule_advances_once_a_round(x64):
   rates = np.linspace(0.02, 0.2, 12)
   counter = iter(rates)
-  base = lambda g: -next(counter) * g
+  base = lambda g, w: -next(counter) * g
   expected = lookbehind_numpy(4, 3, [0.3] * 4, base=base)
   check(flatopt.lookbehind(optax.sgd(table(rates)), ascent_steps=3, rho=0.3), expected)
 
@@ -148,7 +145,7 @@ def test_adaptive_alpha_does_not_depend_on_the_scale(scale):
 
 def test_apply_if_finite_inside_skips(x64):
   pulls = with_rows(PULLS, [1], np.inf)
-  optimizer = flatopt.lookbehind(base_sgd(), ascent_steps=2, rho=0.3, interpolation=0.5)
+  optimizer = flatopt.lookbehind(SKIPPING, ascent_steps=2, rho=0.3, interpolation=0.5)
   expected = lookbehind_numpy(4, 2, [0.3] * 4, [0.5] * 4, pulls=pulls)
   check(optimizer, expected, pulls)
   np.testing.assert_array_equal(expected[0][1], expected[0][0])

@@ -7,13 +7,14 @@ import pytest
 
 import flatopt
 from tests.oracle.trajectory import (
+  BASE,
   PULLS,
+  SKIPPING,
   START,
   assert_close,
-  base_sgd,
   follow,
   gradient,
-  numpy_sgd,
+  numpy_base,
   table,
   tree,
   unit,
@@ -26,7 +27,7 @@ NUM_STEPS = 20
 def sala_numpy(sync_period, step_sizes, radii, pulls=PULLS):
   """Per step: params, slow weights, stage, distance, extra gradients so far."""
   w = slow = START
-  base, stage, distance, extra, rows = numpy_sgd(), 1, 0.0, 0, []
+  base, stage, distance, extra, rows = numpy_base(), 1, 0.0, 0, []
   for t in range(NUM_STEPS):
     c, rho, alpha, pull = t + 1, radii[t], step_sizes[t], pulls[t]
     g, start = gradient(w, pull), w
@@ -35,7 +36,7 @@ def sala_numpy(sync_period, step_sizes, radii, pulls=PULLS):
         g = gradient(w + rho * unit(g), pull)
         extra += 1
       start = slow
-    w = fast = start + base(g)
+    w = fast = start + base(g, start)
     if c % sync_period == sync_period - 1:
       distance = (1 - alpha) * np.linalg.norm(fast - slow)
       slow = slow + alpha * (fast - slow)
@@ -69,9 +70,7 @@ def test_equation(x64, sync_period, slow_step_size, rho):
   changes = np.diff(expected[2])
   assert 1 in changes
   assert -1 in changes
-  optimizer = flatopt.sala(
-    optax.sgd(0.1, 0.9), sync_period=sync_period, slow_step_size=slow_step_size, rho=rho
-  )
+  optimizer = flatopt.sala(BASE, sync_period=sync_period, slow_step_size=slow_step_size, rho=rho)
   check(optimizer, expected)
 
 
@@ -79,15 +78,13 @@ def test_schedules_read_the_count(x64):
   step_sizes, radii = np.linspace(0.2, 0.9, NUM_STEPS), np.linspace(0.6, 0.1, NUM_STEPS)
   expected = sala_numpy(3, step_sizes, radii)
   assert set(expected[2][2:]) == {1, 2}
-  optimizer = flatopt.sala(
-    optax.sgd(0.1, 0.9), sync_period=3, slow_step_size=table(step_sizes), rho=table(radii)
-  )
+  optimizer = flatopt.sala(BASE, sync_period=3, slow_step_size=table(step_sizes), rho=table(radii))
   check(optimizer, expected)
 
 
 def test_defaults(x64):
   expected = sala_numpy(5, [0.5] * NUM_STEPS, [0.05] * NUM_STEPS)
-  check(flatopt.sala(optax.sgd(0.1, 0.9)), expected)
+  check(flatopt.sala(BASE), expected)
 
 
 def test_distance_equal_to_rho_is_stage_1():
@@ -107,7 +104,7 @@ def test_apply_if_finite_inside_skips(x64):
   pulls = with_rows(PULLS, [0, 4, perturbed], np.nan)
   expected = sala_numpy(*settings, pulls)
   assert expected[4][perturbed] == expected[4][perturbed - 1] + 1
-  optimizer = flatopt.sala(base_sgd(), sync_period=3, rho=1.3)
+  optimizer = flatopt.sala(SKIPPING, sync_period=3, rho=1.3)
   check(optimizer, expected, pulls)
 
 

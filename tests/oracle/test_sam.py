@@ -9,13 +9,14 @@ import pytest
 
 import flatopt
 from tests.oracle.trajectory import (
+  BASE,
   PULLS,
+  SKIPPING,
   START,
   assert_close,
-  base_sgd,
   follow,
   gradient,
-  numpy_sgd,
+  numpy_base,
   once,
   table,
   unit,
@@ -26,21 +27,21 @@ RADII = [0.3, 0.1, 0.2, 0.0, 0.5, 0.4]
 
 
 def sam_numpy(radii, pulls=PULLS):
-  w, base, rows = START, numpy_sgd(), []
+  w, base, rows = START, numpy_base(), []
   for rho, pull in zip(radii, pulls, strict=False):
     g = gradient(w, pull)
-    w = w + base(gradient(w + rho * unit(g), pull))
+    w = w + base(gradient(w + rho * unit(g), pull), w)
     rows.append(w)
   return rows
 
 
 def test_equation(x64):
-  rows, _ = follow(optax.chain(flatopt.sam(0.3), optax.sgd(0.1, 0.9)), 6)
+  rows, _ = follow(optax.chain(flatopt.sam(0.3), BASE), 6)
   assert_close(rows, sam_numpy([0.3] * 6))
 
 
 def test_rho_schedule_reads_the_count(x64):
-  rows, _ = follow(optax.chain(flatopt.sam(table(RADII)), optax.sgd(0.1, 0.9)), 6)
+  rows, _ = follow(optax.chain(flatopt.sam(table(RADII)), BASE), 6)
   assert_close(rows, sam_numpy(RADII))
 
 
@@ -105,7 +106,7 @@ def test_non_finite_gradient_passes_on_unchanged(bad):
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_apply_if_finite_behind_it_skips(x64, bad):
   pulls = with_rows(PULLS, [2], bad)
-  rows, _ = follow(optax.chain(flatopt.sam(0.3), base_sgd()), 6, pulls)
+  rows, _ = follow(optax.chain(flatopt.sam(0.3), SKIPPING), 6, pulls)
   assert_close(rows, sam_numpy([0.3] * 6, pulls))
   np.testing.assert_array_equal(rows[2], rows[1])
 

@@ -72,23 +72,23 @@ def drive(method, grads, params, **extra_args):
   return quick_jit(lambda state: jax.lax.scan(step, state, rows)[1])(state)
 
 
-def numpy_sgd(learning_rate=0.1, momentum=0.9):
-  """optax.sgd inside optax.apply_if_finite, as a function of the gradient."""
+# The base optimizer of the trajectories. It reads its params, which must be the right ones.
+BASE = optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.1, momentum=0.9))
+SKIPPING = optax.apply_if_finite(BASE, max_consecutive_errors=100)
+
+
+def numpy_base():
+  """SKIPPING, or BASE where gradients are finite, as a function of gradient and params."""
   trace = np.zeros(6)
 
-  def step(grads):
+  def step(grads, w):
     nonlocal trace
     if not np.isfinite(grads).all():
       return np.zeros(6)
-    trace = grads + momentum * trace
-    return -learning_rate * trace
+    trace = grads + 0.1 * w + 0.9 * trace
+    return -0.1 * trace
 
   return step
-
-
-def base_sgd(learning_rate=0.1, momentum=0.9):
-  """What ``numpy_sgd`` is the oracle of."""
-  return optax.apply_if_finite(optax.sgd(learning_rate, momentum), max_consecutive_errors=100)
 
 
 def unit(vector):

@@ -1,0 +1,1 @@
+"""Complete training scripts, each on its own: ``python -m examples.plain_jax``."""
