@@ -1,0 +1,1 @@
+"""Experiments over flatopt: a program that the library never imports."""

@@ -1,0 +1,160 @@
+"""Eleven methods on digits with wrong labels, at equal gradients: what `make demo` runs.
+
+  python -m experiments.demo [--out DIR] [--gradients N] [--seconds S]
+
+5,000 MNIST digits, 40 % of the training labels wrong, a two-block MLP-Mixer: memorising the wrong
+labels costs test accuracy, so flat minima show. Every run pays the same number of gradients,
+whatever its method makes of them. `experiments/tune_demo.py` chose the hyper-parameters, and
+`experiments/demo_tuning.json` holds them beside all that was tried.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import platform
+import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich import progress
+from rich.console import Console
+
+from experiments import data, report, summary, training
+from experiments.config import Config
+from experiments.methods import METHODS
+
+TUNING = Path(__file__).with_name("demo_tuning.json")
+
+# What else takes time, in gradients of the default model, so that it follows the machine's speed.
+COMPILING = 450  # a method
+MEASURING = 100  # a run's test accuracy and loss increase
+
+
+def compare(config: Config, out: Path, seconds: float, console: Console) -> None:
+  """Trains every method with every seed; writes config.json and results.json to ``out``."""
+  started = time.perf_counter()
+  # XLA gives a model of this size one core; threads of Python give it the others.
+  workers = os.cpu_count() or 1
+  jobs = [(seed, method) for seed in config.seeds for method in config.methods]
+  digits = data.split(data.mnist_5k(), config.train_examples)
+
+  with console.status("measuring what a gradient costs"):
+    evaluation = training.compile_evaluation(config, training.make_task(config, 0, *digits))
+    ms = ms_per_gradient(config, evaluation, digits, workers)
+  planned = config.gradients
+  gradients, expected = plan(config, ms, workers, seconds)
+  config = dataclasses.replace(config, gradients=gradients)
+  console.print(
+    f"{len(jobs)} runs of {gradients} gradients, {workers} at a time, {ms:.1f} ms a gradient:"
+    f" about {expected:.0f} s"
+  )
+  if gradients < planned:
+    console.print(f"cut from {planned} gradients a run, to take {seconds:.0f} s", style="bold")
+
+  tasks = {seed: training.make_task(config, seed, *digits) for seed in config.seeds}
+  runs = {method: [] for method in config.methods}
+  with progress_display(console) as display, ThreadPoolExecutor(workers) as pool:
+    bar = display.add_task("compiling", total=len(runs), note="methods")
+
+    def compile_method(method):
+      program = training.compile_program(config, method, evaluation, tasks[config.seeds[0]])
+      display.advance(bar)
+      return program
+
+    compiled = dict(zip(runs, pool.map(compile_method, runs), strict=True))
+    budget = len(config.seeds) * config.gradients
+    bars = {method: display.add_task(method, total=budget, note="gradients") for method in runs}
+
+    def train(job):
+      seed, method = job
+      paid = 0
+
+      def on_chunk(gradients, test_accuracy):
+        nonlocal paid
+        note = f"gradients, seed {seed} at {test_accuracy:.1f} %"
+        display.update(bars[method], advance=gradients - paid, note=note)
+        paid = gradients
+
+      return training.train(config, compiled[method], evaluation, tasks[seed], seed, on_chunk)
+
+    for (_, method), result in zip(jobs, pool.map(train, jobs), strict=True):
+      runs[method].append(result)
+
+  write_json(out / "config.json", {"config": dataclasses.asdict(config), "versions": versions()})
+  write_json(
+    out / "results.json",
+    {
+      "gradients": config.gradients,
+      "gradients_planned": planned,
+      "ms_per_gradient": ms,
+      "workers": workers,
+      "seconds": time.perf_counter() - started,
+      "table": summary.summarise(runs),
+      "runs": runs,
+    },
+  )
+
+
+def ms_per_gradient(config: Config, evaluation, digits, workers: int) -> float:
+  """Milliseconds of one gradient while every worker computes its own."""
+  config = dataclasses.replace(config, gradients=40)
+  task = training.make_task(config, 0, *digits)
+  program = training.compile_program(config, "sgd", evaluation, task)
+  runs = [program.start(evaluation.init_params(0)) for _ in range(workers)]
+  with ThreadPoolExecutor(workers) as pool:
+    before = time.perf_counter()
+    jax.block_until_ready(list(pool.map(lambda run: program.advance(run, 40, task), runs)))
+  return (time.perf_counter() - before) / 40 * 1000
+
+
+def plan(config: Config, ms: float, workers: int, seconds: float) -> tuple[int, float]:
+  """Gradients a run that fit into ``seconds``, and the seconds that they take."""
+  rounds = math.ceil(len(config.seeds) * len(config.methods) / workers)
+  fixed = rounds * MEASURING + math.ceil(len(config.methods) / workers) * COMPILING
+  affordable = int((1000 * seconds / ms - fixed) / rounds)
+  gradients = max(1, min(config.gradients, affordable))
+  return gradients, (rounds * gradients + fixed) * ms / 1000
+
+
+def progress_display(console: Console) -> progress.Progress:
+  return progress.Progress(
+    progress.TextColumn("{task.description:<10}"),
+    progress.BarColumn(bar_width=30),
+    progress.MofNCompleteColumn(),
+    progress.TextColumn("{task.fields[note]}"),
+    progress.TimeRemainingColumn(),
+    console=console,
+  )
+
+
+def versions() -> dict[str, str]:
+  names = {"jax", "jaxlib", "flax", "optax", "flatopt"}
+  found = {d.name: d.version for d in distributions() if d.name in names}
+  return {"python": platform.python_version()} | found
+
+
+def write_json(path: Path, content: Any) -> None:
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def main(arguments: list[str] | None = None) -> None:
+  tuning = json.loads(TUNING.read_text())
+  parser = argparse.ArgumentParser("experiments.demo", description=__doc__.splitlines()[0])
+  parser.add_argument("--out", type=Path, default=Path("runs/demo"))
+  parser.add_argument("--gradients", type=int, default=tuning["gradients"], help="of every run")
+  parser.add_argument("--seconds", type=float, default=200, help="about how long it may take")
+  options = parser.parse_args(arguments)
+  config = Config(methods={m: tuning["chosen"][m] for m in METHODS}, gradients=options.gradients)
+  console = Console()
+  compare(config, options.out, options.seconds, console)
+  report.write(options.out, console)
+
+
+if __name__ == "__main__":
+  main()
