@@ -23,7 +23,8 @@ def check_number(
   if callable(value):
     return
   if isinstance(value, (jax.Array, np.ndarray)):
-    if value.shape != () or not jnp.issubdtype(value.dtype, jnp.number):
+    is_real = any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer))
+    if value.shape != () or not is_real:
       raise TypeError(
         f"{method}: {name} must be a scalar; got an array of {value.dtype}, shape {value.shape}"
       )

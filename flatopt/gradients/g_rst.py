@@ -74,8 +74,9 @@ def g_rst(
   _arguments.check_number("g_rst", "degree", degree, low=0)
 
   def mixing(step):
-    p = jnp.asarray(_arguments.value_at(probability, step))
-    d = jnp.asarray(_arguments.value_at(degree, step), p.dtype)
+    dtype = jnp.result_type(float)  # of the ratio, whatever the two are
+    p = jnp.asarray(_arguments.value_at(probability, step), dtype)
+    d = jnp.asarray(_arguments.value_at(degree, step), dtype)
     return jnp.where(p > 0, d / jnp.where(p > 0, p, 1), 0)
 
   return coin_toss("g_rst", GRstState, inner, probability, mixing, key, axis_name)
