@@ -44,7 +44,7 @@ def compare(config: Config, out: Path, seconds: float, console: Console) -> None
   digits = data.split(data.mnist_5k(), config.train_examples)
 
   with console.status("measuring what a gradient costs"):
-    evaluation = training.compile_evaluation(config, training.make_task(config, 0, *digits))
+    evaluation = training.compile_evaluation(config, *digits)
     ms = ms_per_gradient(config, evaluation, digits, workers)
   planned = config.gradients
   gradients, expected = plan(config, ms, workers, seconds)

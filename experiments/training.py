@@ -58,21 +58,21 @@ def model_and_loss(config: Config):
   return model, loss_fn
 
 
-def compile_evaluation(config: Config, task: Task) -> Evaluation:
+def compile_evaluation(config: Config, train: data.Digits, test: data.Digits) -> Evaluation:
   model, loss_fn = model_and_loss(config)
 
   def init_params(seed):
-    return model.init(jax.random.key(seed), jnp.zeros_like(task.train.images[:1]))
+    return model.init(jax.random.key(seed), jnp.zeros((1, *train.images.shape[1:])))
 
-  def test_accuracy(params, task: Task):
-    hits = jnp.argmax(model.apply(params, task.test.images), axis=-1) == task.test.labels
+  def test_accuracy(params, test):
+    hits = jnp.argmax(model.apply(params, test.images), axis=-1) == test.labels
     return 100 * jnp.mean(hits)
 
-  def losses(params, task: Task):
+  def losses(params, train):
     """The training loss, and its increase where SAM would look: each batch along its gradient."""
     size = config.batch_size
-    whole = len(task.train.labels) // size * size
-    batches = jax.tree.map(lambda x: x[:whole].reshape(-1, size, *x.shape[1:]), task.train)
+    whole = len(train.labels) // size * size
+    batches = jax.tree.map(lambda x: x[:whole].reshape(-1, size, *x.shape[1:]), train)
 
     def on_batch(batch):
       loss, grads = jax.value_and_grad(loss_fn)(params, *batch)
@@ -85,8 +85,8 @@ def compile_evaluation(config: Config, task: Task) -> Evaluation:
   params = jax.eval_shape(init_params, 0)
   return Evaluation(
     jax.jit(init_params).lower(0).compile(),
-    jax.jit(test_accuracy).lower(params, task).compile(),
-    jax.jit(losses).lower(params, task).compile(),
+    jax.jit(test_accuracy).lower(params, test).compile(),
+    jax.jit(losses).lower(params, train).compile(),
   )
 
 
@@ -141,9 +141,9 @@ def train(
     run = jax.block_until_ready(program.advance(run, int(limit), task))
     seconds += time.perf_counter() - before
     params = flatopt.eval_params(run.opt_state, run.params)
-    curve.append((int(run.gradients()), float(evaluation.test_accuracy(params, task))))
+    curve.append((int(run.gradients()), float(evaluation.test_accuracy(params, task.test))))
     on_chunk(*curve[-1])
-  loss, increase = evaluation.losses(params, task)
+  loss, increase = evaluation.losses(params, task.train)
   return {
     "seed": seed,
     "test_accuracy": curve[-1][1],

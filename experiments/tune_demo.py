@@ -57,7 +57,7 @@ def main():
   train, _ = data.split(data.mnist_5k(), config.train_examples)
   train, validation = data.split(train, TRAIN_EXAMPLES)
   tasks = {seed: training.make_task(config, seed, train, validation) for seed in SEEDS}
-  evaluation = training.compile_evaluation(config, tasks[SEEDS[0]])
+  evaluation = training.compile_evaluation(config, train, validation)
   record = {"gradients": config.gradients, "seeds": SEEDS, "chosen": {}, "trials": {}}
   if TUNING.exists():
     record = json.loads(TUNING.read_text())
