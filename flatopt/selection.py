@@ -88,7 +88,7 @@ def kth_smallest_of_limbs(tree: Params, rank: Limbs) -> jax.Array:
   ordered = [_to_ordered_integers(jnp.asarray(leaf, dtype), unsigned) for leaf in leaves]
 
   def fix_bit(i, answer):
-    candidate = answer | (jnp.ones((), unsigned) << (bits - 1 - i).astype(unsigned))
+    candidate = answer | (jnp.ones((), unsigned) << jnp.asarray(bits - 1 - i, unsigned))
     below = add_counts([jnp.sum(x < candidate, dtype=jnp.uint32) for x in ordered])
     return jnp.where(less(below, rank), candidate, answer)
 

@@ -8,6 +8,8 @@ import optax
 import pytest
 
 import flatopt
+from flatopt import _flat_mask
+from flatopt.selection import LIMB_BITS
 from tests.oracle.trajectory import assert_close, drive, flat, once, table, tree
 
 _rng = np.random.default_rng(1)
@@ -136,6 +138,20 @@ def test_rank_is_an_int_for_numbers_and_float32_for_arrays(flat_fraction, num_fl
   assert state.mask.flat.sum() == num_flat
   assert state.mask.threshold == num_flat
   np.testing.assert_allclose(state.mask.flat_share, num_flat / 100, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ("size", "flat_fraction", "expected"),
+  [
+    (2**33 + 10, 0.5, 2**32 + 5),
+    (2**33, jnp.array(0.75), 3 * 2**31),
+    (2**24 + 3, jnp.array(1.0), 2**24 + 3),  # 2^24 + 4 in float32: more than there are
+    (2**24 + 3, 1, 2**24 + 3),
+  ],
+)
+def test_rank_in_large_models(size, flat_fraction, expected):
+  high, low = _flat_mask._rank(size, flat_fraction)
+  assert int(high) * 2**LIMB_BITS + int(low) == expected
 
 
 SCALES = jnp.array([5.0, -1.0, 3.0, 2.0])

@@ -96,6 +96,16 @@ def test_distance_equal_to_rho_is_stage_1():
   assert (state.stage, state.distance, state.slow, updates) == (1, 1, 1, 2)
 
 
+def test_looks_near_w_and_steps_from_slow():
+  """The two are the same in a run, but not where something else moved the params."""
+  optimizer = flatopt.sala(optax.identity(), sync_period=2, rho=0.5)
+  w, slow = jnp.array([3.0, 4.0]), jnp.array([10.0, 20.0])
+  state = optimizer.init(w)._replace(count=jnp.array(1), stage=jnp.array(2), slow=slow)
+  updates, state = optimizer.update(w, state, w, grad_fn=lambda p: p)
+  np.testing.assert_allclose(w + updates, [10 + 3.3, 20 + 4.4], rtol=1e-6)
+  assert state.extra_gradients == 1
+
+
 def test_apply_if_finite_inside_skips(x64):
   """Bad batches at a usual step, a synchronising one, and a perturbed one in stage 2."""
   settings = 3, [0.5] * NUM_STEPS, [1.3] * NUM_STEPS
