@@ -69,6 +69,7 @@ def compare(config: Config, out: Path, seconds: float, console: Console) -> None
     compiled = dict(zip(runs, pool.map(compile_method, runs), strict=True))
     budget = len(config.seeds) * config.gradients
     bars = {method: display.add_task(method, total=budget, note="gradients") for method in runs}
+    all_bar = display.add_task("all", total=budget * len(runs), note="gradients")
 
     def train(job):
       seed, method = job
@@ -78,6 +79,7 @@ def compare(config: Config, out: Path, seconds: float, console: Console) -> None
         nonlocal paid
         note = f"gradients, seed {seed} at {test_accuracy:.1f} %"
         display.update(bars[method], advance=gradients - paid, note=note)
+        display.advance(all_bar, gradients - paid)
         paid = gradients
 
       return training.train(config, compiled[method], evaluation, tasks[seed], seed, on_chunk)
@@ -148,7 +150,7 @@ def main(arguments: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser("experiments.demo", description=__doc__.splitlines()[0])
   parser.add_argument("--out", type=Path, default=Path("runs/demo"))
   parser.add_argument("--gradients", type=int, default=tuning["gradients"], help="of every run")
-  parser.add_argument("--seconds", type=float, default=200, help="about how long it may take")
+  parser.add_argument("--seconds", type=float, default=220, help="about how long it may take")
   options = parser.parse_args(arguments)
   config = Config(methods={m: tuning["chosen"][m] for m in METHODS}, gradients=options.gradients)
   console = Console()

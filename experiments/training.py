@@ -141,7 +141,8 @@ def train(
     run = jax.block_until_ready(program.advance(run, int(limit), task))
     seconds += time.perf_counter() - before
     params = flatopt.eval_params(run.opt_state, run.params)
-    curve.append((int(run.gradients()), float(evaluation.test_accuracy(params, task.test))))
+    accuracy = round(float(evaluation.test_accuracy(params, task.test)), 3)
+    curve.append((int(run.gradients()), accuracy))
     on_chunk(*curve[-1])
   loss, increase = evaluation.losses(params, task.train)
   return {
