@@ -18,8 +18,6 @@ PAGES = sorted(
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_page_runs(page):
   text = page.read_text()
-  if "flax" in "".join(BLOCK.findall(text)):
-    pytest.importorskip("flax")
   namespace = {"__name__": "__main__"}
   # As users run it: optax.adam does not pass under strict promotion.
   with jax.numpy_dtype_promotion("standard"):

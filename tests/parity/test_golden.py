@@ -27,6 +27,10 @@ METHODS = {
   "lookahead": flatopt.lookahead,
   "sala": flatopt.sala,
   "lookbehind": flatopt.lookbehind,
+  "gsam": lambda base, **hyper: optax.chain(flatopt.gsam(**hyper), base),
+  "looksam": lambda base, **hyper: optax.chain(flatopt.looksam(**hyper), base),
+  "friendly_sam": lambda base, **hyper: optax.chain(flatopt.friendly_sam(**hyper), base),
+  "momentum_sam": flatopt.momentum_sam,
 }
 
 NAMES = [
@@ -43,6 +47,10 @@ NAMES = [
   "lookbehind_sam_static",
   "lookbehind_sam_adaptive",
   "lookbehind_asam_adaptive",
+  "gsam_sgd",
+  "looksam_sgd",
+  "friendly_sam_sgd",
+  "momentum_sam_sgd",
 ]
 
 
@@ -123,7 +131,9 @@ def replay(config, data):
 def expected_cost(config, data):
   """Extra gradients after each step."""
   per_step = np.zeros(config["steps"], int)
-  if "sam" in config["method"]:
+  if config["method"] == "looksam":
+    per_step[:: config["hyper"]["update_interval"]] += 1
+  elif "sam" in config["method"] and config["method"] != "momentum_sam":
     per_step += 1
   if "ire" in config["method"]:
     start, interval = config["hyper"]["start_step"], config["hyper"]["update_interval"]
@@ -145,6 +155,9 @@ def test_golden(x64, name):
   np.testing.assert_array_equal(cost, expected_cost(config, data))
   if "distance" in data:
     np.testing.assert_allclose(state.distance, data["distance"], rtol=0, atol=1e-9)
+  if "evaluation_params" in data:
+    unperturbed = [flatten(jax.tree.map(lambda x, t=t: x[t], state.unperturbed)) for t in (0, -1)]
+    np.testing.assert_allclose(unperturbed, data["evaluation_params"][[1, -1]], rtol=0, atol=1e-9)
   if "num_flat" in config["hyper"]:
     flat = jax.tree.leaves(state[-1].mask.flat)
     num_flat = sum(x.reshape(config["steps"], -1).sum(axis=1) for x in flat)
