@@ -72,10 +72,6 @@ CASES = [
   ),
   Case("sala", _around(flatopt.sala, sync_period=3, rho=0.3)),
   Case("lookbehind", _around(flatopt.lookbehind, ascent_steps=2, rho=0.1)),
-  Case(
-    "lookbehind_asam",
-    _around(flatopt.lookbehind, ascent_steps=3, rho=0.5, eta=0.01, interpolation=0.5),
-  ),
   Case("gsam", _before(lambda **d: flatopt.gsam(0.1, 0.3, **d))),
   Case("looksam", _before(lambda **d: flatopt.looksam(0.1, update_interval=3, **d))),
   Case("friendly_sam", _before(lambda **d: flatopt.friendly_sam(0.1, **d))),
@@ -84,14 +80,6 @@ CASES = [
     lambda **d: flatopt.momentum_sam(optax.chain(flatopt.sam(0.1, **d), _base()), rho=0.1),
   ),
   Case("sam_on", _before(lambda **d: flatopt.sam(0.1, mask=_biases, **d))),
-  Case(
-    "rst_of_ire",
-    _before(
-      lambda **d: flatopt.rst(
-        flatopt.ire_drift(0.1, curvature=gauss_newton_bartlett(), update_interval=2, **d), **d
-      )
-    ),
-  ),
   Case(
     "sala_of_chain",
     lambda **d: flatopt.sala(
