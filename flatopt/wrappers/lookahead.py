@@ -93,15 +93,11 @@ def lookahead(
     count = _tree.increment(state.count)
     alpha = _arguments.value_at(slow_step_size, state.count if step is None else step)
 
-    def synchronise():
-      fast = optax.apply_updates(params, updates)
-      slow = _tree.interpolate(alpha, state.slow, fast)
-      return optax.tree.sub(slow, params), slow
-
+    synchronise = count % sync_period == 0
     updates = _tree.cast_like(updates, params)
-    updates, slow = jax.lax.cond(
-      count % sync_period == 0, synchronise, lambda: (updates, state.slow)
-    )
+    moved = _tree.interpolate(alpha, state.slow, optax.apply_updates(params, updates))
+    slow = _tree.where(synchronise, moved, state.slow)
+    updates = _tree.where(synchronise, optax.tree.sub(slow, params), updates)
     return updates, LookaheadState(count, slow, base_state)
 
   return optax.GradientTransformationExtraArgs(init, update)
