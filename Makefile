@@ -14,7 +14,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 .PHONY: demo example test test-slow check docs clean
 .DEFAULT_GOAL = test
 
-demo: $(STAMP)-experiments  ## trains eleven optimizers on MNIST-5k and reports: 6 minutes
+demo: $(STAMP)-experiments  ## trains eleven optimizers on MNIST-5k and reports: 3 minutes
 	$(BIN)/python -m experiments.demo
 
 NAME ?= plain_jax

@@ -24,8 +24,8 @@ def eval_params(opt_state: optax.OptState, params: Params) -> Params:
   """The params to evaluate at: the slow weights where there are any, else ``params``.
 
   ``lookahead`` and ``sala`` keep slow weights in their state, ``momentum_sam`` the params
-  that it perturbs; of nested wrappers the outermost decides. What comes from the state is copied, so that a later step may
-  donate the state. Cost: no gradient.
+  that it perturbs; of nested wrappers the outermost decides. What comes from the state is
+  copied, so that a later step may donate the state. Cost: no gradient.
 
   Args:
     opt_state: any optax state that may hold states of flatopt's.

@@ -2,6 +2,7 @@
 
 import numbers
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -18,9 +19,10 @@ def kth_smallest(tree: Params, k: jax.typing.ArrayLike) -> jax.Array:
   """The k-th smallest of all entries of all leaves together, exactly.
 
   Floats are mapped to unsigned integers of the same order, and the bits of the
-  answer are fixed from the top: a bit is 1 when fewer than ``k`` entries lie
-  below the candidate that has it. Each bit costs one counting pass over the
-  leaves; nothing is sorted, concatenated or moved between devices but counts.
+  answer are fixed from the top, two at a time: they are the largest of 0 to 3
+  for which fewer than ``k`` entries lie below the candidate that has them. Each
+  pair costs one counting pass over the leaves; nothing is sorted, concatenated
+  or moved between devices but counts.
 
   Args:
     tree: pytree of real floating arrays, of any and of mixed dtypes (compared in
@@ -87,16 +89,31 @@ def kth_smallest_of_limbs(tree: Params, rank: Limbs) -> jax.Array:
   unsigned = jnp.dtype(f"uint{bits}")
   ordered = [_to_ordered_integers(jnp.asarray(leaf, dtype), unsigned) for leaf in leaves]
 
-  def fix_bit(i, answer):
-    candidate = answer | (jnp.ones((), unsigned) << jnp.asarray(bits - 1 - i, unsigned))
-    below = add_counts([jnp.sum(x < candidate, dtype=jnp.uint32) for x in ordered])
-    return jnp.where(less(below, rank), candidate, answer)
+  def fix_two_bits(i, answer):
+    shift = jnp.asarray(bits - 2 - 2 * i, unsigned)
+    candidates = [answer | (jnp.array(digit, unsigned) << shift) for digit in (1, 2, 3)]
+    counts = [_counts_below(x, candidates) for x in ordered]
+    for candidate, below in zip(candidates, zip(*counts, strict=True), strict=True):
+      answer = jnp.where(less(add_counts(below), rank), candidate, answer)
+    return answer
 
-  answer = jax.lax.fori_loop(0, bits, fix_bit, jnp.zeros((), unsigned))
+  answer = jax.lax.fori_loop(0, bits // 2, fix_two_bits, jnp.zeros((), unsigned))
   return _from_ordered_integer(answer, dtype)
 
 
-def add_counts(counts: list[jax.Array]) -> Limbs:
+def _counts_below(x: jax.Array, candidates: list[jax.Array]) -> tuple[jax.Array, ...]:
+  """How many entries are less than each candidate, in one pass.
+
+  As one reduction of three counts: XLA:CPU fuses the comparisons into it, where it writes
+  out the comparison of a plain sum (four times slower, twice the memory).
+  """
+  less_than = tuple((x < candidate).astype(jnp.uint32) for candidate in candidates)
+  zeros = (jnp.uint32(0),) * len(candidates)
+  add = lambda a, b: tuple(map(jnp.add, a, b))
+  return jax.lax.reduce(less_than, zeros, add, tuple(range(x.ndim)))
+
+
+def add_counts(counts: Sequence[jax.Array]) -> Limbs:
   """Sums uint32 counts into two limbs, so that the total may pass 2^32."""
   mask = jnp.uint32(2**LIMB_BITS - 1)
   low = sum((c & mask for c in counts), jnp.uint32(0))
