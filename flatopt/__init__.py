@@ -3,6 +3,7 @@
 from flatopt import closures as closures
 from flatopt import curvature as curvature
 from flatopt import schedules as schedules
+from flatopt import sharpness as sharpness
 from flatopt._ire import ire as ire
 from flatopt.gradients import asam as asam
 from flatopt.gradients import friendly_sam as friendly_sam

@@ -65,14 +65,23 @@ def check_flag(method: str, name: str, value: Any) -> None:
 
 
 def check_key(method: str, key: Any) -> None:
+  """Checks a key that is static structure: it must not be traced."""
+  _check_is_key(method, key, _STATIC_REMEDY)
+  if isinstance(key, Tracer):
+    raise TypeError(f"{method}: key must not be traced; {_STATIC_REMEDY}")
+
+
+def as_key(method: str, key: Any) -> jax.Array:
+  """The JAX key of an argument that may be an int, a key or a traced key."""
+  _check_is_key(method, key, "jax.random.key(0) makes one")
+  return _from_int(key)
+
+
+def _check_is_key(method: str, key: Any, remedy: str) -> None:
   if isinstance(key, numbers.Integral) and not isinstance(key, bool):
     return
   if not isinstance(key, jax.Array) or not (_is_typed_key(key) or _is_raw_key(key)):
-    raise TypeError(
-      f"{method}: key must be a Python int or a JAX key; got {key!r} ({_STATIC_REMEDY})"
-    )
-  if isinstance(key, Tracer):
-    raise TypeError(f"{method}: key must not be traced; {_STATIC_REMEDY}")
+    raise TypeError(f"{method}: key must be a Python int or a JAX key; got {key!r} ({remedy})")
 
 
 def _is_typed_key(key: jax.Array) -> bool:
@@ -161,6 +170,24 @@ def check_same_tree(method: str, name: str, tree: Any, params: Params) -> None:
       )
 
 
+def check_scalar(method: str, loss: Any) -> jax.Array:
+  loss = jnp.asarray(loss)
+  if loss.shape != () or not jnp.issubdtype(loss.dtype, jnp.floating):
+    raise TypeError(
+      f"{method}: loss_fn must return a real floating scalar; got {loss.dtype} of shape"
+      f" {loss.shape}"
+    )
+  return loss
+
+
+def check_finite(method: str, name: str, tree: Any) -> Any:
+  """The tree; raises where it is not finite and not traced."""
+  for leaf in jax.tree.leaves(tree):
+    if not isinstance(leaf, Tracer) and not bool(jnp.all(jnp.isfinite(leaf))):
+      raise ValueError(f"{method}: {name} is not finite at these params")
+  return tree
+
+
 def value_at(value: Any, step: jax.typing.ArrayLike) -> Any:
   """The value of a hyper-parameter, which may be a schedule, at a step."""
   return value(step) if callable(value) else value
@@ -168,6 +195,9 @@ def value_at(value: Any, step: jax.typing.ArrayLike) -> Any:
 
 def draw_key(key: Any, count: jax.Array) -> jax.Array:
   """The key of draw ``count``: a function of key and count alone."""
-  if isinstance(key, numbers.Integral):
-    key = jax.random.key(int(key), impl="threefry2x32")
-  return jax.random.fold_in(key, count)
+  return jax.random.fold_in(_from_int(key), count)
+
+
+def _from_int(key: Any) -> jax.Array:
+  is_int = isinstance(key, numbers.Integral)
+  return jax.random.key(int(key), impl="threefry2x32") if is_int else key

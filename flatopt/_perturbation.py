@@ -39,7 +39,7 @@ def perturb(
   if eta is None:
     scale, scaled = (), grads
   else:
-    scale = (_adaptive_scale(params, eta, scale_mask),)
+    scale = (adaptive_scale(params, eta, scale_mask),)
     scaled = jax.tree.map(lambda g, t: jnp.asarray(g, t.dtype) * t, grads, *scale)
   norm = _tree.norm(scaled)
   # Where the norm is too small for its reciprocal, the largest number will do.
@@ -80,7 +80,8 @@ def sharpness_gradient(
   return _devices.varying(sharp, axis_name), perturbed
 
 
-def _adaptive_scale(params: Params, eta: Any, scale_mask: Mask | None) -> Params:
+def adaptive_scale(params: Params, eta: Any, scale_mask: Mask | None) -> Params:
+  """ASAM's ``T``, like params."""
   if scale_mask is None:
     scale_mask = jax.tree_util.tree_map_with_path(lambda path, _: not is_bias(path), params)
 

@@ -55,6 +55,13 @@ def norm(tree: Params) -> jax.Array:
   return largest * jnp.sqrt(sum(squares, jnp.zeros((), dtype)))
 
 
+def dot(a: Params, b: Params) -> jax.Array:
+  """The inner product over all leaves, in at least float32."""
+  dtype = wide_dtype(*jax.tree.leaves((a, b)))
+  product = lambda x, y: jnp.sum(jnp.asarray(x, dtype) * jnp.asarray(y, dtype))
+  return sum(jax.tree.leaves(jax.tree.map(product, a, b)), jnp.zeros((), dtype))
+
+
 def interpolate(alpha: Any, start: Params, end: Params) -> Params:
   """``start + alpha * (end - start)``."""
   return map_wide(lambda a, x, y: x + a * (y - x), (alpha,), start, end)
@@ -69,8 +76,4 @@ def projection_coefficient(tree: Params, onto: Params) -> jax.Array:
   """``<tree, onto> / ||onto||^2``, 0 where ``onto`` is zero."""
   length = norm(onto)
   unit = map_wide(lambda n, x: x / n, (jnp.where(length > 0, length, 1),), onto)
-  products = jax.tree.map(
-    lambda x, y: jnp.sum(jnp.asarray(x, length.dtype) * jnp.asarray(y, length.dtype)), tree, unit
-  )
-  dot = sum(jax.tree.leaves(products), jnp.zeros((), length.dtype))
-  return jnp.where(length > 0, dot / jnp.where(length > 0, length, 1), 0)
+  return jnp.where(length > 0, dot(tree, unit) / jnp.where(length > 0, length, 1), 0)

@@ -1,0 +1,66 @@
+"""Average-case sharpness: the loss under random noise on the weights."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from flatopt import _arguments, _tree
+from flatopt._typing import Params
+from flatopt.sharpness.estimate import Estimate, estimate
+from flatopt.sharpness.host import map_over
+
+
+def average(
+  loss_fn: Callable[[Params], jax.Array],
+  params: Params,
+  *,
+  sigma: jax.typing.ArrayLike,
+  num_samples: int = 16,
+  key: int | jax.Array,
+) -> Estimate:
+  """Estimates the loss's mean increase under Gaussian noise on all params.
+
+      mean over samples of loss_fn(w + sigma * z) - loss_fn(w),   z: standard normal
+
+  About ``sigma^2 / 2`` times the Hessian's trace at a minimum, for small ``sigma``. Can be
+  jitted. Cost: ``num_samples + 1`` losses, no gradient.
+
+  Args:
+    loss_fn: ``params -> scalar``.
+    params: pytree of real floating arrays.
+    sigma: standard deviation of the noise, in units of the params, >= 0.
+    num_samples: draws, >= 1.
+    key: int or JAX key, which may be traced.
+
+  Returns:
+    ``Estimate(mean, standard_error)``.
+
+  Raises:
+    ValueError, TypeError: a bad argument; outside jit, a loss that is not finite at ``params``.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from flatopt import sharpness
+    >>> flat, sharp = (lambda w: jnp.sum(w**2)), (lambda w: 10 * jnp.sum(w**2))
+    >>> w = jnp.zeros(100)
+    >>> a, b = (sharpness.average(loss, w, sigma=0.1, key=0) for loss in (flat, sharp))
+    >>> round(float(b.mean / a.mean))
+    10
+  """
+  _arguments.check_number("average", "sigma", sigma, low=0)
+  _arguments.check_integer("average", "num_samples", num_samples, minimum=1)
+  _arguments.check_closures("average", params, loss_fn=loss_fn)
+  params = jax.tree.map(jnp.asarray, params)
+  loss = _arguments.check_finite(
+    "average", "the loss", _arguments.check_scalar("average", loss_fn(params))
+  )
+
+  def draw(key):
+    wide = jax.tree.map(lambda w: jnp.asarray(w, _tree.wide_dtype(w)), params)
+    noise = optax.tree.random_like(key, wide, jax.random.normal)
+    return loss_fn(_tree.map_wide(lambda s, w, z: w + s * z, (sigma,), params, noise)) - loss
+
+  keys = jax.random.split(_arguments.as_key("average", key), num_samples)
+  return estimate(map_over(loss_fn, draw, keys))

@@ -1,0 +1,21 @@
+"""A mean of random draws, and how far to trust it."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Estimate(NamedTuple):
+  """The mean of independent draws and its standard error, both of shape ()."""
+
+  mean: jax.Array
+  standard_error: jax.Array
+
+
+def estimate(draws: jax.Array) -> Estimate:
+  """From draws of shape (n,); a single draw has an infinite standard error."""
+  n = draws.shape[0]
+  if n == 1:
+    return Estimate(draws[0], jnp.full((), jnp.inf, draws.dtype))
+  return Estimate(jnp.mean(draws), jnp.std(draws, ddof=1) / n**0.5)

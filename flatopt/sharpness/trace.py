@@ -1,0 +1,62 @@
+"""The trace of the Hessian, by Hutchinson's estimator."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from flatopt import _arguments, _tree
+from flatopt._typing import GradFn, Params
+from flatopt.sharpness.estimate import Estimate, estimate
+from flatopt.sharpness.host import map_over
+from flatopt.sharpness.products import hessian
+
+
+def trace(
+  grad_fn: GradFn, params: Params, *, num_samples: int = 32, key: int | jax.Array
+) -> Estimate:
+  """Estimates the sum of all eigenvalues of the Hessian.
+
+      mean over samples of v' H v,   v: entries +1 or -1, independent
+
+  Unbiased; its variance is twice the sum of squared off-diagonal entries. Can be jitted.
+  Cost: 2 gradients a sample, one sample in memory at a time.
+
+  Args:
+    grad_fn: ``params -> grads``.
+    params: pytree of real floating arrays.
+    num_samples: probes, >= 1.
+    key: int or JAX key, which may be traced.
+
+  Returns:
+    ``Estimate(mean, standard_error)``.
+
+  Raises:
+    ValueError, TypeError: a bad argument; a Hessian that is not finite, outside jit.
+
+  Source:
+    Hutchinson 1990, doi 10.1080/03610919008812866.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from flatopt import sharpness
+    >>> grad_fn = jax.grad(lambda w: jnp.sum(jnp.array([1.0, 2.0]) * w**2))
+    >>> float(sharpness.trace(grad_fn, jnp.zeros(2), key=0).mean)
+    6.0
+  """
+  _arguments.check_integer("trace", "num_samples", num_samples, minimum=1)
+  params = jax.tree.map(jnp.asarray, params)
+  matvec = hessian("trace", grad_fn, params)
+
+  def draw(key):
+    v = signs(key, params)
+    return _tree.dot(v, matvec(v))
+
+  keys = jax.random.split(_arguments.as_key("trace", key), num_samples)
+  draws = map_over(grad_fn, draw, keys)
+  return estimate(_arguments.check_finite("trace", "the Hessian", draws))
+
+
+def signs(key: jax.Array, params: Params) -> Params:
+  """Rademacher entries, like params."""
+  v = optax.tree.random_like(key, params, jax.random.rademacher, dtype=jnp.int8)
+  return _tree.cast_like(v, params)

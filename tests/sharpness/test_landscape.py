@@ -1,0 +1,47 @@
+"""Directions and the grid of losses along them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatopt import sharpness
+from tests import problem
+
+
+def test_filters_are_as_long_as_the_params(x64):
+  params = problem.make_params() | {
+    "conv": jnp.asarray(np.random.default_rng(0).normal(size=(3, 3, 2, 4)))
+  }
+  directions = sharpness.filter_normalized_directions(params, num=3, key=0)
+  assert len(directions) == 3
+  for direction in directions:
+    for d, w in zip(jax.tree.leaves(direction), jax.tree.leaves(params), strict=True):
+      axes = tuple(range(w.ndim - 1)) or None
+      length = lambda x, axes=axes: np.sqrt(np.sum(np.square(x), axis=axes))
+      np.testing.assert_allclose(length(d), length(w), rtol=1e-12)
+  first, second = (jax.flatten_util.ravel_pytree(d)[0] for d in directions[:2])
+  assert abs(first @ second) < 0.5 * np.linalg.norm(first) * np.linalg.norm(second)
+
+
+def test_zero_filters_do_not_move():
+  kernel = jnp.array([[0.0, 1.0], [0.0, 1.0]])
+  (direction,) = sharpness.filter_normalized_directions(kernel, num=1, key=0)
+  np.testing.assert_array_equal(direction[:, 0], 0)
+
+
+def test_grid(x64):
+  params = {"a": jnp.array([1.0, 2.0]), "b": jnp.array(3.0)}
+  loss_fn = lambda p: p["a"][0] * 100 + p["a"][1] * 10 + p["b"]
+  one = {"a": jnp.array([1.0, 0.0]), "b": jnp.array(0.0)}
+  two = {"a": jnp.array([0.0, 0.0]), "b": jnp.array(1.0)}
+  losses = jax.jit(
+    lambda p: sharpness.loss_landscape(loss_fn, p, (one, two), span=2.0, resolution=5)
+  )(params)
+  line = np.linspace(-2, 2, 5)
+  np.testing.assert_allclose(losses, 123 + 100 * line[:, None] + line[None, :])
+
+
+def test_host_loop_gives_the_same():
+  on_host = sharpness.over_iterable(lambda w, x: jnp.sum((w - x) ** 2), [1.0, 3.0])
+  losses = sharpness.loss_landscape(on_host, jnp.zeros(2), (jnp.ones(2),), resolution=3)
+  np.testing.assert_allclose(losses, [20.0, 10.0, 4.0])
