@@ -17,7 +17,11 @@ Limbs: TypeAlias = tuple[jax.Array, jax.Array]  # (high, low): high * 2^16 + low
 
 @runtime_checkable
 class MethodState(Protocol):
-  """What ``introspection`` reads from a state: how a method reports on itself."""
+  """What ``introspection`` reads from a state: how a method reports on itself.
+
+  It may also have ``eval_params``, the params to evaluate at, and ``flat``, a bool mask like
+  the params.
+  """
 
   @property
   def method(self) -> str:

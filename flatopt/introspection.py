@@ -1,7 +1,7 @@
 """Reading optimizer states: evaluation params, metrics, cost."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -48,11 +48,16 @@ def eval_params(opt_state: optax.OptState, params: Params) -> Params:
   return params
 
 
-def metrics(opt_state: optax.OptState) -> dict[str, jax.Array]:
+def metrics(
+  opt_state: optax.OptState, *, group_fn: Callable[[str], str] | None = None
+) -> dict[str, jax.Array]:
   """What flatopt's methods report of themselves, as scalars to log.
 
   Args:
     opt_state: any optax state that may hold states of flatopt's.
+    group_fn: names the group of a leaf of the params by its path, such as
+      ``"dense/kernel"``; methods that mask coordinates then report every group's share, as
+      "<method>/flat_share/<group>".
 
   Returns:
     Arrays of shape () by "<method>/<quantity>"; where a method stands in the state
@@ -67,12 +72,28 @@ def metrics(opt_state: optax.OptState) -> dict[str, jax.Array]:
   """
   by_method = defaultdict(list)
   for state in _method_states(opt_state):
-    by_method[state.method].append(state.metrics())
+    quantities = state.metrics()
+    mask = getattr(state, "flat", None)
+    if group_fn is not None and mask is not None:
+      quantities = quantities | _shares_by_group(mask, group_fn)
+    by_method[state.method].append(quantities)
   return {
     f"{method}/{quantity}" + (f"[{i}]" if len(found) > 1 else ""): value
     for method, found in by_method.items()
     for i, quantities in enumerate(found)
     for quantity, value in quantities.items()
+  }
+
+
+def _shares_by_group(mask: Params, group_fn: Callable[[str], str]) -> dict[str, jax.Array]:
+  leaves = defaultdict(list)
+  for path, leaf in jax.tree.leaves_with_path(mask):
+    leaves[group_fn(jax.tree_util.keystr(path, simple=True, separator="/"))].append(leaf)
+  total = lambda sizes: sum(sizes, jnp.zeros((), jnp.float32))
+  return {
+    f"flat_share/{group}": total(jnp.sum(x, dtype=jnp.int32).astype(jnp.float32) for x in masks)
+    / sum(x.size for x in masks)
+    for group, masks in leaves.items()
   }
 
 

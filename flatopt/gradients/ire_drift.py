@@ -23,6 +23,10 @@ class IreDriftState(NamedTuple):
   def extra_gradients(self):
     return self.count
 
+  @property
+  def flat(self):
+    return self.mask.flat
+
   def metrics(self):
     return {"count": self.count, **self.mask.metrics()}
 

@@ -20,6 +20,10 @@ class IreUpdateState(NamedTuple):
   method = "ire_update"
   extra_gradients = 0
 
+  @property
+  def flat(self):
+    return self.mask.flat
+
   def metrics(self):
     return {"count": self.count, **self.mask.metrics()}
 

@@ -96,6 +96,21 @@ class TestMetrics:
       "sam/count[1]": 3,
     }
 
+  def test_flat_share_by_group(self):
+    params = {"a": {"x": jnp.arange(4.0), "y": jnp.arange(4.0, 6.0)}, "b": jnp.arange(6.0, 10.0)}
+    estimator = optax.stateless(lambda updates, params: params)  # curvature 0, 1, ..., 9
+    for method, name in ((flatopt.ire_update, "ire_update"), (flatopt.ire_drift, "ire_drift")):
+      optimizer = method(flat_fraction=0.5, curvature=estimator)
+      _, state = optimizer.update(params, optimizer.init(params), params, grad_fn=lambda p: p)
+      share = lambda group_fn, state=state, name=name: {
+        key.removeprefix(f"{name}/flat_share/"): float(value)
+        for key, value in flatopt.metrics((state,), group_fn=group_fn).items()
+        if "flat_share/" in key
+      }
+      assert share(lambda path: path) == {"a/x": 1.0, "a/y": 0.5, "b": 0.0}
+      assert share(lambda path: path[0]) == {"a": pytest.approx(5 / 6), "b": 0.0}
+      assert share(None) == {}
+
   def test_a_nested_method_of_the_same_kind_comes_second(self):
     outer = flatopt.rst(flatopt.rst(optax.identity(), probability=0.25), probability=0.75)
     one = jnp.ones(1)
