@@ -8,6 +8,7 @@ os.environ["XLA_FLAGS"] = (
 )
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 
@@ -16,6 +17,13 @@ def x64():
   """Float64 for one test."""
   with jax.enable_x64(True):
     yield
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+  """Both precisions that equality is promised in, one after the other."""
+  with jax.enable_x64(request.param == "float64"):
+    yield jnp.dtype(request.param)
 
 
 @pytest.fixture(autouse=True)

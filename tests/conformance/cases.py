@@ -13,8 +13,9 @@ from flatopt.curvature import empirical_fisher, gauss_newton_bartlett, hutchinso
 class Case(NamedTuple):
   """A method with a base optimizer, and what the contract needs to know of it.
 
-  ``make`` takes the device arguments (``axis_name``); ``products`` is the number of
-  Hessian-vector products in n steps, each one closure call that costs two gradients.
+  ``make`` takes another base optimizer, and the device arguments (``axis_name``);
+  ``products`` is the number of Hessian-vector products in n steps, each one closure call
+  that costs two gradients.
   """
 
   name: str
@@ -22,16 +23,18 @@ class Case(NamedTuple):
   products: Callable[[int], int] = lambda n: 0
 
 
-def _base():
-  return optax.sgd(0.1, momentum=0.9)
+BASE = optax.sgd(0.1, momentum=0.9)
+RMSPROP = optax.rmsprop(0.01)
 
 
 def _before(method):
-  return lambda **device: optax.chain(method(**device), _base())
+  return lambda base=BASE, **device: optax.chain(method(**device), base)
 
 
 def _after(method, **settings):
-  return lambda **device: optax.chain(_mean(**device), _base(), method(**settings, **device))
+  return lambda base=BASE, **device: optax.chain(
+    _mean(**device), base, method(**settings, **device)
+  )
 
 
 def _mean(axis_name=None):
@@ -41,7 +44,7 @@ def _mean(axis_name=None):
 
 
 def _around(method, **settings):
-  return lambda **device: method(_base(), **settings, **device)
+  return lambda base=BASE, **device: method(base, **settings, **device)
 
 
 def _biases(params):
@@ -68,7 +71,9 @@ CASES = [
   ),
   Case(
     "lookahead",
-    lambda **d: flatopt.lookahead(optax.chain(flatopt.sam(0.1, **d), _base()), sync_period=3),
+    lambda base=BASE, **d: flatopt.lookahead(
+      optax.chain(flatopt.sam(0.1, **d), base), sync_period=3
+    ),
   ),
   Case("sala", _around(flatopt.sala, sync_period=3, rho=0.3)),
   Case("lookbehind", _around(flatopt.lookbehind, ascent_steps=2, rho=0.1)),
@@ -77,15 +82,17 @@ CASES = [
   Case("friendly_sam", _before(lambda **d: flatopt.friendly_sam(0.1, **d))),
   Case(
     "momentum_sam",
-    lambda **d: flatopt.momentum_sam(optax.chain(flatopt.sam(0.1, **d), _base()), rho=0.1),
+    lambda base=BASE, **d: flatopt.momentum_sam(optax.chain(flatopt.sam(0.1, **d), base), rho=0.1),
   ),
   Case("sam_on", _before(lambda **d: flatopt.sam(0.1, mask=_biases, **d))),
   Case(
     "sala_of_chain",
-    lambda **d: flatopt.sala(
-      optax.chain(optax.rmsprop(0.01), flatopt.ire(curvature=empirical_fisher(), **d)),
+    lambda base=RMSPROP, **d: flatopt.sala(
+      optax.chain(base, flatopt.ire(curvature=empirical_fisher(), **d)),
       rho=0.3,
       **d,
     ),
   ),
 ]
+
+ONE_OF_EACH_PLACE = [c for c in CASES if c.name in ("sam", "ire_update", "sala", "lookbehind")]
