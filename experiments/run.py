@@ -69,6 +69,15 @@ def peak_memory_mb() -> float:
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
+@contextlib.contextmanager
+def said_where(directory: Path) -> Iterator[None]:
+  """Errors of writing name the run, which a full disk's own message does not."""
+  try:
+    yield
+  except OSError as error:
+    raise Refusal(f"{directory} cannot be written: {error.strerror or error}") from error
+
+
 def train(config: Config, directory: Path, console: Console) -> dict[str, Any]:
   """Trains until the budget is paid; returns, and leaves in summary.json, what came of it.
 
@@ -80,7 +89,7 @@ def train(config: Config, directory: Path, console: Console) -> dict[str, Any]:
     if finished.exists():
       return files.read_json(finished)
     forget_peak_memory()
-    with noted_signals() as noted:
+    with noted_signals() as noted, said_where(directory):
       loop = Run(config, directory, console)
       size = loop.position.metrics_size
       with run_directory.Metrics.opened(directory, size, loop.step) as metrics:

@@ -8,12 +8,15 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Self
 
 import jax
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from experiments import config as configuration
 from experiments import files
@@ -54,22 +57,27 @@ def claimed(directory: Path, config: Config) -> Iterator[None]:
 class Metrics:
   """Lines of metrics.jsonl and timing.jsonl, and TensorBoard's events of both."""
 
-  def __init__(self, lines: BinaryIO, timing: BinaryIO, events: SummaryWriter):
+  def __init__(self, lines: BinaryIO, timing: BinaryIO, events: EventsWriter | None):
     self.lines, self.timing, self.events = lines, timing, events
 
   @classmethod
   @contextlib.contextmanager
   def opened(cls, directory: Path, size: int, step: int) -> Iterator[Self]:
     """Goes on behind the first ``size`` bytes, which a checkpoint of ``step`` vouches for."""
-    first = jax.process_index() == 0
-    path = lambda name: directory / name if first else os.devnull
-    with open(path("metrics.jsonl"), "ab") as lines, open(path("timing.jsonl"), "ab") as timing:
-      if first:
-        if os.fstat(lines.fileno()).st_size < size:
-          raise Refusal(f"{directory / 'metrics.jsonl'} is shorter than at the last checkpoint")
-        lines.truncate(size)
-      where = str(directory / "tensorboard")
-      with SummaryWriter(where, purge_step=step + 1, write_to_disk=first) as events:
+    if jax.process_index():  # the first process speaks for the others
+      with open(os.devnull, "ab") as nowhere:
+        yield cls(nowhere, nowhere, None)
+      return
+    (directory / "tensorboard").mkdir(exist_ok=True)
+    path = directory / "metrics.jsonl"
+    with open(path, "ab") as lines, open(directory / "timing.jsonl", "ab") as timing:
+      if os.fstat(lines.fileno()).st_size < size:
+        raise Refusal(f"{path} is shorter than at the last checkpoint")
+      lines.truncate(size)
+      # Not SummaryWriter, whose thread goes on alone where a disk is full.
+      events = EventsWriter(str(directory / "tensorboard" / "events"), f".{step}")
+      with contextlib.closing(events):
+        events.write_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
         yield cls(lines, timing, events)
 
   def write(self, split: str, step: int, values: dict[str, float]) -> None:
@@ -86,16 +94,16 @@ class Metrics:
     file.flush()
 
   def _add_events(self, split, step, values):
-    for name, value in values.items():
-      self.events.add_scalar(f"{split}/{name}", value, step)
+    for name, value in values.items() if self.events else ():
+      summary = scalar(f"{split}/{name}", value)
+      self.events.write_event(Event(wall_time=time.time(), step=step, summary=summary))
 
   def sync(self) -> int:
     """Puts all on disk; returns the size of metrics.jsonl."""
-    for file in (self.lines, self.timing):
-      file.flush()
-      if file.name != os.devnull:
+    if self.events:
+      self.events.flush()
+      for file in (self.lines, self.timing):
         os.fsync(file.fileno())
-    self.events.flush()
     return os.fstat(self.lines.fileno()).st_size
 
 

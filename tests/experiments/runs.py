@@ -17,22 +17,22 @@ TINY = (
 )
 
 
-def start(directory: Path, *flags: str, **options) -> subprocess.Popen:
+def start(directory: Path, *flags: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen:
   """``train`` in a process with one device; compiled functions are kept beside ``directory``."""
   environment = os.environ | {
     "JAX_PLATFORMS": "cpu",
     "XLA_FLAGS": "",
     "JAX_COMPILATION_CACHE_DIR": str(directory.parent / "compiled"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
   }
-  command = [sys.executable, "-m", "experiments", "train", *TINY, "--run-dir", str(directory)]
+  program = (*prefix, sys.executable, "-m", "experiments")
   return subprocess.Popen(
-    [*command, *flags],
+    [*program, "train", *TINY, "--run-dir", str(directory), *flags],
     env=environment,
     stdout=subprocess.DEVNULL,
     stderr=subprocess.PIPE,
     text=True,
-    **options,
   )
 
 
