@@ -14,8 +14,8 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 .PHONY: demo example test test-slow check docs clean
 .DEFAULT_GOAL = test
 
-demo: $(STAMP)-experiments  ## trains eleven optimizers on MNIST-5k and reports: 3 minutes
-	$(BIN)/python -m experiments.demo
+demo: $(STAMP)-demo  ## trains eleven optimizers on MNIST-5k and reports: 3 minutes
+	$(BIN)/python -m experiments demo
 
 NAME ?= plain_jax
 example: $(STAMP)-examples  ## make example NAME=linen_resnet: under a minute each

@@ -1,191 +1,155 @@
-"""The demo's report: a table, figures and one self-contained page, from the run's files alone.
+"""Reports of runs and comparisons, from their files alone."""
 
-python -m experiments.report runs/demo      # draws everything again
-"""
-
-import base64
-import html
-import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from experiments import figures
+from experiments import comparison, configs, figures, files, page, run, run_directory
+from experiments import config as configuration
+from experiments.config import Config, Refusal
+from experiments.demo import report as demo_report
+
+
+def write(directory: Path, console: Console) -> None:
+  """report.html and figures in ``directory``, and the table on the terminal."""
+  if (directory / "compare.json").exists():
+    write_comparison(directory, console)
+  elif (directory / "metrics.jsonl").exists():
+    write_run(directory, console)
+  elif (directory / "results.json").exists():
+    demo_report.write(directory, console)
+  else:
+    raise Refusal(f"{directory} holds neither a run nor a finished comparison")
+
+
+def setting(config: Config) -> str:
+  training, data = config.training, config.data
+  noise = f", {data.wrong_labels:.0%} of the training labels wrong" if data.wrong_labels else ""
+  smooth = f"; label smoothing {training.label_smoothing:g}" if training.label_smoothing else ""
+  return (
+    f"{data.set.about}{noise}; batches of {data.batch_size}. {type(config.model).__name__} in"
+    f" {training.compute_dtype}, {config.opt.base.name} with a"
+    f" {'cosine' if config.opt.decay == 'cosine' else 'stepwise'} decay{smooth}."
+  )
+
 
 COLUMNS = (
   "method",
-  "test\naccuracy,\n%",
-  "minus\nsgd,\npaired",
-  "steps",
-  "gradients",
-  "wall,\ns",
-  "loss\nincrease",
+  "n",
+  "{label}",
+  "minus {reference},\npaired",
+  *("steps", "gradients", "wall,\ns", "steps\na second", "peak,\nMB"),
 )
 
 
-def cells(row: dict) -> list[str]:
-  """A row as the texts under ``COLUMNS``."""
+def write_comparison(out: Path, console: Console) -> None:
+  spec = files.read_json(out / "compare.json")
+  versions = spec.pop("versions")
+  fields = {name: configuration.from_dict(value) for name, value in spec.items()}
+  compared = comparison.Comparison(**fields)
+  if not (out / "results.json").exists():
+    raise Refusal(f"{out}: the comparison is not finished; the same `compare` goes on")
+  results = files.read_json(out / "results.json")
+  measure = comparison.measure(compared)
+  drawn = comparison_figures(compared, results, measure)
+  figures.save_all(drawn, out)
+  header = [
+    column.format(label=measure.label.replace(", ", ",\n"), reference=measure.reference)
+    for column in COLUMNS
+  ]
+  rows = [comparison_cells(row, measure) for row in results["table"]]
+  budget = f"{compared.amount:,} {compared.unit}"
+  tuning = (
+    f"{compared.trials} tuning trials a method, judged on {comparison.HELD_OUT:.0%} of the training"
+    f" set with seed {comparison.TRIAL_SEED}"
+    if compared.trials
+    else "No tuning here: the settings are the config's"
+  )
+  caption = (
+    f"Mean ± standard error of n seeds. Minus {measure.reference}: paired, runs of a seed share"
+    f" initial params, wrong labels and the order of batches. Wall: steps alone. {tuning}."
+  )
+  settings = [
+    [name, f"{opt['learning_rate']:.3g}", f"{opt['weight_decay']:.3g}", own_settings(opt)]
+    for name, opt in results["chosen"].items()
+  ]
+  parts = [
+    f"<p>{setting(compared.config)} Every run is given {budget}.</p>",
+    f'<div class="wide">{page.html_table(header, rows)}</div>',
+    f'<p class="small">{caption}</p>',
+    *(page.picture(out, name) for name in drawn),
+    "<h2>Settings</h2>",
+    f'<div class="wide">'
+    f"{page.html_table(('method', 'learning rate', 'weight decay', 'own'), settings)}</div>",
+    page.configuration(spec | {"versions": versions}),
+  ]
+  page.write_page(out / "report.html", f"{compared.config.name}: equal {compared.unit}", parts)
+  console.print(page.terminal_table(header, rows, caption))
+  console.print(f"{out / 'report.html'} and figures are written")
 
-  def with_error(key, sign="", digits=1):
-    mean, error = row[key], row[key + "_error"]
-    if mean is None:
-      return "-"
-    return f"{mean:{sign}.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
 
+def comparison_cells(row: dict[str, Any], measure: figures.Measure) -> list[str]:
+  own, difference = row[measure.key], row["difference"]
+  is_reference = row["method"] == measure.reference or difference is None
   return [
     row["method"],
-    with_error("test_accuracy"),
-    "-" if row["method"] == "sgd" else with_error("difference", sign="+"),
-    f"{row['steps']:.0f}",
-    f"{row['gradients']:.0f}",
+    str(row["n"]),
+    "diverged" if own is None else measure.text(own, row[measure.key + "_error"]),
+    "-" if is_reference else measure.text(difference, row["difference_error"], sign="+"),
+    *(f"{row[name]:,.0f}" for name in ("steps", "gradients")),
     f"{row['seconds']:.1f}",
-    with_error("loss_increase", digits=3),
+    f"{row['steps_per_second']:.1f}",
+    f"{row['peak_memory_mb']:,.0f}",
   ]
 
 
-def terminal_table(rows: list[dict], caption: str) -> Table:
-  table = Table(
-    box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, caption=caption, caption_justify="left"
+def own_settings(opt: dict[str, Any]) -> str:
+  own = {name: value for name, value in opt["method"].items() if name != "type"}
+  return ", ".join(f"{name} {value:.3g}" for name, value in own.items()) or "-"
+
+
+def comparison_figures(
+  compared: comparison.Comparison, results: dict, measure: figures.Measure
+) -> dict[str, Callable]:
+  name, what = compared.config.name, measure.label.split(",")[0]
+  ranking = (
+    f"{name}: {what}",
+    f"{compared.amount:,} {compared.unit} a run. Mean and standard error of {compared.seeds} seeds"
+    " (ticks), paired by seed.",
   )
-  for column in COLUMNS:
-    table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
-  for row in rows:
-    table.add_row(*cells(row))
-  return table
-
-
-PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>flatopt demo</title>
-<style>
-  :root {{ color-scheme: light dark; --ground: #fff; --ink: #1b1d21; --soft: #6a6f77;
-    --line: #dfe2e6; --accent: #0072b2; }}
-  @media (prefers-color-scheme: dark) {{ :root {{ --ground: #15171b; --ink: #eceef1;
-    --soft: #9aa0a8; --line: #363b43; --accent: #56b4e9; }} }}
-  body {{ margin: 0 auto; padding: 3rem 1.25rem 5rem; max-width: 52rem; background: var(--ground);
-    color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }}
-  h1 {{ font-size: 1.75rem; line-height: 1.2; margin: 0 0 .75rem; }}
-  h2 {{ font-size: 1.15rem; margin: 3rem 0 .5rem; }}
-  p {{ max-width: 42rem; margin: .5rem 0; }}
-  .notice {{ border-left: 3px solid var(--accent); padding-left: .75rem; }}
-  .wide {{ overflow-x: auto; }}
-  table {{ border-collapse: collapse; width: 100%; margin: 1rem 0 .5rem; font-size: .9rem;
-    font-variant-numeric: tabular-nums; }}
-  th, td {{ padding: .4rem .6rem; text-align: right; white-space: nowrap;
-    border-bottom: 1px solid var(--line); }}
-  th {{ color: var(--soft); font-weight: 500; vertical-align: bottom; white-space: normal; }}
-  th:first-child, td:first-child {{ text-align: left; padding-left: 0; }}
-  td:first-child {{ font-weight: 600; }}
-  .text td:nth-child(2), .text th:nth-child(2) {{ text-align: left; white-space: normal; }}
-  .small {{ color: var(--soft); font-size: .875rem; }}
-  img {{ display: block; width: 100%; height: auto; margin: 3.5rem 0 0; }}
-  pre {{ overflow-x: auto; font-size: .8rem; }}
-  summary {{ cursor: pointer; }}
-</style>
-<h1>Eleven optimizers, equal gradients</h1>
-<p>{setting}</p>
-{notice}
-<div class="wide">{table}</div>
-<p class="small">{caption}</p>
-{figures}
-<h2>How the hyper-parameters were chosen</h2>
-<p>{tuning}</p>
-<div class="wide text">{settings}</div>
-<h2>Configuration</h2>
-<details><summary>Resolved configuration and versions</summary><pre>{config}</pre></details>
-</html>
-"""
-
-
-def html_table(header, rows) -> str:
-  line = lambda tag, texts: "<tr>" + "".join(f"<{tag}>{html.escape(t)}</{tag}>" for t in texts)
-  return "\n".join(["<table>", line("th", header), *(line("td", row) for row in rows), "</table>"])
-
-
-def picture(out: Path, name: str) -> str:
-  """Both versions inlined; the reader's colour scheme picks one."""
-  light, dark = (
-    "data:image/png;base64," + base64.b64encode((out / f"{name}{suffix}.png").read_bytes()).decode()
-    for suffix in ("", "-dark")
+  curves = (
+    f"{name}: {what} against the gradients paid",
+    f"Means over seeds, and where they end. Dashed: {measure.reference}. Grey: the others.",
   )
-  return (
-    f'<picture><source srcset="{dark}" media="(prefers-color-scheme: dark)">'
-    f'<img src="{light}" alt="{name}: the table\'s numbers as a figure"></picture>'
-  )
-
-
-def texts(results: dict, config: dict) -> dict[str, str]:
-  """What the terminal and the page say around the table."""
-  cut = results["gradients"] < results["gradients_planned"]
   return {
-    "setting": (
-      f"5,000 MNIST digits: {config['train_examples']:,} to train on, {config['wrong_labels']:.0%}"
-      f" of them with a wrong label, and {5000 - config['train_examples']:,} to test on. An"
-      f" MLP-Mixer of {config['blocks']} blocks, trained by SGD with momentum"
-      f" {config['momentum']} in batches of {config['batch_size']}; the learning rate falls along a"
-      f" cosine to 0. Every run pays {results['gradients']} gradients, however many steps its method"
-      " makes of them."
-    ),
-    "notice": (
-      f"Cut from {results['gradients_planned']} to {results['gradients']} gradients a run, because"
-      f" this machine is slow. The hyper-parameters were chosen at {results['gradients_planned']},"
-      " so expect other differences."
-      if cut
-      else ""
-    ),
-    "caption": (
-      f"Mean ± standard error over seeds {', '.join(map(str, config['seeds']))}. Minus sgd: paired,"
-      " runs of one seed share initial params, wrong labels and the order of batches. Gradients:"
-      " paid, as the optimizer's state counts them; a run ends with the step that reaches the"
-      f" budget. Wall: training alone, {results['workers']} runs at a time. Loss increase: under"
-      f" SAM's perturbation, L(w + rho g/|g|) - L(w) with rho = {config['sharpness_rho']}, mean over"
-      f" batches of {config['batch_size']} of the training set."
-    ),
-    "tuning": (
-      "Eight trials a method, each of two seeds that are not used here, judged on 800 images that"
-      " were held out of the training set. sgd's trials vary learning rate and weight decay; the"
-      " others' vary their own settings, on what was chosen for sgd and on what the papers use."
-      " experiments/demo_tuning.json holds every trial."
-    ),
+    "ranking": lambda theme: figures.ranking(results, measure, ranking, theme),
+    "curves": lambda theme: figures.curves(results, measure, curves, theme),
   }
 
 
-def settings_rows(methods: dict[str, dict]) -> list[list[str]]:
-  base = ("learning_rate", "weight_decay")
-  own = lambda options: ", ".join(f"{k} {v:g}" for k, v in options.items() if k not in base) or "-"
-  return [[m, own(o), *(f"{o[key]:g}" for key in base)] for m, o in methods.items()]
-
-
-def write(out: Path, console: Console) -> None:
-  """Prints the table, and writes report.html and the figures beside results.json."""
-  results = json.loads((out / "results.json").read_text())
-  resolved = json.loads((out / "config.json").read_text())
-  config = resolved["config"]
-  say = texts(results, config)
-  figures.save_all(results, config, out)
-  page = PAGE.format(
-    setting=say["setting"],
-    notice=f'<p class="notice">{say["notice"]}</p>' if say["notice"] else "",
-    table=html_table(COLUMNS, map(cells, results["table"])),
-    caption=say["caption"],
-    figures="\n".join(picture(out, name) for name in figures.FIGURES),
-    tuning=say["tuning"],
-    settings=html_table(
-      ("method", "own settings", "learning rate", "weight decay"), settings_rows(config["methods"])
-    ),
-    config=html.escape(json.dumps(resolved, indent=1)),
+def write_run(directory: Path, console: Console) -> None:
+  config = run_directory.read_config(directory)
+  rows = {split: run_directory.read_metrics(directory, split) for split in ("train", "test")}
+  summary = directory / "summary.json"
+  said = (
+    run.sentence(files.read_json(summary))
+    if summary.exists()
+    else "Not finished: the same `train` goes on."
   )
-  (out / "report.html").write_text(page)
-  console.print(terminal_table(results["table"], say["caption"]))
-  if say["notice"]:
-    console.print(say["notice"], style="yellow")
-  console.print(f"{out / 'report.html'}, figures, results.json and config.json are written")
-
-
-if __name__ == "__main__":
-  write(Path(sys.argv[1]), Console())
+  texts = (
+    f"{config.name} with {configs.method_name(config)}",
+    f"Seed {config.training.seed}. Light: training batches. Strong: test set.",
+  )
+  drawn = {"curves": lambda theme: figures.run_curves(rows, texts, theme)}
+  figures.save_all(drawn, directory)
+  parts = [
+    f"<p>{setting(config)}</p>",
+    f"<p>{said}</p>",
+    page.picture(directory, "curves"),
+    page.configuration(files.read_json(directory / "config.json")),
+  ]
+  page.write_page(directory / "report.html", texts[0], parts)
+  console.print(said)
+  console.print(f"{directory / 'report.html'} and curves.png are written")

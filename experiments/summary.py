@@ -1,6 +1,7 @@
 """From runs to the rows of a table: means, standard errors, paired differences."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -22,19 +23,29 @@ def paired_difference(values, reference) -> tuple[float | None, float | None]:
   return mean_and_error(np.asarray(values, np.float64) - np.asarray(reference, np.float64))
 
 
-def summarise(runs: dict[str, list[dict]]) -> list[dict]:
-  """One row a method; ``runs`` hold the same seeds in the same order."""
-  sgd_accuracy = [run["test_accuracy"] for run in runs["sgd"]]
+def summarise(
+  runs: dict[str, list[dict]],
+  *,
+  key: str = "test_accuracy",
+  reference: str = "sgd",
+  with_error: Sequence[str] = (),
+  means: Sequence[str] = ("steps", "gradients", "seconds"),
+) -> list[dict]:
+  """One row a method; ``runs`` hold the same seeds in the same order.
+
+  "difference" is of ``key``, to the runs of ``reference``; ``with_error`` and ``means`` name what
+  else is averaged, with a standard error or without.
+  """
   rows = []
   for method, seeds in runs.items():
-    column = {key: [run[key] for run in seeds] for key in seeds[0]}
-    row = {"method": method}
-    row["test_accuracy"], row["test_accuracy_error"] = mean_and_error(column["test_accuracy"])
+    column = {name: [run[name] for run in seeds] for name in seeds[0]}
+    row = {"method": method, "n": len(seeds)}
+    for name in (key, *with_error):
+      row[name], row[name + "_error"] = mean_and_error(column[name])
     row["difference"], row["difference_error"] = paired_difference(
-      column["test_accuracy"], sgd_accuracy
+      column[key], [run[key] for run in runs[reference]]
     )
-    row["loss_increase"], row["loss_increase_error"] = mean_and_error(column["loss_increase"])
-    for key in ("steps", "gradients", "seconds"):
-      row[key], _ = mean_and_error(column[key])
+    for name in means:
+      row[name], _ = mean_and_error(column[name])
     rows.append(row)
   return rows

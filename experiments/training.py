@@ -1,6 +1,5 @@
-"""One run: a model, a method and a seed, until the gradients are spent."""
+"""The compiled part of a run: initial state, a step, an evaluation, each on a mesh."""
 
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,31 +7,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import flatopt
-from experiments import data, models, summary
-from experiments.config import Config
+from experiments.config import Config, Refusal
 from experiments.methods import make_optimizer
+from experiments.tasks import Losses, make_task
 
-CHUNKS = 10  # of a run; after each of them test accuracy is measured
-
-
-class Task(NamedTuple):
-  """What a seed decides besides the initial params: the same for all methods."""
-
-  train: data.Digits
-  test: data.Digits
-  order_SxB: jax.Array
+AXES = ("data", "fsdp")
 
 
-def make_task(config: Config, seed: int, train: data.Digits, test: data.Digits) -> Task:
-  order = data.batch_order(len(train.labels), config.batch_size, config.gradients, seed)
-  train = data.with_wrong_labels(train, config.wrong_labels, seed)
-  return jax.tree.map(jnp.asarray, Task(train, test, order))
-
-
-class Run(NamedTuple):
+class TrainState(NamedTuple):
   params: Any
+  model_state: Any  # BatchNorm's statistics
   opt_state: optax.OptState
   step: jax.Array
 
@@ -40,118 +27,127 @@ class Run(NamedTuple):
     return self.step + flatopt.extra_gradient_evaluations(self.opt_state)
 
 
-class Evaluation(NamedTuple):
-  """Compiled functions of the model alone, which all methods share."""
-
-  init_params: Callable
-  test_accuracy: Callable
-  losses: Callable
-
-
-def model_and_loss(config: Config):
-  model = models.Mixer(config.patch, config.width, config.blocks)
-
-  def loss_fn(params, images, labels):
-    logits = model.apply(params, images)
-    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
-
-  return model, loss_fn
-
-
-def compile_evaluation(config: Config, train: data.Digits, test: data.Digits) -> Evaluation:
-  model, loss_fn = model_and_loss(config)
-
-  def init_params(seed):
-    return model.init(jax.random.key(seed), jnp.zeros((1, *train.images.shape[1:])))
-
-  def test_accuracy(params, test):
-    hits = jnp.argmax(model.apply(params, test.images), axis=-1) == test.labels
-    return 100 * jnp.mean(hits)
-
-  def losses(params, train):
-    """The training loss, and its increase where SAM would look: each batch along its gradient."""
-    size = config.batch_size
-    whole = len(train.labels) // size * size
-    batches = jax.tree.map(lambda x: x[:whole].reshape(-1, size, *x.shape[1:]), train)
-
-    def on_batch(batch):
-      loss, grads = jax.value_and_grad(loss_fn)(params, *batch)
-      scale = config.sharpness_rho / optax.tree.norm(grads)
-      perturbed = jax.tree.map(lambda w, g: w + scale * g, params, grads)
-      return loss, loss_fn(perturbed, *batch) - loss
-
-    return jax.tree.map(jnp.mean, jax.lax.map(on_batch, batches))
-
-  params = jax.eval_shape(init_params, 0)
-  return Evaluation(
-    jax.jit(init_params).lower(0).compile(),
-    jax.jit(test_accuracy).lower(params, test).compile(),
-    jax.jit(losses).lower(params, train).compile(),
-  )
-
-
 class Program(NamedTuple):
-  """Compiled functions of one method, which all seeds share."""
+  """Compiled functions of a run, and where its arrays live."""
 
-  start: Callable[..., Run]
-  advance: Callable[..., Run]
+  init: Callable[[], TrainState]
+  step: Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, jax.Array]]]
+  evaluate: Callable[[TrainState, Any, Any], dict[str, jax.Array]]
+  shapes: TrainState  # with shardings
+  batch_sharding: NamedSharding
 
 
-def compile_program(config: Config, method: str, evaluation: Evaluation, task: Task) -> Program:
-  model, loss_fn = model_and_loss(config)
-  optimizer = make_optimizer(config, method, **config.methods[method])
+def make_mesh(config: Config) -> jax.sharding.Mesh:
+  """Batches are split over all devices, params and optimizer state over ``fsdp`` of them."""
+  devices, fsdp = jax.device_count(), config.training.fsdp
+  size, parts = config.data.batch_size, config.training.microbatches
+  if devices % fsdp:
+    raise Refusal(f"training.fsdp {fsdp} does not divide the {devices} devices")
+  if size % (devices * parts):
+    raise Refusal(
+      f"data.batch_size {size} does not divide over {devices} devices"
+      + (f" in {parts} microbatches" if parts > 1 else "")
+    )
+  return jax.make_mesh((devices // fsdp, fsdp), AXES, axis_types=(AxisType.Auto,) * 2)
 
-  def start(params) -> Run:
-    return Run(params, optimizer.init(params), jnp.int32(0))
 
-  def step(run: Run, task: Task) -> Run:
-    images, labels = (x[task.order_SxB[run.step]] for x in task.train)
-    grad_fn = jax.grad(lambda params: loss_fn(params, images, labels))
+def sharding(mesh: jax.sharding.Mesh, x: Any) -> NamedSharding:
+  """Splits the longest axis that ``fsdp`` divides, if there is one."""
+  fsdp = mesh.shape["fsdp"]
+  lengths = [length if length % fsdp == 0 else 0 for length in x.shape]
+  if fsdp == 1 or not any(lengths):
+    return NamedSharding(mesh, PartitionSpec())
+  longest = int(np.argmax(lengths))
+  return NamedSharding(mesh, PartitionSpec(*[None] * longest, "fsdp"))
+
+
+def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
+  """The functions of ``config`` for a source of such examples."""
+  training = config.training
+  mesh = make_mesh(config)
+  model = config.model.build(config.data.set.classes, jnp.dtype(training.compute_dtype))
+  train_losses = Losses(model, make_task(config, train=True))
+  test_losses = Losses(model, make_task(config, train=False))
+  optimizer = make_optimizer(config.opt, config.steps(), key=training.seed)
+  init_key, step_key = jax.random.split(jax.random.key(training.seed))
+  single = jax.tree.map(lambda x: np.asarray(x)[None], example)
+
+  def init() -> TrainState:
+    model_state = dict(model.init(init_key, train_losses.task.inputs(single), train=False))
+    params = model_state.pop("params")
+    return TrainState(params, model_state, optimizer.init(params), jnp.int32(0))
+
+  def step(state: TrainState, batch, paid):
+    key = jax.random.fold_in(step_key, state.step)
+    (model_state, metrics), grads, closures = gradients(
+      train_losses, training.microbatches, state, batch, key
+    )
     updates, opt_state = optimizer.update(
-      grad_fn(run.params),
-      run.opt_state,
-      run.params,
-      grad_fn=grad_fn,
-      sampled_grad_fn=flatopt.closures.sampled_label_grad_fn(model.apply, images),
-      paid=run.gradients() / config.gradients,
+      grads, state.opt_state, state.params, paid=paid, **closures
     )
-    return Run(optax.apply_updates(run.params, updates), opt_state, run.step + 1)
+    params = optax.apply_updates(state.params, updates)
+    state = TrainState(params, model_state, opt_state, state.step + 1)
+    return state, metrics | {"gradients": state.gradients()}
 
-  def advance(run: Run, gradients, task: Task) -> Run:
-    """Steps until so many gradients are paid: only the loop itself knows when RST's are."""
-    return jax.lax.while_loop(
-      lambda run: run.gradients() < gradients, lambda run: step(run, task), run
-    )
+  def evaluate(state: TrainState, batch, weights_B):
+    params = flatopt.eval_params(state.opt_state, state.params)
+    return test_losses.evaluate(params, state.model_state, batch, weights_B)
 
-  params = evaluation.init_params(0)
+  shapes = jax.eval_shape(init)
+  shardings = jax.tree.map(lambda x: sharding(mesh, x), shapes)
+  everywhere = NamedSharding(mesh, PartitionSpec())
   return Program(
-    jax.jit(start).lower(params).compile(),
-    jax.jit(advance, donate_argnums=0).lower(jax.eval_shape(start, params), 0, task).compile(),
+    jax.jit(init, out_shardings=shardings),
+    jax.jit(step, donate_argnums=0, out_shardings=(shardings, everywhere)),
+    jax.jit(evaluate, out_shardings=everywhere),
+    jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings
+    ),
+    NamedSharding(mesh, PartitionSpec(AXES)),
   )
 
 
-def train(
-  config: Config, program: Program, evaluation: Evaluation, task: Task, seed: int, on_chunk
-) -> dict[str, Any]:
-  """One run: what it reached and what it paid. Calls ``on_chunk(gradients, test_accuracy)``."""
-  run = program.start(evaluation.init_params(seed))
-  curve, seconds = [], 0.0
-  for limit in np.linspace(0, config.gradients, CHUNKS + 1)[1:]:
-    before = time.perf_counter()
-    run = jax.block_until_ready(program.advance(run, int(limit), task))
-    seconds += time.perf_counter() - before
-    params = flatopt.eval_params(run.opt_state, run.params)
-    accuracy = round(float(evaluation.test_accuracy(params, task.test)), 3)
-    curve.append((int(run.gradients()), accuracy))
-    on_chunk(*curve[-1])
-  loss, increase = evaluation.losses(params, task.train)
-  return {
-    "seed": seed,
-    "test_accuracy": curve[-1][1],
-    "steps": int(run.step),
-    "gradients": curve[-1][0],
-    "seconds": round(seconds, 3),
-    "train_loss": summary.finite(loss),
-    "loss_increase": summary.finite(increase),
-    "curve": curve,
-  }
+def gradients(losses: Losses, parts: int, state: TrainState, batch, key):
+  """A batch's clean pass, ((statistics, metrics), grads), and its closures.
+
+  Dropout's keys follow the microbatch, so that every pass over a batch drops the same.
+  """
+  size = len(jax.tree.leaves(batch)[0])
+  batch = batch | {"part": jnp.arange(size, dtype=jnp.int32) // (size // parts)}
+  part_key = lambda micro: jax.random.fold_in(key, micro["part"][0])
+
+  def clean_pass(model_state, micro):
+    loss_fn = jax.value_and_grad(losses.loss, has_aux=True)
+    (_, aux), grads = loss_fn(state.params, model_state, micro, part_key(micro))
+    return aux, grads
+
+  def accumulated_pass():
+    def add(carry, micro):
+      model_state, total = carry
+      (model_state, metrics), grads = clean_pass(model_state, micro)
+      return (model_state, optax.tree.add(total, grads)), metrics
+
+    cut = jax.tree.map(lambda x: x.reshape(parts, size // parts, *x.shape[1:]), batch)
+    start = state.model_state, optax.tree.zeros_like(state.params)
+    (model_state, total), metrics = jax.lax.scan(add, start, cut)
+    means = jax.tree.map(lambda x: jnp.mean(x, axis=0), metrics)
+    return (model_state, means), optax.tree.scale(1 / parts, total)
+
+  def grad_of(loss_fn):
+    # A single part stays out of a scan, in which XLA:CPU is slow with convolutions.
+    if parts == 1:
+      return jax.grad(lambda params: loss_fn(params, batch))
+    return flatopt.closures.micro_grad_fn(loss_fn, batch, parts)
+
+  def loss_fn(params, micro):
+    return losses.loss(params, state.model_state, micro, part_key(micro))[0]
+
+  def sampled_grad_fn(params, label_key):
+    def sampled_loss(params, micro):
+      labels = jax.random.fold_in(label_key, micro["part"][0])
+      return losses.sampled_loss(params, state.model_state, micro, part_key(micro), labels)
+
+    return grad_of(sampled_loss)(params)
+
+  aux, grads = clean_pass(state.model_state, batch) if parts == 1 else accumulated_pass()
+  return aux, grads, {"grad_fn": grad_of(loss_fn), "sampled_grad_fn": sampled_grad_fn}

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import data, demo, report, summary, training, tune_demo
-from experiments.config import Config
-from experiments.methods import METHODS
+from experiments import summary
+from experiments.demo import comparison, data, report, training, tuning
+from experiments.demo.config import COMPARED, Config
 
-TUNING = json.loads(demo.TUNING.read_text())
+TUNING = json.loads(comparison.TUNING.read_text())
 TINY = Config(
-  methods={method: TUNING["chosen"][method] for method in METHODS},
+  methods={method: TUNING["chosen"][method] for method in COMPARED},
   seeds=(0, 1),
   gradients=24,
   batch_size=16,
@@ -36,14 +36,14 @@ def demo_run(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(socket.socket, "connect", refuse)
     console = Console(file=printed, width=200)
-    demo.compare(TINY, out, seconds=1e6, console=console)
+    comparison.compare(TINY, out, seconds=1e6, console=console)
     report.write(out, console)
   return out, printed.getvalue()
 
 
 def test_every_run_pays_the_budget(demo_run):
   runs = json.loads((demo_run[0] / "results.json").read_text())["runs"]
-  assert list(runs) == list(METHODS)
+  assert list(runs) == list(COMPARED)
   for method, seeds in runs.items():
     assert [run["seed"] for run in seeds] == list(TINY.seeds)
     for run in seeds:
@@ -56,7 +56,7 @@ def test_every_run_pays_the_budget(demo_run):
 def test_report_holds_every_method_and_needs_nothing_else(demo_run):
   out, printed = demo_run
   page = (out / "report.html").read_text()
-  for method in METHODS:
+  for method in COMPARED:
     assert f"<td>{method}</td>" in page
     assert method in printed
   assert page.count("data:image/png;base64,") == 6
@@ -74,7 +74,7 @@ def test_cuts_gradients_where_the_machine_is_slow(tmp_path):
   printed = io.StringIO()
   config = dataclasses.replace(TINY, methods={"sgd": TUNING["chosen"]["sgd"]}, gradients=10**6)
   console = Console(file=printed, width=200)
-  demo.compare(config, tmp_path, seconds=0.05, console=console)
+  comparison.compare(config, tmp_path, seconds=0.05, console=console)
   report.write(tmp_path, console)
   results = json.loads((tmp_path / "results.json").read_text())
   assert results["gradients"] < results["gradients_planned"] == 10**6
@@ -85,8 +85,8 @@ def test_cuts_gradients_where_the_machine_is_slow(tmp_path):
 
 def test_plan_keeps_seeds_and_methods_and_fits_the_time():
   config = Config(methods=TUNING["chosen"])
-  assert demo.plan(config, ms=1.0, workers=2, seconds=1e6)[0] == config.gradients
-  gradients, expected = demo.plan(config, ms=20.0, workers=2, seconds=200.0)
+  assert comparison.plan(config, ms=1.0, workers=2, seconds=1e6)[0] == config.gradients
+  gradients, expected = comparison.plan(config, ms=20.0, workers=2, seconds=200.0)
   assert 0 < gradients < config.gradients
   assert 190 < expected <= 200
 
@@ -129,9 +129,9 @@ def test_paired_difference():
 
 
 def test_tuning_was_the_same_for_every_method():
-  assert set(TUNING["trials"]) == set(METHODS)
-  assert {len(trials) for trials in TUNING["trials"].values()} == {len(tune_demo.SGD)}
+  assert set(TUNING["trials"]) == set(COMPARED)
+  assert {len(trials) for trials in TUNING["trials"].values()} == {len(tuning.SGD)}
   assert not set(TUNING["seeds"]) & set(Config(methods={}).seeds)
   for method, trials in TUNING["trials"].items():
-    assert TUNING["chosen"][method] == tune_demo.best(trials)
+    assert TUNING["chosen"][method] == tuning.best(trials)
     assert {len(trial["validation_accuracy"]) for trial in trials} == {len(TUNING["seeds"])}

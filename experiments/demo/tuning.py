@@ -1,6 +1,6 @@
-"""The demo's hyper-parameters: eight trials a method, all kept in demo_tuning.json.
+"""The demo's hyper-parameters: eight trials a method, all kept in tuning.json.
 
-  python -m experiments.tune_demo
+  python -m experiments.demo.tuning
 
 A trial trains on 3,200 of the demo's 4,000 training images and is judged on the other 800, over two
 seeds that the demo does not use; the test set is never looked at. The 800 keep their right labels:
@@ -19,9 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from experiments import data, training
-from experiments.config import Config
-from experiments.demo import TUNING
+from experiments.demo import data, training
+from experiments.demo.comparison import TUNING
+from experiments.demo.config import Config
 
 SEEDS = (100, 101)
 TRAIN_EXAMPLES = 3200

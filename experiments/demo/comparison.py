@@ -1,34 +1,28 @@
 """Eleven methods on digits with wrong labels, at equal gradients: what `make demo` runs.
 
-  python -m experiments.demo [--out DIR] [--gradients N] [--seconds S]
-
 5,000 MNIST digits, 40 % of the training labels wrong, a two-block MLP-Mixer: memorising the wrong
 labels costs test accuracy, so flat minima show. Every run pays the same number of gradients,
-whatever its method makes of them. `experiments/tune_demo.py` chose the hyper-parameters, and
-`experiments/demo_tuning.json` holds them beside all that was tried.
+whatever its method makes of them. `experiments/demo/tuning.py` chose the hyper-parameters, and
+`experiments/demo/tuning.json` holds them beside all that was tried.
 """
 
-import argparse
 import dataclasses
 import json
 import math
 import os
-import platform
 import time
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any
 
 import jax
 from rich import progress
 from rich.console import Console
 
-from experiments import data, report, summary, training
-from experiments.config import Config
-from experiments.methods import METHODS
+from experiments import files, summary
+from experiments.demo import data, report, training
+from experiments.demo.config import COMPARED, Config
 
-TUNING = Path(__file__).with_name("demo_tuning.json")
+TUNING = Path(__file__).with_name("tuning.json")
 
 # What else takes time, in gradients of the default model, so that it follows the machine's speed.
 COMPILING = 450  # a method
@@ -87,8 +81,10 @@ def compare(config: Config, out: Path, seconds: float, console: Console) -> None
     for (_, method), result in zip(jobs, pool.map(train, jobs), strict=True):
       runs[method].append(result)
 
-  write_json(out / "config.json", {"config": dataclasses.asdict(config), "versions": versions()})
-  write_json(
+  files.write_json(
+    out / "config.json", {"config": dataclasses.asdict(config), "versions": files.versions()}
+  )
+  files.write_json(
     out / "results.json",
     {
       "gradients": config.gradients,
@@ -96,7 +92,7 @@ def compare(config: Config, out: Path, seconds: float, console: Console) -> None
       "ms_per_gradient": ms,
       "workers": workers,
       "seconds": time.perf_counter() - started,
-      "table": summary.summarise(runs),
+      "table": summary.summarise(runs, with_error=("loss_increase",)),
       "runs": runs,
     },
   )
@@ -134,29 +130,9 @@ def progress_display(console: Console) -> progress.Progress:
   )
 
 
-def versions() -> dict[str, str]:
-  names = {"jax", "jaxlib", "flax", "optax", "flatopt"}
-  found = {d.name: d.version for d in distributions() if d.name in names}
-  return {"python": platform.python_version()} | found
-
-
-def write_json(path: Path, content: Any) -> None:
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-
-
-def main(arguments: list[str] | None = None) -> None:
-  tuning = json.loads(TUNING.read_text())
-  parser = argparse.ArgumentParser("experiments.demo", description=__doc__.splitlines()[0])
-  parser.add_argument("--out", type=Path, default=Path("runs/demo"))
-  parser.add_argument("--gradients", type=int, default=tuning["gradients"], help="of every run")
-  parser.add_argument("--seconds", type=float, default=220, help="about how long it may take")
-  options = parser.parse_args(arguments)
-  config = Config(methods={m: tuning["chosen"][m] for m in METHODS}, gradients=options.gradients)
-  console = Console()
-  compare(config, options.out, options.seconds, console)
-  report.write(options.out, console)
-
-
-if __name__ == "__main__":
-  main()
+def run(out: Path, gradients: int, seconds: float, console: Console) -> None:
+  """The comparison and its report, by about so many seconds."""
+  chosen = json.loads(TUNING.read_text())["chosen"]
+  config = Config(methods={m: chosen[m] for m in COMPARED}, gradients=gradients)
+  compare(config, out, seconds, console)
+  report.write(out, console)

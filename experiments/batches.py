@@ -1,0 +1,70 @@
+"""Batches of a source, on the mesh: shuffled by Grain for training, in order for evaluation."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+
+from experiments.config import Config, Refusal
+from experiments.data.arrays import Subset, WrongLabels
+
+Batch = dict[str, Any]
+
+
+def read(config: Config, split: str) -> Sequence:
+  try:
+    return config.data.set.source(split)
+  except (OSError, ValueError) as error:
+    raise Refusal(f"no data for {config.name}: {error}") from error
+
+
+def held_out(config: Config, size: int) -> tuple[np.ndarray, np.ndarray]:
+  """Indices of the training set, to train on and to evaluate on: the same for all seeds."""
+  order = np.random.default_rng(0).permutation(size)
+  return np.split(order, [size - round(config.data.held_out * size)])
+
+
+def training_source(config: Config) -> Sequence:
+  source = read(config, "train")
+  if config.data.held_out:
+    source = Subset(source, held_out(config, len(source))[0])
+  if config.data.wrong_labels:
+    classes, seed = config.data.set.classes, config.training.seed
+    source = WrongLabels(source, config.data.wrong_labels, classes, seed)
+  return source
+
+
+def evaluation_source(config: Config) -> Sequence:
+  if not config.data.held_out:
+    return read(config, "test")
+  source = read(config, "train")
+  return Subset(source, held_out(config, len(source))[1])
+
+
+def training_batches(config: Config) -> grain.DatasetIterator:
+  """This process's part of endless batches, a new permutation an epoch.
+
+  The iterator's ``get_state`` and ``set_state`` are the position that a checkpoint keeps.
+  """
+  dataset = grain.MapDataset.source(training_source(config)).seed(config.training.seed)
+  dataset = dataset.shuffle().repeat()[jax.process_index() :: jax.process_count()]
+  dataset = dataset.batch(config.data.batch_size // jax.process_count(), drop_remainder=True)
+  return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
+
+
+def evaluation_batches(source: Sequence, size: int) -> Iterator[tuple[Batch, np.ndarray]]:
+  """This process's part of (batch, weights_B), each example once; padding has weight 0."""
+  local = size // jax.process_count()
+  for start in range(0, len(source), size):
+    indices = start + jax.process_index() * local + np.arange(local)
+    weights_B = (indices < len(source)).astype(np.float32)
+    examples = [source[int(i)] for i in np.minimum(indices, len(source) - 1)]
+    yield jax.tree.map(lambda *x: np.stack(x), *examples), weights_B
+
+
+def place(batch: Any, sharding: NamedSharding) -> Any:
+  """Global arrays of every process's part."""
+  return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)

@@ -1,0 +1,67 @@
+"""Checkpoints by Orbax: arrays, and what the host knows of the run."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from experiments.config import Refusal
+
+
+class Checkpoints:
+  """The last two; one that was not written to its end does not count.
+
+  ``state`` is a pytree of arrays: params, statistics, optimizer state, counts. ``host`` is what
+  JSON holds: the data's position, the end of the metrics, what was evaluated. Random keys are
+  folded from the config's seed and the counts, and need no place of their own.
+  """
+
+  def __init__(self, directory: Path):
+    self.directory = directory.absolute()
+    self.manager = ocp.CheckpointManager(
+      self.directory,
+      options=ocp.CheckpointManagerOptions(
+        max_to_keep=2,
+        cleanup_tmp_directories=True,
+        # A step that donates its arrays may follow at once.
+        enable_async_checkpointing=False,
+      ),
+      item_names=("state", "host"),
+    )
+
+  def save(self, step: int, state: Any, host: dict[str, Any]) -> None:
+    if step == self.manager.latest_step():
+      return
+    items = ocp.args.Composite(state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(host))
+    try:
+      self.manager.save(step, args=items, force=True)
+    except Exception as error:
+      raise Refusal(f"no checkpoint of step {step} in {self.directory}: {reason(error)}") from error
+
+  def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+    """The last (state, host), with the shardings of ``like``; ``None`` where there is none."""
+    step = self.manager.latest_step()
+    if step is None:
+      return None
+    items = ocp.args.Composite(state=ocp.args.StandardRestore(like), host=ocp.args.JsonRestore())
+    try:
+      found = self.manager.restore(step, args=items)
+    except Exception as error:
+      others = [other for other in self.manager.all_steps() if other != step]
+      goes_on = f"from step {max(others)}" if others else "from the start"
+      raise Refusal(
+        f"{self.directory / str(step)} is damaged ({reason(error)}): delete it to go on {goes_on}"
+      ) from error
+    return found.state, found.host
+
+  def preempted(self, step: int, noted: list[int]) -> bool:
+    """Whether to save and leave at ``step``, which several processes have to agree on."""
+    return bool(noted) if jax.process_count() == 1 else self.manager.reached_preemption(step)
+
+  def close(self) -> None:
+    self.manager.close()
+
+
+def reason(error: Exception) -> str:
+  return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,46 @@
+"""Every config by its name, one file a family."""
+
+import dataclasses
+
+from experiments.config import Config, Opt, Refusal
+from experiments.configs import digits, mnist5k
+from experiments.methods import METHODS, Plain
+
+CONFIGS: dict[str, Config] = {
+  config.name: config for family in (digits, mnist5k) for config in family.CONFIGS
+}
+# By config and method, where the method's own defaults are not to be taken.
+TUNED: dict[str, dict[str, Opt]] = {**mnist5k.TUNED}
+
+
+def find(name: str, method: str | None = None) -> Config:
+  """A config by name, with another method where one is named."""
+  if name not in CONFIGS:
+    raise Refusal(f"unknown config {name}: choose from {', '.join(CONFIGS)}")
+  config = CONFIGS[name]
+  return config if method is None else with_method(config, method)
+
+
+def methods_of(config: Config) -> dict[str, type]:
+  """The methods by name; the base alone goes by the base's name."""
+  name = config.opt.base.name
+  return {m: kind for m, kind in METHODS.items() if kind is not Plain or m == name}
+
+
+def with_method(config: Config, method: str) -> Config:
+  """``config`` with the method's settings: those tuned for this config if there are any."""
+  methods = methods_of(config)
+  if method not in methods:
+    raise Refusal(f"unknown method {method}: choose from {', '.join(methods)}")
+  if method == method_name(config):
+    return config
+  # Settings that were tuned together are not mixed with what the user chose.
+  untouched = config.opt == CONFIGS[config.name].opt
+  tuned = TUNED.get(config.name, {}).get(method) if untouched else None
+  opt = tuned or dataclasses.replace(config.opt, method=methods[method]())
+  return dataclasses.replace(config, opt=opt)
+
+
+def method_name(config: Config) -> str:
+  names = {kind: name for name, kind in methods_of(config).items()}
+  return names[type(config.opt.method)]

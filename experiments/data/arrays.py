@@ -1,0 +1,55 @@
+"""Sources over arrays in memory, and parts of a source, and label noise."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class Images:
+  """Images and labels by index."""
+
+  def __init__(self, images_NxHxWxC: np.ndarray, labels_N: np.ndarray):
+    self.images_NxHxWxC, self.labels_N = images_NxHxWxC, labels_N
+
+  def __len__(self):
+    return len(self.labels_N)
+
+  def __getitem__(self, index):
+    return {"image": self.images_NxHxWxC[index], "label": self.labels_N[index]}
+
+
+class Subset:
+  """The examples of a source at ``indices``."""
+
+  def __init__(self, source: Sequence, indices: np.ndarray):
+    self.source, self.indices = source, indices
+
+  def __len__(self):
+    return len(self.indices)
+
+  def __getitem__(self, index):
+    return self.source[int(self.indices[index])]
+
+
+class WrongLabels:
+  """Moves exactly this share of a source's labels to another class, drawn uniformly."""
+
+  def __init__(self, source: Sequence, share: float, classes: int, seed: int):
+    self.source, self.classes = source, classes
+    self.shift_N = label_shifts(len(source), share, classes, seed)
+
+  def __len__(self):
+    return len(self.source)
+
+  def __getitem__(self, index):
+    example = self.source[index]
+    return example | {"label": (example["label"] + self.shift_N[index]) % self.classes}
+
+
+def label_shifts(size: int, share: float, classes: int, seed: int) -> np.ndarray:
+  """By how many classes each label moves: 0 for those that stay."""
+  rng = np.random.default_rng((seed, 1))
+  chosen = rng.permutation(size)[: round(share * size)]
+  shift_N = np.zeros(size, np.int32)
+  shift_N[chosen] = rng.integers(1, classes, len(chosen), dtype=np.int32)
+  return shift_N

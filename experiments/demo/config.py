@@ -1,0 +1,47 @@
+"""What a demo run is made of, every default in sight."""
+
+import dataclasses
+
+from experiments.config import Opt
+from experiments.methods import METHODS, Sgd
+
+# Those that the demo compares: the seeds' and the plain base.
+COMPARED = (
+  "sgd",
+  "lookahead",
+  "sam",
+  "asam",
+  "rst",
+  "g_rst",
+  "sala",
+  "lookbehind",
+  "ire",
+  "sam+ire",
+  "ire(rho)",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  methods: dict[str, dict[str, float]]  # by method: learning_rate, weight_decay, and its own
+  momentum: float = 0.9
+  seeds: tuple[int, ...] = (0, 1, 2)
+  gradients: int = 800  # that every run pays
+  batch_size: int = 128
+  train_examples: int = 4000  # of the 5,000; the others are the test set
+  wrong_labels: float = 0.4  # share of the training labels
+  patch: int = 7
+  width: int = 64
+  blocks: int = 2
+  sharpness_rho: float = 0.2  # at which every method's loss increase is measured
+
+
+def opt(config: Config, method: str) -> Opt:
+  """The optimizer of ``method`` with its hyper-parameters in ``config``."""
+  own = dict(config.methods[method])
+  return Opt(
+    learning_rate=own.pop("learning_rate"),
+    weight_decay=own.pop("weight_decay"),
+    base=Sgd(config.momentum),
+    method=METHODS[method](**own),
+  )

@@ -1,0 +1,86 @@
+"""What a batch asks of a model: classes of images, or the next token."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from experiments.config import Config
+
+
+class Classification(NamedTuple):
+  """Batches {"image": BxHxWxC, "label": B, or BxK where labels are mixed}."""
+
+  label_smoothing: float = 0.0
+
+  def inputs(self, batch):
+    images = batch["image"]
+    return images if jnp.issubdtype(images.dtype, jnp.floating) else images / 127.5 - 1
+
+  def losses_and_hits(self, logits_BxK, batch):
+    labels, classes = batch["label"], logits_BxK.shape[-1]
+    labels_BxK = labels if labels.ndim == 2 else jax.nn.one_hot(labels, classes)
+    hits_B = jnp.argmax(logits_BxK, axis=-1) == jnp.argmax(labels_BxK, axis=-1)
+    smooth_BxK = optax.smooth_labels(labels_BxK, self.label_smoothing)
+    return optax.softmax_cross_entropy(logits_BxK, smooth_BxK), hits_B
+
+
+class NextToken(NamedTuple):
+  """Batches {"tokens": Bx(L+1)}: each token but the first is to be foretold."""
+
+  def inputs(self, batch):
+    return batch["tokens"][:, :-1]
+
+  def losses_and_hits(self, logits_BxLxV, batch):
+    targets_BxL = batch["tokens"][:, 1:]
+    losses_BxL = optax.softmax_cross_entropy_with_integer_labels(logits_BxLxV, targets_BxL)
+    return losses_BxL, jnp.argmax(logits_BxLxV, axis=-1) == targets_BxL
+
+
+def make_task(config: Config, train: bool) -> Classification | NextToken:
+  """Labels are smoothed in training alone."""
+  if config.data.set.task == "next_token":
+    return NextToken()
+  return Classification(config.training.label_smoothing if train else 0.0)
+
+
+class Losses(NamedTuple):
+  """A task's functions of params, for one model; ``state`` holds BatchNorm's statistics."""
+
+  model: Any
+  task: Classification | NextToken
+
+  def logits(self, params, state, batch, key):
+    """(logits, the statistics that this batch leaves)."""
+    return self.model.apply(
+      {"params": params} | state,
+      self.task.inputs(batch),
+      train=True,
+      rngs={"dropout": key},
+      mutable=list(state),
+    )
+
+  def loss(self, params, state, batch, key):
+    """(mean loss, (statistics, {"loss", "accuracy"})) of a training batch."""
+    logits, state = self.logits(params, state, batch, key)
+    losses, hits = self.task.losses_and_hits(logits, batch)
+    loss = jnp.mean(losses)
+    return loss, (state, {"loss": loss, "accuracy": 100 * jnp.mean(hits)})
+
+  def sampled_loss(self, params, state, batch, key, label_key):
+    """The mean negative log likelihood of labels drawn from the model itself."""
+    logits, _ = self.logits(params, state, batch, key)
+    labels = jax.random.categorical(label_key, jax.lax.stop_gradient(logits))
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+
+  def evaluate(self, params, state, batch, weights_B):
+    """Sums over a batch of which ``weights_B`` tells what counts, and their number."""
+    logits = self.model.apply({"params": params} | state, self.task.inputs(batch), train=False)
+    losses, hits = self.task.losses_and_hits(logits, batch)
+    weights = jnp.broadcast_to(weights_B.reshape(-1, *[1] * (losses.ndim - 1)), losses.shape)
+    return {
+      "loss": jnp.sum(jnp.where(weights > 0, losses, 0)),
+      "accuracy": 100 * jnp.sum(jnp.where(weights > 0, hits, False)),
+      "count": jnp.sum(weights),
+    }

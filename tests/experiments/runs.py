@@ -1,0 +1,53 @@
+"""A run small enough for tests, in this process or one of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+TINY = (
+  "digits",
+  *("--data.batch-size", "16", "--model.width", "8", "--model.blocks", "1"),
+  *("--training.budget", "60", "--training.checkpoint-every", "4"),
+  *("--training.log-every", "3", "--training.evaluations", "3"),
+)
+
+
+def start(directory: Path, *flags: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen:
+  """``train`` in a process with one device; compiled functions are kept beside ``directory``."""
+  environment = os.environ | {
+    "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": "",
+    "JAX_COMPILATION_CACHE_DIR": str(directory.parent / "compiled"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+  }
+  program = (*prefix, sys.executable, "-m", "experiments")
+  return subprocess.Popen(
+    [*program, "train", *TINY, "--run-dir", str(directory), *flags],
+    env=environment,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def ending(directory: Path) -> tuple[bytes, list[np.ndarray]]:
+  """The metrics, and all arrays of the last checkpoint."""
+  checkpoints = directory / "checkpoints"
+  last = max(int(path.name) for path in checkpoints.iterdir() if path.name.isdigit())
+  with ocp.StandardCheckpointer() as checkpointer:
+    state = checkpointer.restore(checkpoints.absolute() / str(last) / "state")
+  return (directory / "metrics.jsonl").read_bytes(), jax.tree.leaves(state)
+
+
+def assert_same_ending(one: Path, other: Path) -> None:
+  (metrics, arrays), (other_metrics, other_arrays) = ending(one), ending(other)
+  assert metrics == other_metrics
+  assert len(arrays) == len(other_arrays) > 0
+  for x, y in zip(arrays, other_arrays, strict=True):
+    np.testing.assert_array_equal(x, y)

@@ -1,0 +1,83 @@
+"""The command line: what it lists, explains and refuses, each in one line."""
+
+import dataclasses
+
+import pytest
+
+from experiments import configs
+from experiments.__main__ import COMMANDS, main
+from tests.experiments.runs import TINY
+
+
+def refused(capsys, *arguments):
+  assert main(arguments) == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  return line
+
+
+def test_list_names_every_config(capsys):
+  assert main(["list"]) == 0
+  printed = capsys.readouterr().out
+  assert all(name in printed for name in configs.CONFIGS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command, capsys):
+  with pytest.raises(SystemExit) as left:
+    main([command, "--help"])
+  assert not left.value.code
+  assert command in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", configs.CONFIGS)
+def test_help_of_a_config_shows_its_own_defaults(name, capsys):
+  with pytest.raises(SystemExit):
+    main(["train", name, "--help"])
+  assert f"default: {configs.CONFIGS[name].opt.learning_rate}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  ("arguments", "said"),
+  [
+    (["walk"], "unknown command walk: choose from list"),
+    (["train"], "wants a config first"),
+    (["train", "cifar"], "unknown config cifar: choose from digits"),
+    (["train", *TINY, "--method", "adam"], "unknown method adam: choose from sgd"),
+    (["train", *TINY], "--run-dir"),
+    (["train", *TINY, "--opt.kappa", "1"], "Unrecognized options: --opt.kappa"),
+    (["train", *TINY, "--opt.rho", "small"], "Error parsing --opt.rho"),
+    (["train", *TINY, "--training.unit", "days"], "invalid choice 'days'"),
+    (["train", *TINY, "--training.budget", "0"], "training.budget must be at least 1; got 0"),
+    (["train", *TINY, "--opt.rho", "-1"], "rho"),
+    (["train", *TINY, "--data.batch-size", "12"], "12 does not divide over 8 devices"),
+    (["train", *TINY, "--training.microbatches", "4"], "8 devices in 4 microbatches"),
+    (["train", *TINY, "--training.fsdp", "3"], "fsdp 3 does not divide the 8 devices"),
+  ],
+)
+def test_refuses_in_one_line(arguments, said, capsys, tmp_path):
+  where = [] if said == "--run-dir" else ["--run-dir", str(tmp_path / "run")]
+  assert said in refused(capsys, *arguments, *where)
+
+
+def test_refuses_the_directory_of_another_config(capsys, tmp_path):
+  flags = "train", *TINY, "--run-dir", str(tmp_path / "run"), "--training.budget", "2"
+  assert main(flags) == 0
+  capsys.readouterr()
+  line = refused(capsys, *flags, "--opt.rho", "0.1")
+  assert line.endswith("holds a run of another config: opt.method.rho is 0.05 and 0.1")
+  assert main(flags) == 0  # nothing is lost
+
+
+def test_missing_data(capsys, tmp_path, monkeypatch):
+  def missing(self, split):
+    raise FileNotFoundError("fashion is not prepared: run `prepare fashion`")
+
+  monkeypatch.setattr(type(configs.CONFIGS["digits"].data.set), "source", missing)
+  line = refused(capsys, "train", *TINY, "--run-dir", str(tmp_path / "run"))
+  assert line.endswith("no data for digits: fashion is not prepared: run `prepare fashion`")
+
+
+def test_configs_are_their_names():
+  for name, config in configs.CONFIGS.items():
+    assert config.name == name
+    assert dataclasses.replace(config) == config

@@ -1,0 +1,121 @@
+"""A comparison: what it runs, what it does not run again, and what it says."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from experiments import comparison, configs, report, run
+from experiments.__main__ import main
+from experiments.config import Refusal
+from tests.experiments.test_training import DIGITS, changed
+
+TINY = comparison.Comparison(
+  config=changed(DIGITS, training={"evaluations": 2}),
+  methods=("sgd", "rst"),
+  seeds=2,
+  trials=2,
+  unit="gradients",
+  amount=8,
+)
+
+
+class Killed(Exception):
+  pass
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+  """(directory, the runs that were started) of a comparison that was killed once."""
+  out, started = tmp_path_factory.mktemp("compared"), []
+  console = Console(quiet=True)
+  train = run.train
+
+  def train_until_killed(config, directory, console):
+    finished = (directory / "summary.json").exists()
+    started.append((directory.relative_to(out).as_posix(), finished))
+    if len(started) == 6:
+      raise Killed
+    return train(config, directory, console)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(run, "train", train_until_killed)
+    with pytest.raises(Killed):
+      comparison.compare(TINY, out, console)
+    comparison.compare(TINY, out, console)
+  report.write(out, console)
+  return out, started
+
+
+def test_repeats_no_finished_run(compared):
+  _, started = compared
+  trained = [path for path, finished in started if not finished]
+  assert len(trained) == len(set(trained)) + 1  # the one that was killed
+  trials = [f"trials/{m}/{i}" for m in TINY.methods for i in range(TINY.trials)]
+  seeds = [f"runs/{m}/seed-{s}" for m in TINY.methods for s in range(TINY.seeds)]
+  assert set(trained) == set(trials + seeds)
+
+
+def test_results_are_those_of_the_runs(compared):
+  results = json.loads((compared[0] / "results.json").read_text())
+  for row in results["table"]:
+    runs = results["runs"][row["method"]]
+    values = [one["test_accuracy"] for one in runs]
+    assert row["n"] == len(runs) == 2
+    assert row["test_accuracy"] == pytest.approx(np.mean(values))
+    assert row["test_accuracy_error"] == pytest.approx(np.std(values, ddof=1) / np.sqrt(2))
+    sgd = [one["test_accuracy"] for one in results["runs"]["sgd"]]
+    assert row["difference"] == pytest.approx(np.mean(values) - np.mean(sgd))
+    assert row["gradients"] >= TINY.amount
+    assert {len(one["curve"]) for one in runs} == {2}
+  best = {}
+  for method, trials in results["trials"].items():
+    assert len(trials) == TINY.trials
+    best[method] = max(trials, key=lambda trial: trial["test_accuracy"])["opt"]
+  assert results["chosen"] == best
+
+
+def test_report_is_drawn_again_from_the_files(compared, capsys):
+  out, _ = compared
+  page = (out / "report.html").read_text()
+  for text in ("sgd", "rst", "8 gradients", "2 tuning trials", "peak,\nMB"):
+    assert text in page
+  assert page.count("data:image/png;base64,") == 4
+  (out / "report.html").unlink()
+  assert main(["report", str(out)]) == 0
+  assert (out / "report.html").read_text() == page
+  run_directory = out / "runs" / "rst" / "seed-0"
+  assert main(["report", str(run_directory)]) == 0
+  assert "MB at most" in (run_directory / "report.html").read_text()
+
+
+def test_refuses_another_comparison_and_an_unfinished_one(compared, tmp_path, capsys):
+  with pytest.raises(Refusal, match="seeds is 2 and 3"):
+    comparison.compare(dataclasses.replace(TINY, seeds=3), compared[0], Console(quiet=True))
+  assert main(["report", str(tmp_path)]) == 2
+  assert "neither a run nor a finished comparison" in capsys.readouterr().err
+
+
+def test_trials_are_as_many_and_as_far_for_every_method():
+  for name in configs.methods_of(DIGITS):
+    config = configs.with_method(DIGITS, name)
+    trials = comparison.trial_configs(config, 5)
+    assert len({trial.opt for trial in trials}) == 5
+    assert trials[0] == config
+    rates = [trial.opt.learning_rate / config.opt.learning_rate for trial in trials]
+    assert all(1 / comparison.FACTOR <= rate <= comparison.FACTOR for rate in rates)
+    for field in config.opt.method.search:
+      assert len({getattr(trial.opt.method, field) for trial in trials}) == 5
+
+
+def test_seconds_become_steps():
+  class Runs:
+    def train(self, config, *path):
+      assert config.training.unit == "steps"
+      return {"steps_per_second": 12.5}
+
+  timed = dataclasses.replace(TINY, unit="seconds", amount=10)
+  training = comparison.with_budget(timed, DIGITS, Runs(), "sam").training
+  assert (training.unit, training.budget) == ("steps", 125)

@@ -1,0 +1,76 @@
+"""A run that was killed, interrupted or broken off ends as one that was not, to the last bit."""
+
+import random
+import signal
+import time
+
+import pytest
+
+from experiments import configs
+from tests.experiments import runs
+
+METHODS = list(configs.methods_of(configs.CONFIGS["digits"]))
+FAST = ("rst", "sala")
+
+
+def finish(directory, *flags):
+  process = runs.start(directory, *flags)
+  _, errors = process.communicate(timeout=300)
+  assert process.returncode == 0, errors
+
+
+def killed(directory, flags, lines, delay, signum):
+  """Starts a run and sends ``signum`` ``delay`` seconds after it wrote so many metrics."""
+  process = runs.start(directory, *flags)
+  metrics = directory / "metrics.jsonl"
+  while process.poll() is None:
+    if metrics.exists() and metrics.read_bytes().count(b"\n") >= lines:
+      time.sleep(delay)
+      process.send_signal(signum)
+      break
+    time.sleep(0.001)
+  _, errors = process.communicate(timeout=300)
+  return process.returncode, errors
+
+
+@pytest.mark.parametrize(
+  "method", [m if m in FAST else pytest.param(m, marks=pytest.mark.slow) for m in METHODS]
+)
+def test_sigkill_at_a_random_moment(method, tmp_path):
+  flags = "--method", method, "--training.evaluations", "10"
+  finish(tmp_path / "whole", *flags)
+  lines = (tmp_path / "whole" / "metrics.jsonl").read_bytes().count(b"\n")
+  moment = random.Random(method)
+  for _ in range(2):
+    at, delay = moment.randrange(lines // 2), moment.uniform(0, 0.02)
+    code, _ = killed(tmp_path / "killed", flags, at, delay, signal.SIGKILL)
+    assert code == -signal.SIGKILL
+  finish(tmp_path / "killed", *flags)
+  runs.assert_same_ending(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.parametrize(
+  "signum", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
+def test_signals_save_and_leave(signum, tmp_path):
+  code, errors = killed(tmp_path / "run", (), 5, 0, signum)
+  assert code == 128 + signum
+  (line,) = errors.splitlines()
+  assert "the same command goes on from here" in line
+  metrics, arrays = runs.ending(tmp_path / "run")
+  assert metrics == (tmp_path / "run" / "metrics.jsonl").read_bytes()
+  assert arrays
+
+
+def test_full_disk_loses_nothing(tmp_path):
+  """No file may grow beyond a limit that the first checkpoints keep and a later write breaks."""
+  # The cache of compiled functions would be the first to break it.
+  limit = "env", "-u", "JAX_COMPILATION_CACHE_DIR", "sh", "-c", 'ulimit -f 40; exec "$@"', "sh"
+  process = runs.start(tmp_path / "run", "--training.budget", "100000", prefix=limit)
+  _, errors = process.communicate(timeout=300)
+  assert process.returncode == 2
+  (line,) = errors.splitlines()
+  assert "too large" in line.lower()
+  assert str(tmp_path / "run") in line
+  before, _ = runs.ending(tmp_path / "run")
+  assert before

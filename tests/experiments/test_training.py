@@ -1,0 +1,179 @@
+"""The training loop: what a step computes, on any devices, and what a run pays and writes."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+
+from experiments import batches, configs, methods, run, run_directory, training
+from experiments.data import arrays
+from experiments.models import Mixer
+
+QUIET = Console(quiet=True)
+SMALLEST = {Mixer: {"width": 8, "blocks": 1}}
+
+
+@pytest.fixture(autouse=True)
+def standard_promotion(strict_promotion):
+  with jax.numpy_dtype_promotion("standard"):  # as users run it
+    yield
+
+
+def changed(config, **parts):
+  """``config`` with fields of its parts replaced: ``training={"seed": 1}``."""
+  replaced = {name: dataclasses.replace(getattr(config, name), **x) for name, x in parts.items()}
+  return dataclasses.replace(config, **replaced)
+
+
+def shrunk(config):
+  return changed(
+    config, data={"batch_size": 16}, model=SMALLEST[type(config.model)], training={"fsdp": 1}
+  )
+
+
+DIGITS = shrunk(configs.CONFIGS["digits"])
+
+
+def first_steps(config, steps):
+  """The state after so many steps, its program, and the metrics of each."""
+  stream = batches.training_batches(config)
+  program = training.make_program(config, batches.evaluation_source(config)[0])
+  state, found = program.init(), []
+  for _ in range(steps):
+    batch = batches.place(next(stream), program.batch_sharding)
+    state, metrics = program.step(state, batch, np.float32(0))
+    found.append(jax.device_get(metrics))
+  return state, program, found
+
+
+def assert_close(one, other, atol):
+  for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+    np.testing.assert_allclose(x, y, atol=atol)
+
+
+@pytest.mark.parametrize("name", configs.CONFIGS)
+def test_every_config_takes_two_steps(name, tmp_path):
+  config = changed(shrunk(configs.CONFIGS[name]), training={"budget": 2, "unit": "steps"})
+  result = run.train(config, tmp_path, QUIET)
+  assert result["steps"] == 2
+  assert result["gradients"] >= 2
+  assert result["test_loss"] > 0
+  assert run_directory.read_config(tmp_path) == config
+
+
+@pytest.mark.parametrize("method", ["sam", "lookbehind"])
+def test_microbatches_are_the_whole_batch(method):
+  config = changed(configs.with_method(DIGITS, method), training={"budget": 4, "unit": "steps"})
+  whole, _, metrics = first_steps(config, 2)
+  parts, _, part_metrics = first_steps(changed(config, training={"microbatches": 2}), 2)
+  assert_close(whole.params, parts.params, atol=1e-5)
+  assert_close(metrics, part_metrics, atol=1e-3)
+
+
+def test_sampled_gradients_are_accumulated():
+  config = configs.with_method(DIGITS, "ire")
+  config = changed(config, opt={"method": methods.Ire(start=0.0, update_interval=1)})
+  state, _, metrics = first_steps(changed(config, training={"microbatches": 2}), 2)
+  assert metrics[-1]["gradients"] == 4
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.params))
+
+
+@pytest.mark.parametrize("fsdp", [2, 8])
+def test_sharded_params_follow_the_same_path(fsdp):
+  whole, _, _ = first_steps(DIGITS, 2)
+  sharded, program, _ = first_steps(changed(DIGITS, training={"fsdp": fsdp}), 2)
+  assert_close(whole.params, sharded.params, atol=1e-5)
+  found = jax.tree.map(lambda x: x.sharding, sharded)
+  assert found == jax.tree.map(lambda x: x.sharding, program.shapes)
+  split = [x for x in jax.tree.leaves(sharded.params) if not x.sharding.is_fully_replicated]
+  assert len(split) > 4
+  assert {x.size // x.addressable_shards[0].data.size for x in split} == {fsdp}
+
+
+def test_bfloat16_computes_and_float32_stays():
+  whole, _, _ = first_steps(DIGITS, 1)
+  half, _, _ = first_steps(changed(DIGITS, training={"compute_dtype": "bfloat16"}), 1)
+  assert {x.dtype for x in jax.tree.leaves(half.params)} == {jnp.dtype("float32")}
+  assert_close(whole.params, half.params, atol=1e-2)
+  differences = [
+    np.abs(x - y).max()
+    for x, y in zip(jax.tree.leaves(whole.params), jax.tree.leaves(half.params), strict=True)
+  ]
+  assert max(differences) > 1e-6
+
+
+def test_a_run_pays_its_budget_and_writes_it_down(tmp_path):
+  config = changed(DIGITS, training={"budget": 21, "evaluations": 3, "log_every": 4})
+  result = run.train(config, tmp_path, QUIET)
+  assert (result["steps"], result["gradients"]) == (11, 22)
+  assert result["peak_memory_mb"] > 0
+  assert result["steps_per_second"] > 0
+  train, test = (run_directory.read_metrics(tmp_path, split) for split in ("train", "test"))
+  assert [row["step"] for row in train] == [4, 8]
+  assert [row["step"] for row in test] == [4, 7, 11]
+  assert test[-1]["loss"] == result["test_loss"]
+  assert train[0]["sam/count"] == 4
+  written = json.loads((tmp_path / "config.json").read_text())
+  assert {"python", "jax", "flatopt"} <= set(written["versions"])
+  assert list((tmp_path / "tensorboard").iterdir())
+  assert run.train(config, tmp_path, QUIET) == result  # finished runs are not repeated
+
+
+def test_training_learns(tmp_path):
+  config = changed(
+    configs.CONFIGS["digits"], data={"batch_size": 64}, training={"budget": 160, "evaluations": 2}
+  )
+  assert run.train(config, tmp_path, QUIET)["test_accuracy"] > 60
+
+
+def test_evaluation_counts_every_example_once():
+  source = arrays.Images(np.zeros((11, 1, 1, 1), np.float32), np.arange(11, dtype=np.int32))
+  seen = [
+    label
+    for batch, weights in batches.evaluation_batches(source, 4)
+    for label, weight in zip(batch["label"], weights, strict=True)
+    if weight
+  ]
+  assert seen == list(range(11))
+
+
+def test_the_data_position_comes_back():
+  stream = batches.training_batches(DIGITS)
+  for _ in range(3):
+    next(stream)
+  position = json.loads(json.dumps(stream.get_state()))
+  expected = [next(stream) for _ in range(2)]
+  again = batches.training_batches(DIGITS)
+  again.set_state(position)
+  for batch in expected:
+    assert_close(batch, next(again), atol=0)
+
+
+def test_held_out_examples_are_not_trained_on():
+  config = changed(DIGITS, data={"held_out": 0.25, "wrong_labels": 0.5})
+  train, held_out = batches.training_source(config), batches.evaluation_source(config)
+  whole = batches.training_source(DIGITS)
+  assert len(train) + len(held_out) == len(whole)
+  key = lambda source: {source[i]["image"].tobytes() for i in range(len(source))}
+  assert not key(train) & key(held_out)
+  labels = {whole[i]["image"].tobytes(): whole[i]["label"] for i in range(len(whole))}
+  wrong = [train[i]["label"] != labels[train[i]["image"].tobytes()] for i in range(len(train))]
+  assert np.mean(wrong) == pytest.approx(0.5, abs=1e-3)
+  examples = (held_out[i] for i in range(len(held_out)))
+  assert all(x["label"] == labels[x["image"].tobytes()] for x in examples)
+
+
+def test_learning_rate_follows_the_share_paid():
+  opt = configs.CONFIGS["digits"].opt
+  rate = lambda share, **fields: float(
+    methods.learning_rate(dataclasses.replace(opt, learning_rate=1.0, **fields), jnp.float32(share))
+  )
+  assert [rate(x) for x in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0], abs=1e-6)
+  warm = {"warmup": 0.2, "final": 0.1}
+  assert [rate(x, **warm) for x in (0, 0.1, 0.2, 1)] == pytest.approx([0, 0.5, 1, 0.1], abs=1e-6)
+  tenths = [rate(x, decay="tenths") for x in (0.2, 0.3, 0.6, 0.9)]
+  assert tenths == pytest.approx([1, 0.1, 0.01, 0.001])
