@@ -116,7 +116,7 @@ class Demo:
 
   out: Path = Path("runs/demo")
   gradients: int = configs.CONFIGS["demo"].training.budget  # of every run
-  seconds: float = 220  # about how long it may take
+  seconds: float = 260  # about how long it may take
 
   def run(self, console: Console) -> None:
     from experiments.demo import comparison

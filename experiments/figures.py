@@ -1,76 +1,12 @@
 """Figures of comparisons and runs, each drawn for light and for dark ground."""
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
-# A method's colour tells where it stands relative to the base optimizer. Okabe and Ito's hues,
-# which colour-blind readers tell apart, each in a shade that its ground carries.
-PLACES = {
-  "base": ("sgd", "adamw"),
-  "before the base": (
-    *("sam", "asam", "rst", "g_rst", "ire(rho)"),
-    *("gsam", "looksam", "friendly_sam"),
-  ),
-  "after the base": ("ire", "sam+ire"),
-  "around the base": ("lookahead", "sala", "lookbehind", "momentum_sam"),
-}
-THEMES = {
-  "light": {
-    "ground": "#ffffff",
-    "ink": "#1b1d21",
-    "soft": "#6a6f77",
-    "line": "#dfe2e6",
-    "base": "#1b1d21",
-    "before the base": "#0072b2",
-    "after the base": "#a8437a",
-    "around the base": "#c25400",
-  },
-  "dark": {
-    "ground": "#15171b",
-    "ink": "#eceef1",
-    "soft": "#9aa0a8",
-    "line": "#363b43",
-    "base": "#eceef1",
-    "before the base": "#56b4e9",
-    "after the base": "#e391bd",
-    "around the base": "#f0a03c",
-  },
-}
-
-
-def colour(theme: dict[str, str], method: str) -> str:
-  return next(theme[place] for place, methods in PLACES.items() if method in methods)
-
-
-def canvas(theme, width, height, top, rows=1, columns=1, **options):
-  """A figure whose axes leave ``top`` inches free for the title."""
-  figure = Figure((width, height), dpi=150, facecolor=theme["ground"], layout="constrained")
-  FigureCanvasAgg(figure)
-  figure.get_layout_engine().set(rect=(0, 0.01, 0.99, 1 - top / height))
-  axes = figure.subplots(rows, columns, squeeze=False, **options)
-  for ax in axes.flat:
-    ax.set_facecolor(theme["ground"])
-    ax.spines[:].set_visible(False)
-    ax.tick_params(colors=theme["soft"], labelsize=9, length=0)
-    ax.grid(color=theme["line"], linewidth=0.8)
-    ax.set_axisbelow(True)
-  return figure, axes
-
-
-def title(figure, theme, text, subtitle, key=tuple(PLACES)):
-  """At the left edge, where reading starts, above a key of coloured words."""
-  width, height = figure.get_size_inches()
-  figure.text(0.02 / width, 1 - 0.34 / height, text, size=13, weight="bold", color=theme["ink"])
-  figure.text(0.02 / width, 1 - 0.6 / height, subtitle, size=9.5, color=theme["soft"])
-  x = 0.02
-  for place in key:
-    figure.text(x / width, 1 - 0.86 / height, place, size=9.5, weight="bold", color=theme[place])
-    x += 0.085 * len(place) + 0.22
+from experiments.plots.style import canvas, colour, title
 
 
 class Measure(NamedTuple):
@@ -161,54 +97,32 @@ def curves(results: dict, measure: Measure, texts: tuple[str, str], theme: dict)
   return figure
 
 
-def sharpness(results: dict, config: dict, theme: dict[str, str]) -> Figure:
-  """Test accuracy against the loss increase under the same perturbation for all."""
-  rows = [row for row in results["table"] if row["loss_increase"] is not None]
-  rows.sort(key=lambda row: row["test_accuracy"])
-  figure, axes = canvas(theme, 8, 4.9, top=1.05)
-  ax = axes[0, 0]
-  ax.grid(axis="y", visible=False)
-  for row in rows:
-    ax.errorbar(
-      row["loss_increase"],
-      row["test_accuracy"],
-      xerr=row["loss_increase_error"] or 0,
-      yerr=row["test_accuracy_error"] or 0,
-      fmt="o",
-      color=colour(theme, row["method"]),
-      markersize=7,
-      elinewidth=1.2,
-    )
-  ax.set_xlabel(
-    f"loss increase under SAM's perturbation, rho = {config['sharpness_rho']}",
-    size=9.5,
-    color=theme["soft"],
-  )
-  ax.set_ylabel("test accuracy, %", size=9.5, color=theme["soft"])
-  # The names stand in the right margin, pushed apart as far as a line of text needs.
-  low, high = ax.get_ylim()
-  heights = np.array([row["test_accuracy"] for row in rows])
-  gap = 0.058 * (high - low)
-  for i in range(1, len(rows)):
-    heights[i] = max(heights[i], heights[i - 1] + gap)
-  for i in reversed(range(len(rows))):
-    ceiling = high - gap * (len(rows) - 1 - i)
-    heights[i] = min(heights[i], ceiling)
-  for row, height in zip(rows, heights, strict=True):
-    shade = colour(theme, row["method"])
-    ax.annotate(
-      row["method"],
-      (row["loss_increase"], row["test_accuracy"]),
-      (1.03, height),
-      textcoords=("axes fraction", "data"),
-      va="center",
-      size=10,
-      color=shade,
-      arrowprops={"arrowstyle": "-", "color": shade, "alpha": 0.35, "linewidth": 0.8},
-    )
-  ax.set_ylim(low, high)
-  subtitle = "Means and standard errors over seeds. Further left is flatter. One radius for all."
-  title(figure, theme, "Sharpness and test accuracy", subtitle)
+def flatness(results: dict, measures: dict[str, str], theme: dict[str, str]) -> Figure:
+  """Test accuracy against every measure of sharpness: a panel a measure, by key and label."""
+  figure, axes = canvas(theme, 8, 6.4, 1.05, 2, 2, sharey=True)
+  for ax, (key, label) in zip(axes.flat, measures.items(), strict=True):
+    ax.grid(axis="y", visible=False)
+    rows = [row for row in results["table"] if row[key] is not None]
+    for row in rows:
+      x, y, shade = row[key], row["test_accuracy"], colour(theme, row["method"])
+      ax.errorbar(
+        x,
+        y,
+        xerr=row[key + "_error"] or 0,
+        yerr=row["test_accuracy_error"] or 0,
+        fmt="o",
+        color=shade,
+        markersize=6,
+        elinewidth=1.2,
+      )
+      ax.annotate(row["method"], (x, y), (5, 4), textcoords="offset points", size=8, color=shade)
+    if rows and min(row[key] for row in rows) > 0:
+      ax.set_xscale("log")
+      ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel(label, size=9.5, color=theme["soft"])
+  figure.supylabel("test accuracy, %", size=9.5, color=theme["soft"])
+  subtitle = "Means and standard errors over seeds. Further left is flatter."
+  title(figure, theme, "Four measures of sharpness, and test accuracy", subtitle)
   return figure
 
 
@@ -227,10 +141,3 @@ def run_curves(
   figure.supxlabel("gradients paid", size=9.5, color=theme["soft"])
   title(figure, theme, *texts, key=())
   return figure
-
-
-def save_all(figures: dict[str, Callable[[dict], Figure]], out: Path) -> None:
-  """NAME.png and NAME-dark.png of each."""
-  for name, draw in figures.items():
-    for suffix, theme in (("", THEMES["light"]), ("-dark", THEMES["dark"])):
-      draw(theme).savefig(out / f"{name}{suffix}.png", facecolor=theme["ground"])

@@ -10,6 +10,7 @@ from experiments import comparison, configs, figures, files, page, run, run_dire
 from experiments import config as configuration
 from experiments.config import Config, Refusal
 from experiments.demo import report as demo_report
+from experiments.plots import style
 
 
 def write(directory: Path, console: Console) -> None:
@@ -54,7 +55,7 @@ def write_comparison(out: Path, console: Console) -> None:
   results = files.read_json(out / "results.json")
   measure = comparison.measure(compared)
   drawn = comparison_figures(compared, results, measure)
-  figures.save_all(drawn, out)
+  style.save_all(drawn, out)
   header = [
     column.format(label=measure.label.replace(", ", ",\n"), reference=measure.reference)
     for column in COLUMNS
@@ -143,7 +144,7 @@ def write_run(directory: Path, console: Console) -> None:
     f"Seed {config.training.seed}. Light: training batches. Strong: test set.",
   )
   drawn = {"curves": lambda theme: figures.run_curves(rows, texts, theme)}
-  figures.save_all(drawn, directory)
+  style.save_all(drawn, directory)
   parts = [
     f"<p>{setting(config)}</p>",
     f"<p>{said}</p>",

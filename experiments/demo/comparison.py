@@ -15,18 +15,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
+import numpy as np
 from rich import progress
 from rich.console import Console
 
 from experiments import files, summary
-from experiments.demo import data, report, training
+from experiments.demo import data, flatness, report, training
 from experiments.demo.config import COMPARED, Config
 
 TUNING = Path(__file__).with_name("tuning.json")
 
 # What else takes time, in gradients of the default model, so that it follows the machine's speed.
-COMPILING = 450  # a method
-MEASURING = 100  # a run's test accuracy and loss increase
+COMPILING = 1600  # a method
+MEASURING = 350  # a run's test accuracy and sharpness
 
 
 def compare(config: Config, out: Path, seconds: float, console: Console) -> None:
@@ -52,6 +53,7 @@ def compare(config: Config, out: Path, seconds: float, console: Console) -> None
 
   tasks = {seed: training.make_task(config, seed, *digits) for seed in config.seeds}
   runs = {method: [] for method in config.methods}
+  landscapes = {}
   with progress_display(console) as display, ThreadPoolExecutor(workers) as pool:
     bar = display.add_task("compiling", total=len(runs), note="methods")
 
@@ -76,7 +78,12 @@ def compare(config: Config, out: Path, seconds: float, console: Console) -> None
         display.advance(all_bar, gradients - paid)
         paid = gradients
 
-      return training.train(config, compiled[method], evaluation, tasks[seed], seed, on_chunk)
+      task = tasks[seed]
+      result, params = training.train(config, compiled[method], evaluation, task, seed, on_chunk)
+      measured = evaluation.flatness(params, task.train)
+      if method in flatness.PICTURED and seed == config.seeds[0]:
+        landscapes[method] = np.asarray(evaluation.landscape(params, task.train))
+      return result | {name: summary.finite(value) for name, value in measured.items()}
 
     for (_, method), result in zip(jobs, pool.map(train, jobs), strict=True):
       runs[method].append(result)
@@ -84,6 +91,7 @@ def compare(config: Config, out: Path, seconds: float, console: Console) -> None
   files.write_json(
     out / "config.json", {"config": dataclasses.asdict(config), "versions": files.versions()}
   )
+  table = summary.summarise(runs, with_error=tuple(flatness.MEASURES))
   files.write_json(
     out / "results.json",
     {
@@ -92,7 +100,9 @@ def compare(config: Config, out: Path, seconds: float, console: Console) -> None
       "ms_per_gradient": ms,
       "workers": workers,
       "seconds": time.perf_counter() - started,
-      "table": summary.summarise(runs, with_error=("loss_increase",)),
+      "table": table,
+      "rank_correlations": flatness.rank_correlations(table),
+      "landscapes": {m: landscapes[m].tolist() for m in config.methods if m in landscapes},
       "runs": runs,
     },
   )

@@ -30,10 +30,13 @@ class Config:
   batch_size: int = 128
   train_examples: int = 4000  # of the 5,000; the others are the test set
   wrong_labels: float = 0.4  # share of the training labels
-  patch: int = 7
+  patch: int = 14
   width: int = 64
   blocks: int = 2
-  sharpness_rho: float = 0.2  # at which every method's loss increase is measured
+  sharpness_rho: float = 0.2  # of the perturbation, and
+  sharpness_sigma: float = 0.02  # of the noise under which every method's loss is measured
+  landscape_span: float = 1.0  # in lengths of the filters
+  landscape_points: int = 13  # along each of two directions
 
 
 def opt(config: Config, method: str) -> Opt:

@@ -11,8 +11,8 @@ import numpy as np
 import optax
 
 import flatopt
-from experiments import methods, summary
-from experiments.demo import data
+from experiments import methods
+from experiments.demo import data, flatness
 from experiments.demo.config import Config, opt
 from experiments.models import mixer
 
@@ -47,7 +47,8 @@ class Evaluation(NamedTuple):
 
   init_params: Callable
   test_accuracy: Callable
-  losses: Callable
+  flatness: Callable
+  landscape: Callable
 
 
 def model_and_loss(config: Config):
@@ -72,25 +73,12 @@ def compile_evaluation(config: Config, train: data.Digits, test: data.Digits) ->
     hits = jnp.argmax(logits_fn(params, test.images), axis=-1) == test.labels
     return 100 * jnp.mean(hits)
 
-  def losses(params, train):
-    """The training loss, and its increase where SAM would look: each batch along its gradient."""
-    size = config.batch_size
-    whole = len(train.labels) // size * size
-    batches = jax.tree.map(lambda x: x[:whole].reshape(-1, size, *x.shape[1:]), train)
-
-    def on_batch(batch):
-      loss, grads = jax.value_and_grad(loss_fn)(params, *batch)
-      scale = config.sharpness_rho / optax.tree.norm(grads)
-      perturbed = jax.tree.map(lambda w, g: w + scale * g, params, grads)
-      return loss, loss_fn(perturbed, *batch) - loss
-
-    return jax.tree.map(jnp.mean, jax.lax.map(on_batch, batches))
-
   params = jax.eval_shape(init_params, 0)
   return Evaluation(
     jax.jit(init_params).lower(0).compile(),
     jax.jit(test_accuracy).lower(params, test).compile(),
-    jax.jit(losses).lower(params, train).compile(),
+    jax.jit(functools.partial(flatness.measure, config, loss_fn)).lower(params, train).compile(),
+    jax.jit(functools.partial(flatness.landscape, config, loss_fn)).lower(params, train).compile(),
   )
 
 
@@ -138,8 +126,11 @@ def compile_program(config: Config, method: str, evaluation: Evaluation, task: T
 
 def train(
   config: Config, program: Program, evaluation: Evaluation, task: Task, seed: int, on_chunk
-) -> dict[str, Any]:
-  """One run: what it reached and what it paid. Calls ``on_chunk(gradients, test_accuracy)``."""
+) -> tuple[dict[str, Any], Any]:
+  """One run: what it reached and paid, and its params.
+
+  Calls ``on_chunk(gradients, test_accuracy)``.
+  """
   run = program.start(evaluation.init_params(seed))
   curve, seconds = [], 0.0
   for limit in np.linspace(0, config.gradients, CHUNKS + 1)[1:]:
@@ -150,14 +141,12 @@ def train(
     accuracy = round(float(evaluation.test_accuracy(params, task.test)), 3)
     curve.append((int(run.gradients()), accuracy))
     on_chunk(*curve[-1])
-  loss, increase = evaluation.losses(params, task.train)
-  return {
+  result = {
     "seed": seed,
     "test_accuracy": curve[-1][1],
     "steps": int(run.step),
     "gradients": curve[-1][0],
     "seconds": round(seconds, 3),
-    "train_loss": summary.finite(loss),
-    "loss_increase": summary.finite(increase),
     "curve": curve,
   }
+  return result, params

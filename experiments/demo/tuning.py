@@ -71,7 +71,7 @@ def main():
       Config(methods={method: options}), method, evaluation, tasks[SEEDS[0]]
     )
     runs = [
-      training.train(config, program, evaluation, task, seed, on_chunk=lambda *_: None)
+      training.train(config, program, evaluation, task, seed, on_chunk=lambda *_: None)[0]
       for seed, task in tasks.items()
     ]
     return {"options": options, "validation_accuracy": [run["test_accuracy"] for run in runs]}

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from experiments import summary
-from experiments.demo import comparison, data, report, training, tuning
+from experiments.demo import comparison, data, flatness, report, training, tuning
 from experiments.demo.config import COMPARED, Config
 
 TUNING = json.loads(comparison.TUNING.read_text())
@@ -21,6 +21,7 @@ TINY = Config(
   batch_size=16,
   width=8,
   blocks=1,
+  landscape_points=3,
 )
 COSTLIEST_STEP = 3  # gradients: Lookbehind of two rounds, or SAM and IRE's estimate
 
@@ -59,9 +60,32 @@ def test_report_holds_every_method_and_needs_nothing_else(demo_run):
   for method in COMPARED:
     assert f"<td>{method}</td>" in page
     assert method in printed
-  assert page.count("data:image/png;base64,") == 6
+  assert page.count("data:image/png;base64,") == 8
   assert "http" not in page
   assert "notice" not in page.split("</style>")[1]
+
+
+def test_flatness_is_measured_for_every_run_and_told_in_words(demo_run):
+  out, printed = demo_run
+  results = json.loads((out / "results.json").read_text())
+  for seeds in results["runs"].values():
+    for run in seeds:
+      assert all(np.isfinite(run[key]) for key in flatness.MEASURES)
+  assert list(results["landscapes"]) == list(flatness.PICTURED)
+  assert np.shape(results["landscapes"]["sam"]) == (3, 3)
+  sentence = report.agreement(results)
+  assert f"trace {results['rank_correlations']['trace']:+.2f}".replace("-", "\u2212") in sentence
+  assert sentence in (out / "report.html").read_text()
+
+
+def test_rank_correlation():
+  rows = [
+    {"test_accuracy": accuracy} | dict.fromkeys(flatness.MEASURES, sharpness)
+    for accuracy, sharpness in [(70, 9.0), (80, 5.0), (90, 6.0), (95, 1.0)]
+  ]
+  assert flatness.rank_correlations(rows)["trace"] == pytest.approx(0.8)
+  rows[0]["trace"] = None
+  assert flatness.rank_correlations(rows)["trace"] is None
 
 
 def test_resolved_config_is_written(demo_run):
@@ -98,7 +122,8 @@ def test_a_seed_repeats_and_no_dtype_is_promoted():
   evaluation = training.compile_evaluation(TINY, *digits)
   program = training.compile_program(TINY, "sam+ire", evaluation, task)
   one, two = (
-    training.train(TINY, program, evaluation, task, 7, on_chunk=lambda *_: None) for _ in range(2)
+    training.train(TINY, program, evaluation, task, 7, on_chunk=lambda *_: None)[0]
+    for _ in range(2)
   )
   assert one | {"seconds": 0} == two | {"seconds": 0}
 

@@ -1,0 +1,1 @@
+"""Figures from arrays alone, each drawn for light and for dark ground."""

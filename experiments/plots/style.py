@@ -1,0 +1,78 @@
+"""What all figures share: two grounds, colours of methods, a canvas, a title."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+# A method's colour tells where it stands relative to the base optimizer. Okabe and Ito's hues,
+# which colour-blind readers tell apart, each in a shade that its ground carries.
+PLACES = {
+  "base": ("sgd", "adamw"),
+  "before the base": (
+    *("sam", "asam", "rst", "g_rst", "ire(rho)"),
+    *("gsam", "looksam", "friendly_sam"),
+  ),
+  "after the base": ("ire", "sam+ire"),
+  "around the base": ("lookahead", "sala", "lookbehind", "momentum_sam"),
+}
+THEMES = {
+  "light": {
+    "ground": "#ffffff",
+    "ink": "#1b1d21",
+    "soft": "#6a6f77",
+    "line": "#dfe2e6",
+    "base": "#1b1d21",
+    "before the base": "#0072b2",
+    "after the base": "#a8437a",
+    "around the base": "#c25400",
+  },
+  "dark": {
+    "ground": "#15171b",
+    "ink": "#eceef1",
+    "soft": "#9aa0a8",
+    "line": "#363b43",
+    "base": "#eceef1",
+    "before the base": "#56b4e9",
+    "after the base": "#e391bd",
+    "around the base": "#f0a03c",
+  },
+}
+
+
+def colour(theme: dict[str, str], method: str) -> str:
+  return next(theme[place] for place, methods in PLACES.items() if method in methods)
+
+
+def canvas(theme, width, height, top, rows=1, columns=1, **options):
+  """A figure whose axes leave ``top`` inches free for the title."""
+  figure = Figure((width, height), dpi=150, facecolor=theme["ground"], layout="constrained")
+  FigureCanvasAgg(figure)
+  figure.get_layout_engine().set(rect=(0, 0.01, 0.99, 1 - top / height))
+  axes = figure.subplots(rows, columns, squeeze=False, **options)
+  for ax in axes.flat:
+    ax.set_facecolor(theme["ground"])
+    ax.spines[:].set_visible(False)
+    ax.tick_params(colors=theme["soft"], labelsize=9, length=0)
+    ax.grid(color=theme["line"], linewidth=0.8)
+    ax.set_axisbelow(True)
+  return figure, axes
+
+
+def title(figure, theme, text, subtitle, key=tuple(PLACES)):
+  """At the left edge, where reading starts, above a key of coloured words."""
+  width, height = figure.get_size_inches()
+  figure.text(0.02 / width, 1 - 0.34 / height, text, size=13, weight="bold", color=theme["ink"])
+  figure.text(0.02 / width, 1 - 0.6 / height, subtitle, size=9.5, color=theme["soft"])
+  x = 0.02
+  for place in key:
+    figure.text(x / width, 1 - 0.86 / height, place, size=9.5, weight="bold", color=theme[place])
+    x += 0.085 * len(place) + 0.22
+
+
+def save_all(figures: dict[str, Callable[[dict], Figure]], out: Path) -> None:
+  """NAME.png and NAME-dark.png of each."""
+  for name, draw in figures.items():
+    for suffix, theme in (("", THEMES["light"]), ("-dark", THEMES["dark"])):
+      draw(theme).savefig(out / f"{name}{suffix}.png", facecolor=theme["ground"])
