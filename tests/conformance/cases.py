@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import optax
+import pytest
 
 import flatopt
 from flatopt.curvature import empirical_fisher, gauss_newton_bartlett, hutchinson
@@ -96,3 +97,11 @@ CASES = [
 ]
 
 ONE_OF_EACH_PLACE = [c for c in CASES if c.name in ("sam", "ire_update", "sala", "lookbehind")]
+
+# For programs that are dear to compile. ``dtype`` is the fixture of tests/conftest.py.
+each_case_and_dtype = pytest.mark.parametrize(
+  ("dtype", "case"),
+  [("float64", case) for case in CASES] + [("float32", case) for case in ONE_OF_EACH_PLACE],
+  indirect=["dtype"],
+  ids=lambda value: getattr(value, "name", value),
+)

@@ -3,11 +3,12 @@
 import chex
 import jax
 import optax
-import pytest
 
 from flatopt.closures import micro_grad_fn
 from tests import problem
-from tests.conformance.cases import CASES, ONE_OF_EACH_PLACE
+from tests.conformance.cases import each_case_and_dtype
+
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 
 
 def ends(optimizer):
@@ -28,11 +29,7 @@ def ends(optimizer):
   return whole[0], micro[0]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_in_float64(x64, case):
-  chex.assert_trees_all_close(*ends(case.make()), rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("case", ONE_OF_EACH_PLACE, ids=lambda c: c.name)
-def test_in_float32(case):
-  chex.assert_trees_all_close(*ends(case.make()), rtol=1e-5, atol=1e-5)
+@each_case_and_dtype
+def test_micro_batched_steps_are_whole_steps(dtype, case):
+  tolerance = TOLERANCE[dtype.name]
+  chex.assert_trees_all_close(*ends(case.make()), rtol=tolerance, atol=tolerance)

@@ -10,12 +10,11 @@ from jax.sharding import Mesh, PartitionSpec
 
 import flatopt
 from tests import problem
-from tests.conformance.cases import CASES
+from tests.conformance.cases import each_case_and_dtype
 
 AXIS = "devices"
 NUM_DEVICES = 8
 TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
-each_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 
 
 def assert_close(actual, expected, dtype):
@@ -48,7 +47,7 @@ def shard_mapped_step(optimizer):
   return jax.jit(jax.shard_map(step, mesh=mesh(), in_specs=specs, out_specs=specs[:2]))
 
 
-@each_case
+@each_case_and_dtype
 def test_replicas_are_bit_identical(dtype, case):
   """``pmap`` on different data leaves params and state alike on all devices.
 

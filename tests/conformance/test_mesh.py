@@ -4,11 +4,10 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tests import problem
-from tests.conformance.cases import CASES
+from tests.conformance.cases import each_case_and_dtype
 
 TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
 MESH_SHAPE = {"float32": (2, 4), "float64": (4, 2)}
@@ -30,7 +29,7 @@ def make_params(dtype):
   }
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+@each_case_and_dtype
 def test_sharded_training_is_that_of_one_device(dtype, case):
   devices = np.array(jax.devices()).reshape(MESH_SHAPE[dtype.name])
   mesh = Mesh(devices, ("data", "model"))
