@@ -97,11 +97,27 @@ CASES = [
 ]
 
 ONE_OF_EACH_PLACE = [c for c in CASES if c.name in ("sam", "ire_update", "sala", "lookbehind")]
+OTHERS = [c for c in CASES if c not in ONE_OF_EACH_PLACE]
 
-# For programs that are dear to compile. ``dtype`` is the fixture of tests/conftest.py.
+# For programs that are dear to compile: in the fast suite, one method of each place.
+each_case_in_time = pytest.mark.parametrize(
+  "case",
+  [
+    *(pytest.param(c, id=c.name) for c in ONE_OF_EACH_PLACE),
+    *(pytest.param(c, id=c.name, marks=pytest.mark.slow) for c in OTHERS),
+  ],
+)
+
+# The same in both precisions. ``dtype`` is the fixture of tests/conftest.py.
 each_case_and_dtype = pytest.mark.parametrize(
   ("dtype", "case"),
-  [("float64", case) for case in CASES] + [("float32", case) for case in ONE_OF_EACH_PLACE],
+  [
+    *(pytest.param("float64", c, id=f"float64-{c.name}") for c in ONE_OF_EACH_PLACE),
+    *(pytest.param("float64", c, id=f"float64-{c.name}", marks=pytest.mark.slow) for c in OTHERS),
+    *(
+      pytest.param("float32", c, id=f"float32-{c.name}", marks=pytest.mark.slow)
+      for c in ONE_OF_EACH_PLACE
+    ),
+  ],
   indirect=["dtype"],
-  ids=lambda value: getattr(value, "name", value),
 )

@@ -5,11 +5,10 @@ import functools
 import chex
 import jax
 import jax.numpy as jnp
-import pytest
 from absl.testing import parameterized
 
 from tests import problem
-from tests.conformance.cases import CASES
+from tests.conformance.cases import CASES, each_case_in_time
 
 NUM_STEPS = 7
 
@@ -55,7 +54,7 @@ class VariantsTest(chex.TestCase):
       assert_close(step(params, state, problem.make_batch(0)), after_one_step(case))
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+@each_case_in_time
 class TestExecution:
   def test_one_trace_over_100_steps(self, x64, case):
     chex.clear_trace_counter()

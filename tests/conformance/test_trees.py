@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from tests import problem
-from tests.conformance.cases import CASES
+from tests.conformance.cases import CASES, each_case_in_time
 
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 
@@ -30,7 +30,7 @@ def test_dtypes_shapes_and_structures_stay(case, dtype):
   chex.assert_trees_all_equal_structs(new_state, state)
 
 
-@each_case
+@each_case_in_time
 def test_one_bfloat16_step_is_near_the_float32_step(case):
   """From params that both dtypes hold exactly, with slack for bfloat16's 8 bits."""
   wide = problem.make_params(jnp.bfloat16)

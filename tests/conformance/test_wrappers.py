@@ -15,9 +15,8 @@ import pytest
 
 import flatopt
 from tests import problem
-from tests.conformance.cases import CASES
+from tests.conformance.cases import each_case_in_time
 
-each_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 Optimizer = optax.GradientTransformationExtraArgs
 
 
@@ -77,7 +76,7 @@ def run(optimizer, seeds=(0, 1, 2)):
   return params
 
 
-@each_case
+@each_case_in_time
 @jax.numpy_dtype_promotion("standard")  # MultiSteps itself promotes
 def test_each_wrapper_works_or_says_what_to_do(x64, case):
   plain = run(case.make())
