@@ -4,7 +4,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from experiments.plots.style import canvas, colour, title
 
@@ -99,31 +98,45 @@ def curves(results: dict, measure: Measure, texts: tuple[str, str], theme: dict)
 
 def flatness(results: dict, measures: dict[str, str], theme: dict[str, str]) -> Figure:
   """Test accuracy against every measure of sharpness: a panel a measure, by key and label."""
-  figure, axes = canvas(theme, 8, 6.4, 1.05, 2, 2, sharey=True)
-  for ax, (key, label) in zip(axes.flat, measures.items(), strict=True):
+  columns = 2
+  rows = -(-len(measures) // columns)
+  figure, axes = canvas(theme, 8, 2.7 * rows + 1.1, 1.05, rows, columns, sharey=True)
+  panels = list(axes.flat)
+  for ax in panels[len(measures) :]:
+    ax.set_visible(False)
+  for ax, (key, label) in zip(panels, measures.items(), strict=False):
+    points = [row for row in results["table"] if row[key] is not None]
     ax.grid(axis="y", visible=False)
-    rows = [row for row in results["table"] if row[key] is not None]
-    for row in rows:
-      x, y, shade = row[key], row["test_accuracy"], colour(theme, row["method"])
+    ax.set_title(label, loc="left", size=9.5, color=theme["ink"], pad=3)
+    ax.margins(x=0.2, y=0.12)
+    for row in points:
+      errors = {"xerr": row[key + "_error"] or 0, "yerr": row["test_accuracy_error"] or 0}
+      shade = colour(theme, row["method"])
       ax.errorbar(
-        x,
-        y,
-        xerr=row[key + "_error"] or 0,
-        yerr=row["test_accuracy_error"] or 0,
-        fmt="o",
-        color=shade,
-        markersize=6,
-        elinewidth=1.2,
+        row[key], row["test_accuracy"], fmt="o", color=shade, ms=6, elinewidth=1.2, **errors
       )
-      ax.annotate(row["method"], (x, y), (5, 4), textcoords="offset points", size=8, color=shade)
-    if rows and min(row[key] for row in rows) > 0:
-      ax.set_xscale("log")
-      ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_xlabel(label, size=9.5, color=theme["soft"])
+    _name_where_there_is_room(
+      ax, [(r[key], r["test_accuracy"], r["method"]) for r in points], theme
+    )
   figure.supylabel("test accuracy, %", size=9.5, color=theme["soft"])
-  subtitle = "Means and standard errors over seeds. Further left is flatter."
-  title(figure, theme, "Four measures of sharpness, and test accuracy", subtitle)
+  subtitle = (
+    "Means and standard errors over seeds. Further left is flatter. Names where there is room."
+  )
+  title(figure, theme, "Measures of sharpness, and test accuracy", subtitle)
   return figure
+
+
+def _name_where_there_is_room(ax, points: list[tuple[float, float, str]], theme: dict) -> None:
+  """Right of its point, unless another's name is there already."""
+  low, high = ax.get_ylim()
+  left, right = ax.get_xlim()
+  taken = []
+  for x, y, name in points:
+    place = (x - left) / (right - left), (y - low) / (high - low)
+    if all(abs(place[0] - u) > 0.3 or abs(place[1] - v) > 0.07 for u, v in taken):
+      taken.append(place)
+      shade = colour(theme, name)
+      ax.annotate(name, (x, y), (6, 4), textcoords="offset points", size=8.5, color=shade)
 
 
 def run_curves(

@@ -33,8 +33,9 @@ class Config:
   patch: int = 14
   width: int = 64
   blocks: int = 2
-  sharpness_rho: float = 0.2  # of the perturbation, and
-  sharpness_sigma: float = 0.02  # of the noise under which every method's loss is measured
+  sharpness_rho: float = 0.2  # of the perturbation under which every method's loss is measured,
+  adaptive_rho: float = 0.5  # of the one that scales with the weights,
+  sharpness_sigma: float = 0.02  # and of the noise
   landscape_span: float = 1.0  # in lengths of the filters
   landscape_points: int = 13  # along each of two directions
 

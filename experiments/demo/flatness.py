@@ -13,6 +13,7 @@ from flatopt import sharpness
 
 MEASURES = {  # of every run, by their key in results.json
   "loss_increase": "worst case: loss increase along the gradient",
+  "adaptive_increase": "adaptive worst case: relative to the weights",
   "average_increase": "average: loss increase under weight noise",
   "top_eigenvalue": "top eigenvalue of the Hessian",
   "trace": "trace of the Hessian",
@@ -23,11 +24,14 @@ PICTURED = ("sgd", "sam", "ire(rho)")  # whose landscapes are drawn
 def measure(config: Config, loss_fn, params, train: data.Digits) -> dict[str, jax.Array]:
   """The training loss, and its sharpness: on all batches to first order, on four to second."""
   batches = _batches(config, train)
-  on_batch = lambda batch: (
-    loss_fn(params, *batch),
-    sharpness.ascent(lambda p: loss_fn(p, *batch), params, rho=config.sharpness_rho),
-  )
-  loss, increase = jax.tree.map(jnp.mean, jax.lax.map(on_batch, batches))
+
+  def on_batch(batch):
+    loss_of = lambda p: loss_fn(p, *batch)
+    plain = sharpness.ascent(loss_of, params, rho=config.sharpness_rho)
+    adaptive = sharpness.ascent(loss_of, params, rho=config.adaptive_rho, eta=0.0)
+    return loss_of(params), plain, adaptive
+
+  loss, increase, adaptive = jax.tree.map(jnp.mean, jax.lax.map(on_batch, batches))
   mean_loss = _mean_loss(loss_fn, batches)
   grad_fn = jax.grad(mean_loss)
   values, _ = sharpness.top_eigenvalues(grad_fn, params, num_matvecs=12, key=0)
@@ -35,6 +39,7 @@ def measure(config: Config, loss_fn, params, train: data.Digits) -> dict[str, ja
   return {
     "train_loss": loss,
     "loss_increase": increase,
+    "adaptive_increase": adaptive,
     "average_increase": noise.mean,
     "top_eigenvalue": values[0],
     "trace": sharpness.trace(grad_fn, params, num_samples=8, key=2).mean,

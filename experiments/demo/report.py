@@ -43,6 +43,7 @@ FLATNESS_COLUMNS = (
   "method",
   "test\naccuracy,\n%",
   "worst\ncase",
+  "adaptive",
   "average",
   "top\neigenvalue",
   "trace",
@@ -51,7 +52,13 @@ FLATNESS_COLUMNS = (
 
 def flatness_cells(row: dict) -> list[str]:
   """A row as the texts under ``FLATNESS_COLUMNS``."""
-  digits = {"loss_increase": 3, "average_increase": 3, "top_eigenvalue": 1, "trace": 0}
+  digits = {
+    "loss_increase": 3,
+    "adaptive_increase": 3,
+    "average_increase": 3,
+    "top_eigenvalue": 1,
+    "trace": 0,
+  }
   return [
     row["method"],
     page.number(row["test_accuracy"], row["test_accuracy_error"]),
@@ -63,6 +70,7 @@ def agreement(results: dict) -> str:
   """Which measures go with test accuracy over the methods, and which do not."""
   named = {
     "loss_increase": "the worst-case loss increase",
+    "adaptive_increase": "the adaptive one",
     "average_increase": "the average one",
     "top_eigenvalue": "the top eigenvalue",
     "trace": "the trace",
@@ -109,9 +117,10 @@ def texts(results: dict, config: dict) -> dict[str, str]:
       f" batches of {config['batch_size']} of the training set."
     ),
     "flatness": (
-      f"Worst case: as above. Average: the loss's mean increase under Gaussian noise of standard"
+      f"Worst case: as above. Adaptive: the same in a ball that scales with the weights (eta 0,"
+      f" rho {config['adaptive_rho']}), so that the scale of layers does not matter. Average: the loss's mean increase under Gaussian noise of standard"
       f" deviation {config['sharpness_sigma']} on every weight, 8 draws. Top eigenvalue (12 Lanczos"
-      f" products) and trace (8 probes) of the training loss's Hessian. All but the worst case on"
+      f" products) and trace (8 probes) of the training loss's Hessian. The last three on"
       f" four batches of the training set, wrong labels included."
     ),
     "tuning": (

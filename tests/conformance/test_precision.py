@@ -169,7 +169,7 @@ def test_float16_with_a_dynamic_loss_scale(case):
 
 def test_an_overflow_in_the_midst_of_training_is_skipped():
   """Behind SAM the params stay where they are; wrappers may be due to synchronise."""
-  history = train(CASES[0], "float16", scale=2.0**24, growth_interval=8)
+  history = train(ONE_OF_EACH_PLACE[0], "float16", scale=2.0**24, growth_interval=8)
   for step in np.flatnonzero(history.overflowed)[1:]:
     for leaf in jax.tree.leaves(history.params):
       np.testing.assert_array_equal(leaf[step], leaf[step - 1])

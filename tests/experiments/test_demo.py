@@ -66,7 +66,7 @@ def test_report_holds_every_method_and_needs_nothing_else(demo_run):
 
 
 def test_flatness_is_measured_for_every_run_and_told_in_words(demo_run):
-  out, printed = demo_run
+  out, _ = demo_run
   results = json.loads((out / "results.json").read_text())
   for seeds in results["runs"].values():
     for run in seeds:

@@ -1,0 +1,80 @@
+"""The top eigenvalue of ten million params: error against products, and what a product costs.
+
+    python -m benchmarks.sharpness
+
+An MLP of four layers, and for reference its own value after many products. Some minutes.
+"""
+
+import functools
+import itertools
+import math
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from flatopt import sharpness
+
+WIDTHS = (1024, 2048, 2048, 2048, 10)  # 10.5 million params
+BATCH_SIZE = 256
+NUM_MATVECS = (4, 8, 16, 32)
+REFERENCE = 64
+
+
+def make_params() -> list[jax.Array]:
+  rng = np.random.default_rng(0)
+  return [
+    jnp.asarray(rng.normal(size=s) / math.sqrt(s[0]), jnp.float32)
+    for s in itertools.pairwise(WIDTHS)
+  ]
+
+
+def loss_fn(params) -> jax.Array:
+  rng = np.random.default_rng(1)
+  outputs = jnp.asarray(rng.normal(size=(BATCH_SIZE, WIDTHS[0])), jnp.float32)
+  labels = jnp.asarray(rng.integers(0, WIDTHS[-1], BATCH_SIZE), jnp.int32)
+  for kernel in params[:-1]:
+    outputs = jax.nn.gelu(outputs @ kernel)
+  logits = outputs @ params[-1]
+  return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+
+
+def flops(fn, *args) -> float:
+  return jax.jit(fn).lower(*args).compile().cost_analysis()["flops"]
+
+
+def product_over_gradient() -> float:
+  """Flops of a Hessian-vector product over those of a gradient."""
+  params, grad_fn = make_params(), jax.grad(loss_fn)
+  product = functools.partial(sharpness.hessian_vector_product, grad_fn)
+  return flops(product, params, params) / flops(grad_fn, params)
+
+
+def top_eigenvalue(num_matvecs: int, basis_size: int | None = None) -> tuple[float, float]:
+  """The value, and seconds without compiling."""
+  measure = jax.jit(
+    lambda params: sharpness.top_eigenvalues(
+      jax.grad(loss_fn), params, num_matvecs=num_matvecs, basis_size=basis_size, key=0
+    )[0][0]
+  )
+  compiled = measure.lower(make_params()).compile()
+  start = time.perf_counter()
+  value = float(compiled(make_params()))
+  return value, time.perf_counter() - start
+
+
+def main() -> None:
+  size = sum(x.size for x in make_params())
+  print(f"{size:,} params, jax {jax.__version__}, {jax.devices()[0]}")
+  print(f"flops of a product over a gradient's: {product_over_gradient():.2f}")
+  reference, _ = top_eigenvalue(REFERENCE, basis_size=16)
+  print(f"after {REFERENCE} products: {reference:.6g}")
+  for num_matvecs in NUM_MATVECS:
+    value, seconds = top_eigenvalue(num_matvecs)
+    print(f"{num_matvecs:3d} products: error {abs(value / reference - 1):.2e}, {seconds:.1f} s")
+
+
+if __name__ == "__main__":
+  main()
