@@ -10,6 +10,7 @@ import pytest
 
 from experiments import models
 from experiments.models.llama import rotary
+from tests.oracle.trajectory import quick_jit
 
 IMAGENET, CIFAR = (1, 224, 224, 3), (1, 32, 32, 3)
 ti, s = (functools.partial(models.VisionTransformer, **models.VIT_SHAPES[k]) for k in ("ti", "s"))
@@ -71,33 +72,39 @@ TINY = {
 }
 
 
-def tiny(name, dtype=jnp.float32):
+@functools.cache
+def tiny(name):
+  """A model, a batch, and variables drawn here: an initialiser takes seconds to compile."""
   model, shape = TINY[name]
-  model = model.clone(dtype=dtype)
   rng = np.random.default_rng(0)
   if name.startswith("llama"):
     inputs = jnp.asarray(rng.integers(0, 10, shape), jnp.int32)
   else:
     inputs = jnp.asarray(rng.normal(size=shape), jnp.float32)
-  return model, inputs, model.init(jax.random.key(0), inputs, train=False)
+
+  def draw(path, leaf):
+    matrix = path[-1].key in ("kernel", "embedding")
+    values = rng.normal(scale=0.3, size=leaf.shape) if matrix else rng.uniform(0.5, 1.5, leaf.shape)
+    return jnp.asarray(values, jnp.float32)
+
+  return model, inputs, jax.tree.map_with_path(draw, variable_shapes(model, inputs))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", TINY)
-def test_trains_in_its_dtype_on_float32_params(name, dtype):
-  """Logits and gradients are float32, every parameter gets one, and statistics move."""
-  model, inputs, variables = tiny(name, jnp.dtype(dtype))
+def test_trains(name):
+  """Every parameter gets a gradient, statistics move, and dropout draws by its key."""
+  model, inputs, variables = tiny(name)
   state = {k: v for k, v in variables.items() if k != "params"}
 
-  @jax.jit
-  def loss_and_grad(params):
+  @quick_jit
+  def value_and_grad(params, seed):
     def loss_fn(params):
       logits, changed = model.apply(
         {"params": params} | state,
         inputs,
         train=True,
         mutable=["batch_stats"],
-        rngs={"dropout": jax.random.key(1)},
+        rngs={"dropout": jax.random.key(seed)},
       )
       labels = jnp.zeros(logits.shape[:-1], jnp.int32)
       loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
@@ -105,42 +112,52 @@ def test_trains_in_its_dtype_on_float32_params(name, dtype):
 
     return jax.value_and_grad(loss_fn, has_aux=True)(params)
 
-  (loss, (logits, changed)), grads = loss_and_grad(variables["params"])
-  assert logits.dtype == jnp.float32
+  (loss, (logits, changed)), grads = value_and_grad(variables["params"], 1)
   assert logits.shape == (*(inputs.shape if name.startswith("llama") else inputs.shape[:1]), 10)
   assert np.isfinite(loss)
   for path, grad in jax.tree.leaves_with_path(grads):
-    assert grad.dtype == jnp.float32, path
     assert np.isfinite(grad).all(), path
-  # A key's bias adds the same to all of a query's products, which the softmax takes out again.
-  still = [jax.tree_util.keystr(p) for p, g in jax.tree.leaves_with_path(grads) if not np.any(g)]
-  assert all("'key']['bias']" in path for path in still)
+    # A key's bias adds the same to all of a query's products, which the softmax takes out again.
+    assert np.abs(grad).max() > 1e-6 or "['key']['bias']" in jax.tree_util.keystr(path), path
   assert set(changed) == set(state)
   moved = jax.tree.map(lambda old, new: bool(np.any(old != new)), state, dict(changed))
   assert all(jax.tree.leaves(moved))
+  other_loss = value_and_grad(variables["params"], 2)[0][0]
+  assert (loss != other_loss) == (getattr(model, "dropout", 0) > 0)
 
 
-@pytest.mark.parametrize("name", ["wide resnet", "vit"])
-def test_dropout_is_of_training_only(name):
+@pytest.mark.parametrize("name", TINY)
+def test_evaluation_takes_no_key_and_changes_no_statistics(name):
   model, inputs, variables = tiny(name)
-  apply = lambda train, seed: model.apply(
-    variables,
-    inputs,
-    train=train,
-    rngs={"dropout": jax.random.key(seed)},
-    mutable=["batch_stats"],
-  )[0]
-  np.testing.assert_array_equal(apply(False, 0), apply(False, 1))
-  assert not np.allclose(apply(True, 0), apply(True, 1))
+  # Flax raises where a key is missing, or a collection that is not mutable would change.
+  jax.eval_shape(lambda: model.apply(variables, inputs, train=False))
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_computes_in_its_dtype_on_float32_params_and_hands_float32_logits_on(name):
+  model, inputs, _ = tiny(name)
+  model = model.clone(dtype=jnp.bfloat16)
+  with jax.numpy_dtype_promotion("standard"):  # Flax's norms promote bfloat16 by themselves
+    variables = variable_shapes(model, inputs)
+    logits, captured = jax.eval_shape(
+      lambda v: model.apply(v, inputs, train=False, capture_intermediates=True), variables
+    )
+  assert logits.dtype == jnp.float32
+  assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+  outputs = captured["intermediates"]
+  outputs.pop("__call__")
+  if not name.startswith("llama"):
+    assert (
+      outputs.pop("Dense_0" if name != "vit" else "Dense_1")["__call__"][0].dtype == jnp.float32
+    )
+  assert {leaf.dtype for leaf in jax.tree.leaves(outputs)} == {jnp.dtype("bfloat16")}
 
 
 def test_llama_sees_no_later_token():
-  model = models.Llama(10, 2, 12, 2, 8)
-  tokens = jnp.asarray(np.random.default_rng(0).integers(0, 10, (1, 8)), jnp.int32)
-  variables = model.init(jax.random.key(0), tokens, train=False)
-  logits_fn = jax.jit(lambda tokens: model.apply(variables, tokens, train=False)[0])
+  model, tokens, variables = tiny("llama")
+  logits_fn = quick_jit(lambda tokens: model.apply(variables, tokens, train=False)[0])
   logits = logits_fn(tokens)
-  for position in range(8):
+  for position in range(tokens.shape[1]):
     other = logits_fn(tokens.at[0, position].set((tokens[0, position] + 1) % 10))
     np.testing.assert_array_equal(other[:position], logits[:position])
     assert (np.abs(other[position:] - logits[position:]).max(axis=-1) > 1e-7).all()
@@ -164,10 +181,9 @@ def test_rotary_products_depend_on_distance_alone(features):
 
 
 def test_position_matters_to_llama():
-  model = models.Llama(10, 1, 8, 2, 8)
-  tokens = jnp.array([[1, 2, 3], [2, 1, 3]], jnp.int32)
-  variables = model.init(jax.random.key(0), tokens, train=False)
-  one, two = model.apply(variables, tokens, train=False)[:, -1]
+  model, _, variables = tiny("llama")
+  tokens = jnp.array([[1, 2, 3, 0, 0, 4], [2, 1, 3, 0, 0, 4]], jnp.int32)
+  one, two = quick_jit(lambda tokens: model.apply(variables, tokens, train=False)[:, -1])(tokens)
   assert np.abs(one - two).max() > 1e-7
 
 
