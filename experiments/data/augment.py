@@ -1,6 +1,6 @@
 """Augmentation as Grain transforms: their draws are Grain's, one generator a record.
 
-All but ``Mixup`` map one example {"image": HxWxC, ...} before batching; dtypes stay.
+All but ``Mixup`` map one example {"image": HxWxC, ...} before batching. Images keep their dtype.
 """
 
 import dataclasses
@@ -87,8 +87,8 @@ class CentralCrop(grain.transforms.Map):
 class Mixup(grain.transforms.RandomMap):
   """Mixes a batch with a permutation of itself: images, and labels as class probabilities.
 
-  Zhang et al. 2018 (arXiv 1710.09412): one ``weight ~ Beta(alpha, alpha)`` a batch. Images become
-  float32 on their own scale, so normalising afterwards is the same as before; labels BxK float32.
+  Zhang et al. 2018 (arXiv 1710.09412): one ``weight ~ Beta(alpha, alpha)`` a batch. Mixed bytes are
+  rounded, so that normalising comes after it for all images; labels become BxK float32.
   """
 
   alpha: float
@@ -98,8 +98,11 @@ class Mixup(grain.transforms.RandomMap):
     weight = np.float32(rng.beta(self.alpha, self.alpha))
     order = rng.permutation(len(element["label"]))
     mix = lambda x: weight * x + (1 - weight) * x[order]
-    labels_BxK = np.eye(self.classes, dtype=np.float32)[element["label"]]
-    return element | {"image": mix(element["image"].astype(np.float32)), "label": mix(labels_BxK)}
+    images, labels_BxK = element["image"], np.eye(self.classes, dtype=np.float32)[element["label"]]
+    mixed = mix(images.astype(np.float32))
+    if np.issubdtype(images.dtype, np.integer):
+      mixed = np.rint(mixed)
+    return element | {"image": mixed.astype(images.dtype), "label": mix(labels_BxK)}
 
 
 def central_square(image: np.ndarray, share: float = 1.0) -> np.ndarray:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from experiments.data.tfds_images import ImageSource, random_access
+from experiments.data.tfds_images import ImageSource, image_source
 
 PREFIXES = {"train": "train", "test": "t10k"}
 UNSIGNED_BYTES = 8
@@ -96,4 +96,4 @@ def idx_images(split: str, *, directory: str, data_dir: str | None = None) -> Im
   builder = IdxImages(data_dir=data_dir, config=config, file_format="array_record")
   if not builder.is_prepared():
     builder.download_and_prepare()
-  return ImageSource(random_access(builder, split))
+  return image_source(builder, split)

@@ -66,10 +66,10 @@ def add(reservoir: Reservoir, batch: dict[str, np.ndarray], seed: int) -> Reserv
   return Reservoir(examples, reservoir.seen + count)
 
 
-def sample(reservoir: Reservoir, num: int, seed: int) -> dict[str, np.ndarray]:
-  """``num`` of the examples held, with replacement; another draw after every ``add``."""
+def sample(reservoir: Reservoir, num: int, seed: int, step: int) -> dict[str, np.ndarray]:
+  """``num`` of the examples held, with replacement; every step draws others."""
   held = min(int(reservoir.seen), len(next(iter(reservoir.examples.values()))))
   if held == 0:
     raise ValueError("sample: the reservoir is empty; add examples first")
-  chosen = np.random.default_rng((seed, 5, int(reservoir.seen))).integers(0, held, num)
+  chosen = np.random.default_rng((seed, 5, step)).integers(0, held, num)
   return {k: x[chosen] for k, x in reservoir.examples.items()}

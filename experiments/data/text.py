@@ -17,7 +17,6 @@ import tokenizers
 
 from experiments.data.corpora import Corpus, directory_of_text, python_library
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "flatopt-experiments").expanduser()
 END_OF_DOCUMENT = "<|endoftext|>"
 LEARNED_FROM = 2**30  # bytes: an encoding learned from more is hardly another, and takes the memory
 
@@ -103,9 +102,14 @@ def texts_to_learn_from(corpus: Corpus) -> Iterator[str]:
     yield document.decode(errors="replace")
 
 
-def learned_bpe(corpus: Corpus, vocab_size: int, cache: Path) -> BpeTokenizer:
+def cache_of(corpus: Corpus) -> Path:
+  root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+  return root / "flatopt-experiments" / f"{corpus.name}-{corpus.fingerprint}"
+
+
+def learned_bpe(corpus: Corpus, vocab_size: int) -> BpeTokenizer:
   """The encoding of the training split, from the cache where it is there."""
-  path = cache / f"bpe-{vocab_size}.json"
+  path = cache_of(corpus) / f"bpe-{vocab_size}.json"
   if not path.exists():
     model = tokenizers.Tokenizer(tokenizers.models.BPE())
     model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -122,14 +126,11 @@ def learned_bpe(corpus: Corpus, vocab_size: int, cache: Path) -> BpeTokenizer:
   return BpeTokenizer(path, vocab_size)
 
 
-def token_windows(
-  corpus: Corpus, split: str, *, length: int, vocab_size: int | None, cache: Path = CACHE
-) -> Windows:
+def token_windows(corpus: Corpus, split: str, *, length: int, vocab_size: int | None) -> Windows:
   """The windows of a split; ``vocab_size`` None is bytes, a number is byte-pair encoding."""
-  cache = cache / f"{corpus.name}-{corpus.fingerprint}"
-  tokenizer = learned_bpe(corpus, vocab_size, cache) if vocab_size else ByteTokenizer()
+  tokenizer = learned_bpe(corpus, vocab_size) if vocab_size else ByteTokenizer()
   dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
-  path = cache / f"{tokenizer.name}-{split}.tokens"
+  path = cache_of(corpus) / f"{tokenizer.name}-{split}.tokens"
   if not path.exists():
     with written_whole(path) as file:
       for tokens in tokenizer.encode(corpus.documents(split)):

@@ -13,6 +13,7 @@ class ImageSource:
   """{"image": HxWxC uint8, "label": int32} of any TFDS source that has both."""
 
   examples: Any
+  classes: int
 
   def __len__(self) -> int:
     return len(self.examples)
@@ -31,7 +32,11 @@ def tfds_images(split: str, *, name: str, data_dir: str | None = None) -> ImageS
   missing = {"image", "label"} - set(builder.info.features or {})
   if missing:
     raise ValueError(f"{name} is no set of labelled images: it has no {' and no '.join(missing)}")
-  return ImageSource(random_access(builder, split))
+  return image_source(builder, split)
+
+
+def image_source(builder: tfds.core.DatasetBuilder, split: str) -> ImageSource:
+  return ImageSource(random_access(builder, split), builder.info.features["label"].num_classes)
 
 
 def prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:

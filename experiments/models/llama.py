@@ -65,14 +65,14 @@ class LlamaBlock(nn.Module):
 
 
 class Llama(nn.Module):
-  """Causal language model: tokens_BxL -> logits_BxLxV of the token that follows each."""
+  """Causal language model: tokens_BxL -> logits_BxLxK of the token that follows each."""
 
-  vocab_size: int
   layers: int
   width: int
   heads: int
   hidden: int  # features of the feed-forward part
   tied: bool = False  # whether the embedding is also the output's matrix
+  classes: int = 257  # tokens of the vocabulary
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -81,14 +81,14 @@ class Llama(nn.Module):
     if self.width % self.heads:
       raise ValueError(f"Llama: heads must divide the width {self.width}; got {self.heads}")
     init = nn.initializers.normal(0.02)
-    embed = nn.Embed(self.vocab_size, self.width, embedding_init=init, dtype=self.dtype)
+    embed = nn.Embed(self.classes, self.width, embedding_init=init, dtype=self.dtype)
     x_BxLxD = embed(tokens_BxL)
     for _ in range(self.layers):
       x_BxLxD = LlamaBlock(self.heads, self.hidden, self.layers, self.dtype)(x_BxLxD)
     x_BxLxD = nn.RMSNorm(dtype=self.dtype)(x_BxLxD)
     if self.tied:
-      logits_BxLxV = embed.attend(x_BxLxD)
+      logits_BxLxK = embed.attend(x_BxLxD)
     else:
-      head = nn.Dense(self.vocab_size, use_bias=False, kernel_init=init, dtype=self.dtype)
-      logits_BxLxV = head(x_BxLxD)
-    return logits_BxLxV.astype(jnp.float32)
+      head = nn.Dense(self.classes, use_bias=False, kernel_init=init, dtype=self.dtype)
+      logits_BxLxK = head(x_BxLxD)
+    return logits_BxLxK.astype(jnp.float32)

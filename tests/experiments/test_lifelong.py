@@ -43,7 +43,7 @@ def test_reservoir_holds_all_until_it_is_full():
   for key, values in batch.items():
     np.testing.assert_array_equal(reservoir.examples[key][:5], values)
     assert reservoir.examples[key].dtype == values.dtype
-  drawn = lifelong.sample(reservoir, 100, seed=0)
+  drawn = lifelong.sample(reservoir, 100, seed=0, step=0)
   assert set(drawn["label"].tolist()) == set(range(5))
   for image, label in zip(drawn["image"], drawn["label"], strict=True):
     assert (image == label).all()
@@ -70,8 +70,8 @@ def test_a_resumed_stream_keeps_and_draws_the_same():
   restored = lifelong.Reservoir({"label": half.examples["label"].copy()}, np.asarray(half.seen))
   resumed = stream(restored, batches[3:], seed=3)
   np.testing.assert_array_equal(resumed.examples["label"], whole.examples["label"])
-  draws = [lifelong.sample(r, 5, seed=3)["label"].tolist() for r in (whole, resumed, half)]
-  assert draws[0] == draws[1] != draws[2]
+  draw = lambda reservoir, step: lifelong.sample(reservoir, 12, 3, step)["label"].tolist()
+  assert draw(whole, 5) == draw(resumed, 5) != draw(resumed, 6)
   assert not empty.examples["label"].any()
   other = stream(empty, batches, seed=4)
   assert not np.array_equal(other.examples["label"], whole.examples["label"])
@@ -79,4 +79,4 @@ def test_a_resumed_stream_keeps_and_draws_the_same():
 
 def test_nothing_is_drawn_from_an_empty_reservoir():
   with pytest.raises(ValueError, match="the reservoir is empty"):
-    lifelong.sample(lifelong.empty_reservoir(SOURCE[0], 3), 1, seed=0)
+    lifelong.sample(lifelong.empty_reservoir(SOURCE[0], 3), 1, seed=0, step=0)

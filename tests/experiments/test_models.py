@@ -45,8 +45,8 @@ def test_size_is_the_published_one(name):
 
 @pytest.mark.parametrize("name", models.LLAMA_SHAPES)
 def test_llama_sizes_are_their_names(name):
-  vocab_size = 257 if float(name[:-1]) < 60 else 50_304
-  model = models.Llama(vocab_size, **models.LLAMA_SHAPES[name])
+  classes = 257 if float(name[:-1]) < 60 else 50_304
+  model = models.Llama(**models.LLAMA_SHAPES[name], classes=classes)
   params = variable_shapes(model, jnp.zeros((1, 4), jnp.int32))["params"]
   assert count_millions(params) == pytest.approx(float(name[:-1]), rel=0.025)
 
@@ -54,7 +54,8 @@ def test_llama_sizes_are_their_names(name):
 def test_tied_llama_has_one_matrix_less():
   shapes = [
     variable_shapes(
-      models.Llama(100, **models.LLAMA_SHAPES["0.9M"], tied=tied), jnp.zeros((1, 4), jnp.int32)
+      models.Llama(**models.LLAMA_SHAPES["0.9M"], tied=tied, classes=100),
+      jnp.zeros((1, 4), jnp.int32),
     )
     for tied in (False, True)
   ]
@@ -67,8 +68,8 @@ TINY = {
   "resnet, projection": (models.ResNet((1, 1), 4, projection=True), (2, 8, 8, 1)),
   "wide resnet": (models.WideResNet(10, 1, dropout=0.5), (2, 8, 8, 1)),
   "vit": (models.VisionTransformer(4, 8, 1, 2, dropout=0.5), (2, 8, 8, 3)),
-  "llama": (models.Llama(10, 1, 8, 2, 6), (2, 6)),
-  "llama, tied": (models.Llama(10, 1, 8, 2, 6, tied=True), (2, 6)),
+  "llama": (models.Llama(1, 8, 2, 6, classes=10), (2, 6)),
+  "llama, tied": (models.Llama(1, 8, 2, 6, tied=True, classes=10), (2, 6)),
 }
 
 
@@ -212,7 +213,7 @@ def test_llama_is_its_equations(name):
   [
     (models.WideResNet(27), jnp.zeros(CIFAR), r"depth must be 6 n \+ 4 .* got 27"),
     (ti(patch=5), jnp.zeros(CIFAR), "patch must divide the image's 32x32; got 5"),
-    (models.Llama(10, 1, 8, 3, 8), jnp.zeros((1, 4), jnp.int32), "heads must divide .* 8; got 3"),
+    (models.Llama(1, 8, 3, 8), jnp.zeros((1, 4), jnp.int32), "heads must divide .* 8; got 3"),
   ],
 )
 def test_impossible_shapes_are_refused(model, inputs, message):

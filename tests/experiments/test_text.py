@@ -19,6 +19,12 @@ DOCUMENTS = {f"part{i % 7}/file{i:02}.txt": f"{i} is {i * i}.\n" * (i + 1) for i
 END = 256
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  return tmp_path / "cache"
+
+
 @pytest.fixture
 def directory(tmp_path):
   root = tmp_path / "numbers"
@@ -41,9 +47,9 @@ def joined(windows):
   return np.concatenate([parts[0][:1], *(part[1:] for part in parts)])
 
 
-def windows(root, split, cache, **options):
-  settings = {"length": 16, "vocab_size": None} | options
-  return text.token_windows(corpora.directory_of_text(str(root)), split, cache=cache, **settings)
+def windows(root, split, vocab_size=None):
+  corpus = corpora.directory_of_text(str(root))
+  return text.token_windows(corpus, split, length=16, vocab_size=vocab_size)
 
 
 def test_files_are_split_whole_and_once(directory):
@@ -86,10 +92,10 @@ def test_every_format_holds_the_same_documents(tmp_path):
   assert documents(tmp_path, "train") == texts * 5
 
 
-def test_bytes_lose_nothing_but_the_last_part_of_a_window(directory, tmp_path):
+def test_bytes_lose_nothing_but_the_last_part_of_a_window(directory):
   for split in ("train", "validation"):
     expected = [t for d in documents(directory, split) for t in (*d.encode(), END)]
-    source = windows(directory, split, tmp_path)
+    source = windows(directory, split)
     assert len(source) == (len(expected) - 1) // 16
     tokens = joined(source)
     np.testing.assert_array_equal(tokens, expected[: len(tokens)])
@@ -100,33 +106,31 @@ def test_bytes_lose_nothing_but_the_last_part_of_a_window(directory, tmp_path):
         source[index]
 
 
-def test_bpe_says_the_same_in_fewer_tokens(directory, tmp_path):
-  source = windows(directory, "train", tmp_path, vocab_size=300)
+def test_bpe_says_the_same_in_fewer_tokens(directory):
+  source = windows(directory, "train", vocab_size=300)
   tokens = joined(source)
   corpus = corpora.directory_of_text(str(directory))
-  cache = tmp_path / f"{corpus.name}-{corpus.fingerprint}"
-  model = text.learned_bpe(corpus, 300, cache).model
+  model = text.learned_bpe(corpus, 300).model
   end = model.token_to_id(text.END_OF_DOCUMENT)
   assert tokens.max() < 300
   decoded = "".join("\0" if t == end else model.decode([t]) for t in tokens.tolist())
   whole = "".join(d + "\0" for d in documents(directory, "train"))
   assert whole.startswith(decoded)
   assert len(whole) - len(decoded) < 16 * 20
-  assert len(source) < 0.7 * len(windows(directory, "train", tmp_path))
+  assert len(source) < 0.7 * len(windows(directory, "train"))
 
 
-def test_what_is_cached_is_used_until_files_change(directory, tmp_path, monkeypatch):
-  for vocab_size in (None, 300):
-    first = windows(directory, "train", tmp_path, vocab_size=vocab_size)
-    with monkeypatch.context() as patch:
-      patch.setattr(corpora, "read_documents", None)
-      again = windows(directory, "train", tmp_path, vocab_size=vocab_size)
-    assert again == first
+def test_what_is_cached_is_used_until_files_change(directory, monkeypatch):
+  read = lambda: [windows(directory, "train", vocab_size=size) for size in (None, 300)]
+  first = read()
+  with monkeypatch.context() as patch:
+    patch.setattr(corpora, "read_documents", None)
+    assert read() == first
   (directory / "part0/file00.txt").write_text("another text")
-  assert windows(directory, "train", tmp_path) != first
+  assert all(a != b for a, b in zip(read(), first, strict=True))
 
 
-def test_an_interrupted_write_leaves_no_file(directory, tmp_path, monkeypatch):
+def test_an_interrupted_write_leaves_no_file(directory, cache, monkeypatch):
   def interrupted(self, documents):
     yield np.arange(10)
     raise KeyboardInterrupt
@@ -134,12 +138,12 @@ def test_an_interrupted_write_leaves_no_file(directory, tmp_path, monkeypatch):
   with monkeypatch.context() as patch:
     patch.setattr(text.ByteTokenizer, "encode", interrupted)
     with pytest.raises(KeyboardInterrupt):
-      windows(directory, "train", tmp_path / "cache")
-  assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
-  assert len(windows(directory, "train", tmp_path / "cache")) > 1
+      windows(directory, "train")
+  assert not [path for path in cache.rglob("*") if path.is_file()]
+  assert len(windows(directory, "train")) > 1
 
 
-def test_the_standard_library_is_there(tmp_path):
+def test_the_standard_library_is_there():
   corpus = corpora.python_library()
   sizes = {split: sum(map(len, corpus.documents(split))) for split in ("train", "validation")}
   assert sum(sizes.values()) > 8e6
@@ -155,4 +159,4 @@ def test_texts_that_are_not_there_or_too_short(tmp_path):
   (tmp_path / "text").mkdir()
   (tmp_path / "text" / "a.txt").write_text("short")
   with pytest.raises(ValueError, match="split 'train' is shorter than a window of 16"):
-    windows(tmp_path / "text", "train", tmp_path)
+    windows(tmp_path / "text", "train")

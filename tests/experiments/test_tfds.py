@@ -2,9 +2,11 @@
 
 import gzip
 import io
+import json
 import socket
 import struct
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from PIL import Image
 
 from experiments.data.idx import idx_images, read_idx
 from experiments.data.tfds_images import tfds_images
-from experiments.data.tfds_text import tfds_text
+from experiments.data.tfds_text import tfds_corpus, tfds_text
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (10, 4, 5, 3), np.uint8)
 TEXTS = [f"text {i} " * 3 for i in range(40)]
@@ -82,6 +84,7 @@ def data_dir(tmp_path_factory):
 def test_images_are_the_prepared_ones(data_dir):
   train = tfds_images("train", name="flatopt_pngs", data_dir=data_dir)
   assert len(train) == 8
+  assert train.classes == 10
   examples = [train[i] for i in range(8)]
   assert sorted(int(example["label"]) for example in examples) == list(range(8))
   for example in examples:
@@ -98,11 +101,13 @@ def test_what_is_missing_is_said_in_a_line(data_dir, tmp_path):
     with pytest.raises(error) as caught:
       tfds_images(split, **({"data_dir": data_dir} | options))
     text = str(caught.value)
-    assert "\n" not in text
+    assert "\n" not in text, text
     return text
 
   command = f"tfds build cifar10 --data_dir={data_dir} --file_format=array_record"
-  assert command in message(FileNotFoundError, name="cifar10")
+  line = message(FileNotFoundError, name="cifar10")
+  assert f"cifar10 is not prepared in {data_dir}" in line
+  assert command in line
   assert "no TFDS data set is named 'cifar11'" in message(ValueError, name="cifar11")
   assert "no split 'dev', but: " in message(ValueError, "dev", name="flatopt_pngs")
   assert "no image and no label" in message(ValueError, name="flatopt_texts")
@@ -159,13 +164,20 @@ def test_missing_or_damaged_idx_files(tmp_path):
 
 
 def test_texts(data_dir, tmp_path, monkeypatch):
-  monkeypatch.setattr("experiments.data.text.CACHE", tmp_path)
-  found = {}
-  for split in ("train", "validation"):
-    windows = tfds_text(split, name="flatopt_texts", data_dir=data_dir, length=4)
-    tokens = [windows[0]["tokens"][:1], *(windows[i]["tokens"][1:] for i in range(len(windows)))]
-    found[split] = np.concatenate(tokens)
-  for split, tokens in found.items():
-    texts = bytes(np.where(tokens == 256, 10, tokens).astype(np.uint8)).decode().split("\n")
-    assert set(texts[:-1]) < set(TEXTS), split
+  """Validation is held out of a set that has none, and what is read are its words."""
+  documents = tfds_corpus("flatopt_texts", data_dir).documents
+  train, validation = list(documents("train")), list(documents("validation"))
+  assert sorted(train + validation) == sorted(text.encode() for text in TEXTS)
+  assert 0 < len(validation) < 8
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+  windows = tfds_text("train", name="flatopt_texts", data_dir=data_dir, length=4)
+  first = np.concatenate([windows[0]["tokens"][:-1], windows[1]["tokens"]])
+  assert first.tolist() == list(train[0][:9])
   assert "tensorflow" not in sys.modules
+
+
+def test_formats_without_random_access_are_refused(tmp_path):
+  written = Path(prepare(FlatoptTexts, tmp_path).data_dir, "dataset_info.json")
+  written.write_text(json.dumps(json.loads(written.read_text()) | {"fileFormat": "tfrecord"}))
+  with pytest.raises(FileNotFoundError, match="is in tfrecord only, without random access"):
+    tfds_corpus("flatopt_texts", str(tmp_path))
