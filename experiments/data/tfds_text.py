@@ -20,7 +20,8 @@ def tfds_corpus(name: str, data_dir: str | None) -> Corpus:
       if held_out(f"train:{index}") == split:
         yield example["text"]
 
-  return Corpus(builder.info.full_name.replace("/", "-"), str(builder.info.dataset_size), documents)
+  name = builder.info.full_name.replace("/", "-")
+  return Corpus(name, str(int(builder.info.dataset_size)), documents)
 
 
 def tfds_text(

@@ -13,8 +13,9 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from experiments.data import tfds_images as tfds_images_module
 from experiments.data.idx import idx_images, read_idx
-from experiments.data.tfds_images import tfds_images
+from experiments.data.tfds_images import DecodedImages, tfds_images
 from experiments.data.tfds_text import tfds_corpus, tfds_text
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (10, 4, 5, 3), np.uint8)
@@ -44,7 +45,7 @@ class FlatoptPngs(tfds.core.GeneratorBasedBuilder):
 
   def _info(self):
     label = tfds.features.ClassLabel(num_classes=10)
-    return info(self, image=tfds.features.Image(shape=(None, None, 3)), label=label)
+    return info(self, image=tfds.features.Image(shape=(4, 5, 3)), label=label)
 
   def _split_generators(self, dl_manager):
     return {"train": self._generate_examples(0, 8), "test": self._generate_examples(8, 10)}
@@ -81,8 +82,13 @@ def data_dir(tmp_path_factory):
   return str(where)
 
 
-def test_images_are_the_prepared_ones(data_dir):
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_images_are_the_prepared_ones(data_dir, in_memory, monkeypatch):
+  monkeypatch.setattr(tfds_images_module, "CHUNK", 3)
+  if not in_memory:
+    monkeypatch.setattr(tfds_images_module, "IN_MEMORY", 0)
   train = tfds_images("train", name="flatopt_pngs", data_dir=data_dir)
+  assert isinstance(train, DecodedImages) == in_memory
   assert len(train) == 8
   assert train.classes == 10
   examples = [train[i] for i in range(8)]
