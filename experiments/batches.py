@@ -38,10 +38,12 @@ def training_source(config: Config) -> Sequence:
 
 
 def evaluation_source(config: Config) -> Sequence:
-  if not config.data.held_out:
-    return read(config, "test")
-  source = read(config, "train")
-  return Subset(source, held_out(config, len(source))[1])
+  source = read(config, "train" if config.data.held_out else "test")
+  if config.data.held_out:
+    source = Subset(source, held_out(config, len(source))[1])
+  if config.data.test_examples:
+    source = Subset(source, np.arange(min(config.data.test_examples, len(source))))
+  return source
 
 
 def training_batches(config: Config) -> grain.DatasetIterator:

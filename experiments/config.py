@@ -57,10 +57,13 @@ class Data(Part):
   batch_size: int = 128  # over all devices
   wrong_labels: float = 0.0  # share of the training labels
   held_out: float = 0.0  # share of the training set to evaluate on, in place of the test set
+  test_examples: int | None = None  # evaluated on; all where none are named
 
   def __post_init__(self):
-    if self.batch_size < 1:
-      raise ValueError(f"data.batch_size must be at least 1; got {self.batch_size}")
+    for name in ("batch_size", "test_examples"):
+      value = getattr(self, name)
+      if value is not None and value < 1:
+        raise ValueError(f"data.{name} must be at least 1; got {value}")
     for name in ("wrong_labels", "held_out"):
       if not 0 <= getattr(self, name) < 1:
         raise ValueError(f"data.{name} must be in [0, 1); got {getattr(self, name)}")

@@ -64,7 +64,7 @@ def curves(results: dict, measure: Measure, texts: tuple[str, str], theme: dict)
   """The measure against gradients paid: a panel a method, the others behind it."""
   runs = results["runs"]
   paths = {m: np.mean([run["curve"] for run in seeds], axis=0) for m, seeds in runs.items()}
-  columns = 4
+  columns = min(4, len(runs))
   rows = -(-len(runs) // columns)
   figure, axes = canvas(theme, 8, 1.7 * rows + 1.3, 1.05, rows, columns, sharex=True, sharey=True)
   panels = list(axes.flat)

@@ -3,11 +3,11 @@
 import dataclasses
 
 from experiments.config import Config, Opt, Refusal
-from experiments.configs import digits, mnist5k
+from experiments.configs import digits, language, mnist5k
 from experiments.methods import METHODS, Plain
 
 CONFIGS: dict[str, Config] = {
-  config.name: config for family in (digits, mnist5k) for config in family.CONFIGS
+  config.name: config for family in (digits, mnist5k, language) for config in family.CONFIGS
 }
 # By config and method, where the method's own defaults are not to be taken.
 TUNED: dict[str, dict[str, Opt]] = {**mnist5k.TUNED}

@@ -1,9 +1,9 @@
 """scikit-learn's 8x8 digits: seconds a run."""
 
 from experiments.config import Config, Data, Opt, Training
-from experiments.data import Digits
+from experiments.configs.data import Digits
+from experiments.configs.models import Mixer
 from experiments.methods import AdamW, Sam, Sgd
-from experiments.models import Mixer
 
 _SGD = Opt(method=Sam(), base=Sgd(), learning_rate=0.05, weight_decay=5e-4)
 _ADAMW = Opt(method=Sam(), base=AdamW(), learning_rate=3e-3, weight_decay=0.01, warmup=0.05)

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from experiments.config import Config, Data, Training
-from experiments.data import Mnist5k
+from experiments.configs.data import Mnist5k
+from experiments.configs.models import Mixer
 from experiments.demo import config as demo
-from experiments.models import Mixer
 
 _TUNING = json.loads((Path(demo.__file__).with_name("tuning.json")).read_text())
 _DEMO = demo.Config(methods=_TUNING["chosen"])

@@ -1,14 +1,12 @@
 """Flax Linen models: ``model(inputs, train=...)`` returns float32 logits."""
 
-import dataclasses
-
-from experiments.config import Model
-from experiments.models import mixer
-
-
-@dataclasses.dataclass(frozen=True)
-class Mixer(Model):
-  patch: int = 7
-  width: int = 64
-  blocks: int = 2
-  module = mixer.Mixer
+from experiments.models.llama import LLAMA_SHAPES as LLAMA_SHAPES
+from experiments.models.llama import Llama as Llama
+from experiments.models.mixer import Mixer as Mixer
+from experiments.models.resnet import ResNet as ResNet
+from experiments.models.resnet import resnet18 as resnet18
+from experiments.models.resnet import resnet20 as resnet20
+from experiments.models.resnet import resnet56 as resnet56
+from experiments.models.vit import VIT_SHAPES as VIT_SHAPES
+from experiments.models.vit import VisionTransformer as VisionTransformer
+from experiments.models.wide_resnet import WideResNet as WideResNet

@@ -1,6 +1,9 @@
 """The command line: what it lists, explains and refuses, each in one line."""
 
 import dataclasses
+import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -81,3 +84,35 @@ def test_configs_are_their_names():
   for name, config in configs.CONFIGS.items():
     assert config.name == name
     assert dataclasses.replace(config) == config
+
+
+def test_the_demo_needs_few_packages():
+  """What `make demo` installs: it would otherwise take minutes more."""
+  program = (
+    "import sys; from experiments import __main__; from experiments.demo import comparison;"
+    "print(*{name.partition('.')[0] for name in sys.modules})"
+  )
+  imported = subprocess.run(
+    [sys.executable, "-c", program], capture_output=True, check=True, text=True
+  ).stdout.split()
+  assert {"flax", "matplotlib", "tyro"} <= set(imported)
+  assert not {"grain", "tensorboardX", "tensorflow_datasets", "tokenizers"} & set(imported)
+
+
+def test_damaged_checkpoint(capsys, tmp_path):
+  directory = tmp_path / "run"
+  flags = "train", *TINY, "--run-dir", str(directory), "--training.budget", "12"
+  assert main(flags) == 0
+  metrics = (directory / "metrics.jsonl").read_bytes()
+  (directory / "summary.json").unlink()
+  capsys.readouterr()
+  last = directory / "checkpoints" / "6"
+  for path in (last / "state").rglob("*"):
+    if path.is_file():
+      path.write_bytes(path.read_bytes()[:10])
+  line = refused(capsys, *flags)
+  assert f"{last} is damaged" in line
+  assert line.endswith("delete it to go on from step 4")
+  shutil.rmtree(last)
+  assert main(flags) == 0
+  assert (directory / "metrics.jsonl").read_bytes() == metrics

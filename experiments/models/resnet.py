@@ -1,0 +1,71 @@
+"""Residual networks for small images (He et al. 2016, arXiv 1512.03385)."""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+kernel_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+# Padded evenly, as in the papers: "SAME" pads an even side with stride 2 on the right only.
+Conv3x3 = functools.partial(
+  nn.Conv, kernel_size=(3, 3), padding=1, use_bias=False, kernel_init=kernel_init
+)
+Conv1x1 = functools.partial(
+  nn.Conv, kernel_size=(1, 1), padding=0, use_bias=False, kernel_init=kernel_init
+)
+BatchNorm = functools.partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
+
+
+class Block(nn.Module):
+  features: int
+  strides: int
+  projection: bool
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x_BxHxWxC, *, train: bool):
+    norm = functools.partial(BatchNorm, use_running_average=not train, dtype=self.dtype)
+    y_BxHxWxD = Conv3x3(self.features, strides=self.strides, dtype=self.dtype)(x_BxHxWxC)
+    y_BxHxWxD = Conv3x3(self.features, dtype=self.dtype)(nn.relu(norm()(y_BxHxWxD)))
+    y_BxHxWxD = norm()(y_BxHxWxD)
+    shortcut = x_BxHxWxC
+    if shortcut.shape != y_BxHxWxD.shape:
+      if self.projection:
+        shortcut = norm()(Conv1x1(self.features, strides=self.strides, dtype=self.dtype)(shortcut))
+      else:
+        shortcut = shortcut[:, :: self.strides, :: self.strides]
+        missing = self.features - shortcut.shape[-1]
+        shortcut = jnp.pad(shortcut, [(0, 0)] * 3 + [(0, missing)])
+    return nn.relu(shortcut + y_BxHxWxD)
+
+
+class ResNet(nn.Module):
+  """Stages of two-convolution blocks: images_BxHxWxC -> logits_BxK.
+
+  Each stage after the first halves the image's sides and doubles the features.
+  """
+
+  blocks: tuple[int, ...]  # of each stage
+  width: int  # features of the first stage
+  projection: bool  # shortcuts that change shape: a 1x1 convolution, or zeros for new features
+  classes: int = 10
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, images_BxHxWxC, *, train: bool):
+    x = Conv3x3(self.width, dtype=self.dtype)(images_BxHxWxC)
+    x = nn.relu(BatchNorm(use_running_average=not train, dtype=self.dtype)(x))
+    for stage, blocks in enumerate(self.blocks):
+      for block in range(blocks):
+        strides = 2 if stage > 0 and block == 0 else 1
+        x = Block(self.width * 2**stage, strides, self.projection, self.dtype)(x, train=train)
+    features_BxD = jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
+    return nn.Dense(self.classes)(features_BxD)
+
+
+# The paper's section 4.2, for CIFAR; and its ImageNet net on small images, as the field runs it:
+# a 3x3 convolution in place of the 7x7 one with stride 2 and the pooling behind it.
+resnet20 = functools.partial(ResNet, blocks=(3, 3, 3), width=16, projection=False)
+resnet56 = functools.partial(ResNet, blocks=(9, 9, 9), width=16, projection=False)
+resnet18 = functools.partial(ResNet, blocks=(2, 2, 2, 2), width=64, projection=True)

@@ -1,0 +1,62 @@
+"""What is left of a trained model's accuracy when its weights are noisy."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+def additive(weights: jax.Array, noise: jax.Array, strength: jax.Array) -> jax.Array:
+  """w + strength * N(0, 1): in units of the weights."""
+  return weights + strength * noise
+
+
+def multiplicative(weights: jax.Array, noise: jax.Array, strength: jax.Array) -> jax.Array:
+  """w * (1 + strength * N(0, 1)): relative to each weight."""
+  return weights * (1 + strength * noise)
+
+
+class NoiseCurve(NamedTuple):
+  """Accuracy at S strengths: the mean over draws, and the band that 80 % of them fall into."""
+
+  mean_S: jax.Array
+  low_S: jax.Array  # 10th percentile
+  high_S: jax.Array  # 90th percentile
+
+
+def accuracy_under_noise(
+  accuracy_fn: Callable[[Any], jax.Array],
+  params: Any,
+  apply_noise: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
+  strengths: Sequence[float],
+  *,
+  num_draws: int,
+  key: jax.Array,
+) -> NoiseCurve:
+  """Measures ``accuracy_fn(params)``, a jit-able scalar, under Gaussian noise on every parameter.
+
+  A draw is the same direction at every strength, and for every model that is given the same key:
+  differences between models have the noise of paired measurements. One perturbed copy of the
+  params is alive at a time.
+  """
+
+  def perturbed_accuracy(params, strength, key):
+    leaves, treedef = jax.tree.flatten(params)
+    noisy = [
+      apply_noise(w.astype(jnp.float32), jax.random.normal(k, w.shape), strength).astype(w.dtype)
+      for w, k in zip(leaves, jax.random.split(key, len(leaves)), strict=True)
+    ]
+    return accuracy_fn(treedef.unflatten(noisy)).astype(jnp.float32)
+
+  @jax.jit
+  def accuracies(params, strengths_S, keys_N):
+    on_draws = lambda strength: jax.lax.map(
+      lambda key: perturbed_accuracy(params, strength, key), keys_N
+    )
+    return jax.lax.map(on_draws, strengths_S)
+
+  strengths_S = jnp.asarray(strengths, jnp.float32)
+  accuracies_SxN = accuracies(params, strengths_S, jax.random.split(key, num_draws))
+  low_S, high_S = jnp.quantile(accuracies_SxN, jnp.array([0.1, 0.9]), axis=1)
+  return NoiseCurve(jnp.mean(accuracies_SxN, axis=1), low_S, high_S)
