@@ -53,7 +53,7 @@ def read_documents(path: Path) -> Iterator[bytes]:
   if suffix in {".gz", ".dz", ".xz"}:
     suffix, compression = Path(path.stem).suffix, lzma.open if suffix == ".xz" else gzip.open
   if path.suffix == ".parquet":
-    import pyarrow.parquet
+    import pyarrow.parquet  # half a second, which no other format should wait
 
     for rows in pyarrow.parquet.ParquetFile(path).iter_batches(columns=["text"]):
       yield from (text.encode() for text in rows.column("text").to_pylist())
@@ -63,7 +63,11 @@ def read_documents(path: Path) -> Iterator[bytes]:
   else:
     with (compression or open)(path, "rb") as file:
       if suffix == ".jsonl":
-        yield from (json.loads(line)["text"].encode() for line in file)
+        rows = map(json.loads, file)
+        try:
+          yield from (row["text"].encode() for row in rows)
+        except KeyError:
+          raise ValueError(f"{path} has a line without a field text") from None
       else:
         yield file.read()
 

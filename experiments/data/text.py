@@ -137,7 +137,10 @@ def token_windows(corpus: Corpus, split: str, *, length: int, vocab_size: int | 
         file.write(tokens.astype(dtype).tobytes())
   windows = Windows(path, dtype, length)
   if len(windows) < 1:
-    raise ValueError(f"{corpus.name}: its split {split!r} is shorter than a window of {length}")
+    raise ValueError(
+      f"{corpus.name}: its split {split!r} is shorter than a window of {length} tokens; documents"
+      " are held out whole, so it takes more of them"
+    )
   return windows
 
 

@@ -51,7 +51,7 @@ def tfds_images(split: str, *, name: str, data_dir: str | None = None) -> ImageS
   Preparing is TFDS's: it takes a network and, for most sets, TensorFlow.
   """
   builder = prepared_builder(name, data_dir)
-  missing = {"image", "label"} - set(builder.info.features or {})
+  missing = [name for name in ("image", "label") if name not in (builder.info.features or {})]
   if missing:
     raise ValueError(f"{name} is no set of labelled images: it has no {' and no '.join(missing)}")
   return image_source(builder, split)

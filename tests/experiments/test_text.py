@@ -160,3 +160,6 @@ def test_texts_that_are_not_there_or_too_short(tmp_path):
   (tmp_path / "text" / "a.txt").write_text("short")
   with pytest.raises(ValueError, match="split 'train' is shorter than a window of 16"):
     windows(tmp_path / "text", "train")
+  (tmp_path / "text" / "a.jsonl").write_text('{"content": "no text"}')
+  with pytest.raises(ValueError, match=r"a\.jsonl has a line without a field text"):
+    documents(tmp_path / "text", "train")
