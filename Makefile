@@ -14,7 +14,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 .PHONY: demo example test test-slow check docs clean
 .DEFAULT_GOAL = test
 
-demo: $(STAMP)-demo  ## trains eleven optimizers on MNIST-5k and reports: 3 minutes
+demo: $(STAMP)-demo  ## trains eleven optimizers on MNIST-5k and reports: 5 minutes
 	$(BIN)/python -m experiments demo
 
 NAME ?= plain_jax
@@ -24,7 +24,7 @@ example: $(STAMP)-examples  ## make example NAME=linen_resnet: under a minute ea
 test: $(STAMP)-dev  ## the fast suite and the doctests
 	$(BIN)/python -m pytest -n $(WORKERS) --doctest-modules
 
-test-slow: $(STAMP)-dev  ## timings and gigabytes: wants a quiet machine
+test-slow: $(STAMP)-dev  ## timings, gigabytes, every method in the dear contracts: 40 minutes, a quiet machine
 	$(BIN)/python -m pytest -m slow
 
 check: $(STAMP)-dev  ## ruff and pyright

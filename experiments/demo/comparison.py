@@ -56,9 +56,13 @@ def compare(config: Config, out: Path, seconds: float, console: Console) -> None
   landscapes = {}
   with progress_display(console) as display, ThreadPoolExecutor(workers) as pool:
     bar = display.add_task("compiling", total=len(runs), note="methods")
+    first = tasks[config.seeds[0]]
+    measures = pool.submit(
+      flatness.compile_flatness, config, evaluation.init_params(0), first.train
+    )
 
     def compile_method(method):
-      program = training.compile_program(config, method, evaluation, tasks[config.seeds[0]])
+      program = training.compile_program(config, method, evaluation, first)
       display.advance(bar)
       return program
 
@@ -80,9 +84,9 @@ def compare(config: Config, out: Path, seconds: float, console: Console) -> None
 
       task = tasks[seed]
       result, params = training.train(config, compiled[method], evaluation, task, seed, on_chunk)
-      measured = evaluation.flatness(params, task.train)
+      measured = measures.result().measure(params, task.train)
       if method in flatness.PICTURED and seed == config.seeds[0]:
-        landscapes[method] = np.asarray(evaluation.landscape(params, task.train))
+        landscapes[method] = np.asarray(measures.result().landscape(params, task.train))
       return result | {name: summary.finite(value) for name, value in measured.items()}
 
     for (_, method), result in zip(jobs, pool.map(train, jobs), strict=True):

@@ -1,13 +1,15 @@
 """How flat the minima are that the methods ended in, by the measures of flatopt.sharpness."""
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from experiments import summary
-from experiments.demo import data
+from experiments.demo import data, training
 from experiments.demo.config import Config
 from flatopt import sharpness
 
@@ -19,6 +21,21 @@ MEASURES = {  # of every run, by their key in results.json
   "trace": "trace of the Hessian",
 }
 PICTURED = ("sgd", "sam", "ire(rho)")  # whose landscapes are drawn
+
+
+class Flatness(NamedTuple):
+  """Compiled functions of params and training set, which all methods share."""
+
+  measure: Callable
+  landscape: Callable
+
+
+def compile_flatness(config: Config, params, train: data.Digits) -> Flatness:
+  _, _, loss_fn = training.model_and_loss(config)
+  compiled = lambda fn: (
+    jax.jit(functools.partial(fn, config, loss_fn)).lower(params, train).compile()
+  )
+  return Flatness(compiled(measure), compiled(landscape))
 
 
 def measure(config: Config, loss_fn, params, train: data.Digits) -> dict[str, jax.Array]:

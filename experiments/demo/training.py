@@ -12,7 +12,7 @@ import optax
 
 import flatopt
 from experiments import methods
-from experiments.demo import data, flatness
+from experiments.demo import data
 from experiments.demo.config import Config, opt
 from experiments.models import mixer
 
@@ -47,8 +47,6 @@ class Evaluation(NamedTuple):
 
   init_params: Callable
   test_accuracy: Callable
-  flatness: Callable
-  landscape: Callable
 
 
 def model_and_loss(config: Config):
@@ -63,7 +61,7 @@ def model_and_loss(config: Config):
 
 
 def compile_evaluation(config: Config, train: data.Digits, test: data.Digits) -> Evaluation:
-  model, logits_fn, loss_fn = model_and_loss(config)
+  model, logits_fn, _ = model_and_loss(config)
 
   def init_params(seed):
     images = jnp.zeros((1, *train.images.shape[1:]))
@@ -77,8 +75,6 @@ def compile_evaluation(config: Config, train: data.Digits, test: data.Digits) ->
   return Evaluation(
     jax.jit(init_params).lower(0).compile(),
     jax.jit(test_accuracy).lower(params, test).compile(),
-    jax.jit(functools.partial(flatness.measure, config, loss_fn)).lower(params, train).compile(),
-    jax.jit(functools.partial(flatness.landscape, config, loss_fn)).lower(params, train).compile(),
   )
 
 

@@ -5,10 +5,11 @@ import functools
 import chex
 import jax
 import jax.numpy as jnp
+import pytest
 from absl.testing import parameterized
 
 from tests import problem
-from tests.conformance.cases import CASES, each_case_in_time
+from tests.conformance.cases import ONE_OF_EACH_PLACE, OTHERS, each_case_in_time
 
 NUM_STEPS = 7
 
@@ -44,8 +45,17 @@ class VariantsTest(chex.TestCase):
   """``chex.variants``: with and without jit, with and without device, pmap."""
 
   @chex.variants(with_jit=True, without_jit=True, with_device=True, with_pmap=True)
-  @parameterized.named_parameters((case.name, case) for case in CASES)
+  @parameterized.named_parameters((case.name, case) for case in ONE_OF_EACH_PLACE)
   def test_one_step(self, case):
+    self.check_one_step(case)
+
+  @pytest.mark.slow
+  @chex.variants(with_jit=True, without_jit=True, with_device=True, with_pmap=True)
+  @parameterized.named_parameters((case.name, case) for case in OTHERS)
+  def test_one_step_of_the_others(self, case):
+    self.check_one_step(case)
+
+  def check_one_step(self, case):
     with jax.enable_x64(True):
       optimizer = case.make()
       params = problem.make_params()

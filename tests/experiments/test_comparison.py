@@ -12,6 +12,8 @@ from experiments.__main__ import main
 from experiments.config import Refusal
 from tests.experiments.test_training import DIGITS, changed
 
+pytestmark = pytest.mark.slow  # eight runs and a minute
+
 TINY = comparison.Comparison(
   config=changed(DIGITS, training={"evaluations": 2}),
   methods=("sgd", "rst"),

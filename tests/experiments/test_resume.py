@@ -10,7 +10,7 @@ from experiments import configs
 from tests.experiments import runs
 
 METHODS = list(configs.methods_of(configs.CONFIGS["digits"]))
-FAST = ("rst", "sala")
+FAST = ("rst",)
 
 
 def finish(directory, *flags):
@@ -62,6 +62,7 @@ def test_signals_save_and_leave(signum, tmp_path):
   assert arrays
 
 
+@pytest.mark.slow
 def test_full_disk_loses_nothing(tmp_path):
   """No file may grow beyond a limit that the first checkpoints keep and a later write breaks."""
   # The cache of compiled functions would be the first to break it.

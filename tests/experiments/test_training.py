@@ -72,7 +72,7 @@ def test_every_config_takes_two_steps(name, tmp_path):
   assert run_directory.read_config(tmp_path) == config
 
 
-@pytest.mark.parametrize("method", ["sam", "lookbehind"])
+@pytest.mark.parametrize("method", ["sam", pytest.param("lookbehind", marks=pytest.mark.slow)])
 def test_microbatches_are_the_whole_batch(method):
   config = changed(configs.with_method(DIGITS, method), training={"budget": 4, "unit": "steps"})
   whole, _, metrics = first_steps(config, 2)
@@ -89,7 +89,7 @@ def test_sampled_gradients_are_accumulated():
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.params))
 
 
-@pytest.mark.parametrize("fsdp", [2, 8])
+@pytest.mark.parametrize("fsdp", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_sharded_params_follow_the_same_path(fsdp):
   whole, _, _ = first_steps(DIGITS, 2)
   sharded, program, _ = first_steps(changed(DIGITS, training={"fsdp": fsdp}), 2)
