@@ -194,9 +194,8 @@ def write(out: Path, console: Console) -> None:
   ]
   page.write_page(out / "report.html", "Eleven optimizers, equal gradients", parts)
   console.print(page.terminal_table(COLUMNS, map(cells, rows), say["caption"]))
-  console.print(
-    page.terminal_table(FLATNESS_COLUMNS, map(flatness_cells, rows), agreement(results))
-  )
+  means = ([cell.split(" ±")[0] for cell in flatness_cells(row)] for row in rows)
+  console.print(page.terminal_table(FLATNESS_COLUMNS, means, agreement(results)))
   if say["notice"]:
     console.print(say["notice"], style="yellow")
   console.print(f"{out / 'report.html'}, figures, results.json and config.json are written")

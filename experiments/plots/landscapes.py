@@ -31,7 +31,7 @@ def contours(
   losses: Mapping[str, np.ndarray], span: float, texts: tuple[str, str], theme: dict[str, str]
 ) -> Figure:
   """Two directions, ``losses[method]`` of shape (points, points): panels on common levels."""
-  figure, axes = canvas(theme, 8, 3.9, 0.8, columns=len(losses), sharex=True, sharey=True)
+  figure, axes = canvas(theme, 8, 3.2, 0.8, columns=len(losses), sharex=True, sharey=True)
   levels = _levels(losses)
   shades = LinearSegmentedColormap.from_list("loss", [theme["ground"], theme["before the base"]])
   for ax, (method, values) in zip(axes.flat, losses.items(), strict=True):
