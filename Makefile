@@ -24,7 +24,7 @@ example: $(STAMP)-examples  ## make example NAME=linen_resnet: under a minute ea
 test: $(STAMP)-dev  ## the fast suite and the doctests
 	$(BIN)/python -m pytest -n $(WORKERS) --doctest-modules
 
-test-slow: $(STAMP)-dev  ## timings, gigabytes, every method in the dear contracts: 40 minutes, a quiet machine
+test-slow: $(STAMP)-dev  ## timings, gigabytes, every method in the dear contracts: an hour, a quiet machine
 	$(BIN)/python -m pytest -m slow
 
 check: $(STAMP)-dev  ## ruff and pyright

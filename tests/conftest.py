@@ -19,7 +19,7 @@ def x64():
     yield
 
 
-@pytest.fixture(params=["float32", "float64"])
+@pytest.fixture(params=[pytest.param("float32", marks=pytest.mark.slow), "float64"])
 def dtype(request):
   """Both precisions that equality is promised in, one after the other."""
   with jax.enable_x64(request.param == "float64"):

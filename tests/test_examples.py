@@ -43,6 +43,7 @@ def test_the_loss_falls(name, capsys):
     assert "'up': \"P(None, 'model')\"" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ON_SEVERAL_DEVICES)
 def test_one_device_is_enough(name, capsys, monkeypatch):
   monkeypatch.setattr(jax, "device_count", lambda: 1)

@@ -15,7 +15,13 @@ from tests.conformance.cases import BASE, ONE_OF_EACH_PLACE, each_case_in_time
 
 GOOD_STEPS, MOST_OVERFLOWS = 60, 15
 NEVER = 2**30
-each_place = pytest.mark.parametrize("case", ONE_OF_EACH_PLACE, ids=lambda c: c.name)
+each_place = pytest.mark.parametrize(
+  "case",
+  [
+    pytest.param(c, id=c.name, marks=() if c.name == "sam" else pytest.mark.slow)
+    for c in ONE_OF_EACH_PLACE
+  ],
+)
 
 
 class LossScale(NamedTuple):

@@ -8,7 +8,7 @@ import pytest
 
 import flatopt
 from tests import problem
-from tests.conformance.cases import CASES
+from tests.conformance.cases import CASES, each_case_in_time
 
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 
@@ -62,7 +62,7 @@ def test_extra_arguments_reach_what_is_inside(wrap):
     assert extra_args["sampled_grad_fn"] is fns["sampled_grad_fn"]
 
 
-@each_case
+@each_case_in_time
 def test_checkpoint_round_trip(case, tmp_path):
   optimizer = case.make()
   params = problem.make_params()

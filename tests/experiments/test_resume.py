@@ -9,8 +9,9 @@ import pytest
 from experiments import configs
 from tests.experiments import runs
 
+pytestmark = pytest.mark.slow  # processes that are killed and started again: twenty minutes
+
 METHODS = list(configs.methods_of(configs.CONFIGS["digits"]))
-FAST = ("rst",)
 
 
 def finish(directory, *flags):
@@ -33,9 +34,7 @@ def killed(directory, flags, lines, delay, signum):
   return process.returncode, errors
 
 
-@pytest.mark.parametrize(
-  "method", [m if m in FAST else pytest.param(m, marks=pytest.mark.slow) for m in METHODS]
-)
+@pytest.mark.parametrize("method", METHODS)
 def test_sigkill_at_a_random_moment(method, tmp_path):
   flags = "--method", method, "--training.evaluations", "10"
   finish(tmp_path / "whole", *flags)
@@ -49,9 +48,7 @@ def test_sigkill_at_a_random_moment(method, tmp_path):
   runs.assert_same_ending(tmp_path / "whole", tmp_path / "killed")
 
 
-@pytest.mark.parametrize(
-  "signum", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_signals_save_and_leave(signum, tmp_path):
   code, errors = killed(tmp_path / "run", (), 5, 0, signum)
   assert code == 128 + signum
@@ -62,7 +59,6 @@ def test_signals_save_and_leave(signum, tmp_path):
   assert arrays
 
 
-@pytest.mark.slow
 def test_full_disk_loses_nothing(tmp_path):
   """No file may grow beyond a limit that the first checkpoints keep and a later write breaks."""
   # The cache of compiled functions would be the first to break it.

@@ -14,6 +14,8 @@ from experiments.configs.data import StandardLibrary, Text
 from experiments.configs.models import Llama, Mixer
 from experiments.data import arrays
 
+pytestmark = pytest.mark.slow  # every test compiles a training loop or two: five minutes
+
 QUIET = Console(quiet=True)
 SMALLEST = {
   Mixer: {"width": 8, "blocks": 1},
@@ -72,7 +74,7 @@ def test_every_config_takes_two_steps(name, tmp_path):
   assert run_directory.read_config(tmp_path) == config
 
 
-@pytest.mark.parametrize("method", ["sam", pytest.param("lookbehind", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", ["sam", "lookbehind"])
 def test_microbatches_are_the_whole_batch(method):
   config = changed(configs.with_method(DIGITS, method), training={"budget": 4, "unit": "steps"})
   whole, _, metrics = first_steps(config, 2)
@@ -89,7 +91,7 @@ def test_sampled_gradients_are_accumulated():
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.params))
 
 
-@pytest.mark.parametrize("fsdp", [2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("fsdp", [2, 8])
 def test_sharded_params_follow_the_same_path(fsdp):
   whole, _, _ = first_steps(DIGITS, 2)
   sharded, program, _ = first_steps(changed(DIGITS, training={"fsdp": fsdp}), 2)
