@@ -2,7 +2,6 @@
 
 import numbers
 import operator
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -19,10 +18,9 @@ def kth_smallest(tree: Params, k: jax.typing.ArrayLike) -> jax.Array:
   """The k-th smallest of all entries of all leaves together, exactly.
 
   Floats are mapped to unsigned integers of the same order, and the bits of the
-  answer are fixed from the top, two at a time: they are the largest of 0 to 3
-  for which fewer than ``k`` entries lie below the candidate that has them. Each
-  pair costs one counting pass over the leaves; nothing is sorted, concatenated
-  or moved between devices but counts.
+  answer are fixed from the top: a bit is 1 when fewer than ``k`` entries lie
+  below the candidate that has it. Each bit costs one counting pass over the
+  leaves; nothing is sorted, concatenated or moved between devices but counts.
 
   Args:
     tree: pytree of real floating arrays, of any and of mixed dtypes (compared in
@@ -89,31 +87,22 @@ def kth_smallest_of_limbs(tree: Params, rank: Limbs) -> jax.Array:
   unsigned = jnp.dtype(f"uint{bits}")
   ordered = [_to_ordered_integers(jnp.asarray(leaf, dtype), unsigned) for leaf in leaves]
 
-  def fix_two_bits(i, answer):
-    shift = jnp.asarray(bits - 2 - 2 * i, unsigned)
-    candidates = [answer | (jnp.array(digit, unsigned) << shift) for digit in (1, 2, 3)]
-    counts = [_counts_below(x, candidates) for x in ordered]
-    for candidate, below in zip(candidates, zip(*counts, strict=True), strict=True):
-      answer = jnp.where(less(add_counts(below), rank), candidate, answer)
-    return answer
+  def fix_bit(i, answer):
+    candidate = answer | (jnp.ones((), unsigned) << jnp.asarray(bits - 1 - i, unsigned))
+    below = add_counts([_count_below(x, candidate) for x in ordered])
+    return jnp.where(less(below, rank), candidate, answer)
 
-  answer = jax.lax.fori_loop(0, bits // 2, fix_two_bits, jnp.zeros((), unsigned))
+  answer = jax.lax.fori_loop(0, bits, fix_bit, jnp.zeros((), unsigned))
   return _from_ordered_integer(answer, dtype)
 
 
-def _counts_below(x: jax.Array, candidates: list[jax.Array]) -> tuple[jax.Array, ...]:
-  """How many entries are less than each candidate, in one pass.
-
-  As one reduction of three counts: XLA:CPU fuses the comparisons into it, where it writes
-  out the comparison of a plain sum (four times slower, twice the memory).
-  """
-  less_than = tuple((x < candidate).astype(jnp.uint32) for candidate in candidates)
-  zeros = (jnp.uint32(0),) * len(candidates)
-  add = lambda a, b: tuple(map(jnp.add, a, b))
-  return jax.lax.reduce(less_than, zeros, add, tuple(range(x.ndim)))
+def _count_below(x: jax.Array, candidate: jax.Array) -> jax.Array:
+  # In float32 whole numbers are exact up to 2^24, and XLA:CPU sums them twice as fast.
+  dtype = jnp.float32 if x.size < 2**24 else jnp.uint32
+  return jnp.sum(x < candidate, dtype=dtype).astype(jnp.uint32)
 
 
-def add_counts(counts: Sequence[jax.Array]) -> Limbs:
+def add_counts(counts: list[jax.Array]) -> Limbs:
   """Sums uint32 counts into two limbs, so that the total may pass 2^32."""
   mask = jnp.uint32(2**LIMB_BITS - 1)
   low = sum((c & mask for c in counts), jnp.uint32(0))
