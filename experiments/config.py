@@ -1,5 +1,6 @@
 """What a run is made of: frozen dataclasses, every default in sight, to JSON and back."""
 
+import abc
 import dataclasses
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -26,18 +27,18 @@ class Refusal(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class DataSet(Part):
+class DataSet(Part, abc.ABC):
   """A data set with its options; ``source(split)`` gives random access to its examples."""
 
   task: ClassVar[Literal["classification", "next_token"]]
   about: ClassVar[str]  # for `list`
 
   @property
-  def classes(self) -> int:
-    raise NotImplementedError
+  @abc.abstractmethod
+  def classes(self) -> int: ...
 
-  def source(self, split: Literal["train", "test"]) -> Any:
-    raise NotImplementedError
+  @abc.abstractmethod
+  def source(self, split: Literal["train", "test"]) -> Any: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Data(Part):
 
 
 @dataclasses.dataclass(frozen=True)
-class Method(Part):
+class Method(Part, abc.ABC):
   """A method's hyper-parameters; ``wrap`` puts it around, before or after a base optimizer."""
 
   search: ClassVar[tuple[str, ...]] = ()  # what tuning varies besides the learning rate
@@ -80,18 +81,18 @@ class Method(Part):
     """Of a step, on average; IRE's estimates, which start later, do not count."""
     return 1.0
 
-  def wrap(self, base: Any, steps: int, key: int) -> Any:
-    raise NotImplementedError
+  @abc.abstractmethod
+  def wrap(self, base: Any, steps: int, key: int) -> Any: ...
 
 
 @dataclasses.dataclass(frozen=True)
-class Base(Part):
+class Base(Part, abc.ABC):
   """A base optimizer's direction, decay of the weights included, before the learning rate."""
 
   name: ClassVar[str]
 
-  def direction(self, weight_decay: float) -> Any:
-    raise NotImplementedError
+  @abc.abstractmethod
+  def direction(self, weight_decay: float) -> Any: ...
 
 
 @dataclasses.dataclass(frozen=True)
