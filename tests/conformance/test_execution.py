@@ -41,27 +41,30 @@ def assert_close(actual, expected):
   chex.assert_trees_all_close(actual, expected, rtol=1e-10, atol=1e-12)
 
 
+def check_one_step(test, case):
+  with jax.enable_x64(True):
+    optimizer = case.make()
+    params = problem.make_params()
+    state = optimizer.init(params)
+    step = test.variant(problem.make_step(optimizer))
+    assert_close(step(params, state, problem.make_batch(0)), after_one_step(case))
+
+
 class VariantsTest(chex.TestCase):
   """``chex.variants``: with and without jit, with and without device, pmap."""
 
   @chex.variants(with_jit=True, without_jit=True, with_device=True, with_pmap=True)
   @parameterized.named_parameters((case.name, case) for case in ONE_OF_EACH_PLACE)
   def test_one_step(self, case):
-    self.check_one_step(case)
+    check_one_step(self, case)
 
-  @pytest.mark.slow
+
+@pytest.mark.slow
+class VariantsOfTheOthersTest(chex.TestCase):
   @chex.variants(with_jit=True, without_jit=True, with_device=True, with_pmap=True)
   @parameterized.named_parameters((case.name, case) for case in OTHERS)
-  def test_one_step_of_the_others(self, case):
-    self.check_one_step(case)
-
-  def check_one_step(self, case):
-    with jax.enable_x64(True):
-      optimizer = case.make()
-      params = problem.make_params()
-      state = optimizer.init(params)
-      step = self.variant(problem.make_step(optimizer))
-      assert_close(step(params, state, problem.make_batch(0)), after_one_step(case))
+  def test_one_step(self, case):
+    check_one_step(self, case)
 
 
 @each_case_in_time
