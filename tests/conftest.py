@@ -1,15 +1,30 @@
-"""Eight virtual CPU devices, and contexts that several tests want."""
+"""Eight virtual CPU devices, little optimisation by XLA, and contexts that several tests want."""
 
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = (
-  os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+# Tests compile far longer than they run, and so do the processes that they start: XLA optimises
+# little, and LLVM gets its older, smaller programs.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+os.environ["XLA_FLAGS"] = " ".join(
+  [
+    os.environ.get("XLA_FLAGS", ""),
+    "--xla_force_host_platform_device_count=8",
+    "--xla_cpu_use_fusion_emitters=false",
+  ]
 )
 
 import jax
 import jax.numpy as jnp
 import pytest
+
+
+@pytest.fixture
+def full_optimization():
+  """As for users, where costs are read off the compiled program."""
+  jax.config.update("jax_disable_most_optimizations", False)
+  yield
+  jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture

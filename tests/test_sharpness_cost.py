@@ -4,6 +4,8 @@ import pytest
 
 from benchmarks import sharpness
 
+pytestmark = pytest.mark.usefixtures("full_optimization")
+
 
 def test_a_product_is_at_most_three_gradients():
   assert sharpness.product_over_gradient() <= 3

@@ -17,14 +17,14 @@ TINY = (
 )
 
 
-def start(directory: Path, *flags: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen:
-  """``train`` in a process with one device; compiled functions are kept beside ``directory``."""
+def start(
+  directory: Path, *flags: str, prefix: tuple[str, ...] = (), devices: int = 1
+) -> subprocess.Popen:
+  """``train`` in a process of its own; compiled functions are kept beside ``directory``."""
   environment = os.environ | {
-    "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "",
+    "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
     "JAX_COMPILATION_CACHE_DIR": str(directory.parent / "compiled"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
   }
   program = (*prefix, sys.executable, "-m", "experiments")
   return subprocess.Popen(

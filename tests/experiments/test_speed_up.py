@@ -1,0 +1,104 @@
+"""Steps that a method saves, on losses whose answer is known."""
+
+import json
+import math
+
+import pytest
+
+from experiments import files, speed_up
+from experiments.__main__ import main
+
+SEEDS = (0, 1, 2)
+
+
+def loss_of(steps, seed):
+  """Linear in the logarithm of the steps, as the interpolation takes it to be."""
+  return 3.0 + 0.1 * seed - 0.5 * math.log(steps)
+
+
+def runs(method, steps, speed_up):
+  return [
+    {"method": method, "steps": steps, "seed": seed, "loss": loss_of(steps * speed_up, seed)}
+    for seed in SEEDS
+  ]
+
+
+REFERENCE = runs("adamw", 600, 1) + runs("adamw", 900, 1) + runs("adamw", 1200, 1)
+
+
+def row_of(rows, method):
+  return next(row for row in rows if row["method"] == method)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.3, 1.5, 1.9, 2.0])
+def test_finds_the_factor(factor):
+  row = row_of(speed_up.speed_ups(REFERENCE + runs("ire", 600, factor), "adamw"), "ire")
+  assert row["speed_up"] == pytest.approx(factor)
+  assert row["speed_up_error"] == pytest.approx(0, abs=1e-12)
+  assert row["n"] == 3
+
+
+@pytest.mark.parametrize("factor", [0.9, 2.1])
+def test_says_nothing_outside_of_what_the_reference_reached(factor):
+  row = row_of(speed_up.speed_ups(REFERENCE + runs("ire", 600, factor), "adamw"), "ire")
+  assert row["speed_up"] is None
+
+
+def test_pairs_seeds_and_states_the_error():
+  ire = [runs("ire", 600, factor)[seed] for seed, factor in enumerate((1.2, 1.4, 1.6))]
+  row = row_of(speed_up.speed_ups(REFERENCE + ire, "adamw"), "ire")
+  assert row["speed_up"] == pytest.approx(1.4)
+  assert row["speed_up_error"] == pytest.approx(0.2 / math.sqrt(3))
+
+
+def write_comparison(directory, found, unit="steps", data="digits"):
+  directory.mkdir()
+  config = {"name": "tiny", "data": data, "opt": {}, "training": {"budget": 600}}
+  spec = {"config": config, "methods": [], "seeds": 3, "trials": 4, "unit": unit, "amount": 600}
+  files.write_json(directory / "compare.json", spec | {"versions": {}})
+  ended = {}
+  for run in found:
+    one = {"seed": run["seed"], "steps": run["steps"], "test_loss": run["loss"]}
+    ended.setdefault(run["method"], []).append(one)
+  files.write_json(directory / "results.json", {"runs": ended})
+  return str(directory)
+
+
+@pytest.fixture
+def shorter(tmp_path):
+  return write_comparison(tmp_path / "shorter", runs("adamw", 600, 1) + runs("ire", 600, 1.3))
+
+
+def test_command_and_report(shorter, tmp_path, capsys):
+  longer = write_comparison(tmp_path / "longer", runs("adamw", 900, 1))
+  out = tmp_path / "out"
+  assert main(["speed-up", shorter, longer, "--out", str(out)]) == 0
+  rows = json.loads((out / "speed_up.json").read_text())["rows"]
+  assert row_of(rows, "ire")["speed_up"] == pytest.approx(1.3)
+  page = (out / "report.html").read_text()
+  assert "1.30 ± 0.00" in page
+  (out / "report.html").unlink()
+  assert main(["report", str(out)]) == 0
+  assert (out / "report.html").read_text() == page
+
+
+@pytest.mark.parametrize(
+  ("other", "said"),
+  [
+    ({"found": runs("sala", 600, 1)}, "adamw is to be there at two numbers of steps; found [600]"),
+    ({"found": runs("adamw", 900, 1)[:2]}, "adamw is to be there with the same seeds"),
+    ({"found": runs("adamw", 900, 1), "unit": "gradients"}, "compares at equal gradients"),
+    ({"found": runs("adamw", 900, 1), "data": "text"}, "config.data is digits and text"),
+  ],
+)
+def test_refuses(shorter, tmp_path, capsys, other, said):
+  longer = write_comparison(tmp_path / "longer", **other)
+  assert main(["speed-up", shorter, longer, "--out", str(tmp_path / "out")]) == 2
+  error = capsys.readouterr().err
+  assert said in error
+  assert error.count("\n") == 1
+
+
+def test_refuses_what_is_no_comparison(shorter, tmp_path, capsys):
+  assert main(["speed-up", shorter, str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+  assert "holds no finished comparison" in capsys.readouterr().err
