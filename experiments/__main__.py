@@ -3,6 +3,7 @@
   python -m experiments list
   python -m experiments train CONFIG --run-dir DIR [--method NAME] [--opt.rho 0.1 ...]
   python -m experiments compare CONFIG --methods sgd sam rst --seeds 3 --gradients 2000 --out DIR
+  python -m experiments speed-up DIR DIR ... --out DIR
   python -m experiments report DIR
   python -m experiments demo
 
@@ -55,13 +56,19 @@ class Train:
   config: Annotated[Config, Inline]
   run_dir: Path  # holds all of the run
   method: str | None = None  # instead of the config's own
-  distributed: bool = False  # this is one of the processes that jax.distributed finds
+  distributed: bool = False  # this is one of several processes, which clusters tell JAX of;
+  coordinator_address: str | None = None  # elsewhere, the first one's HOST:PORT,
+  num_processes: int | None = None  # how many there are,
+  process_id: int | None = None  # and which this is
 
   def run(self, console: Console) -> None:
     if self.distributed:
       import jax
 
-      jax.distributed.initialize()
+      try:
+        jax.distributed.initialize(self.coordinator_address, self.num_processes, self.process_id)
+      except (ValueError, RuntimeError) as error:
+        raise Refusal(f"--distributed: {error}") from error
     from experiments import run
 
     console.print(run.sentence(run.train(self.config, self.run_dir, console)))
@@ -96,6 +103,20 @@ class Compare:
     )
     comparison.compare(compared, self.out, console)
     report.write(self.out, console)
+
+
+@dataclasses.dataclass(frozen=True)
+class SpeedUp:
+  """Steps that methods save, from finished comparisons that differ in --steps."""
+
+  directories: tyro.conf.Positional[tuple[Path, ...]]
+  out: Path  # holds the report
+  reference: str = "adamw"  # compared at two numbers of steps at least
+
+  def run(self, console: Console) -> None:
+    from experiments import speed_up
+
+    speed_up.measure(self.directories, self.reference, self.out, console)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +168,14 @@ def _is_required(field: dataclasses.Field) -> bool:
   return field.default is dataclasses.MISSING
 
 
-COMMANDS = {"list": List, "train": Train, "compare": Compare, "report": Report, "demo": Demo}
+COMMANDS = {
+  "list": List,
+  "train": Train,
+  "compare": Compare,
+  "speed-up": SpeedUp,
+  "report": Report,
+  "demo": Demo,
+}
 
 
 def main(arguments: Sequence[str]) -> int:

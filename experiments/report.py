@@ -6,17 +6,19 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments import comparison, configs, figures, files, page, run, run_directory
+from experiments import comparison, configs, figures, files, page, run, run_directory, speed_up
 from experiments import config as configuration
 from experiments.config import Config, Refusal
 from experiments.demo import report as demo_report
-from experiments.plots import style
+from experiments.plots import own_metrics, style
 
 
 def write(directory: Path, console: Console) -> None:
   """report.html and figures in ``directory``, and the table on the terminal."""
   if (directory / "compare.json").exists():
     write_comparison(directory, console)
+  elif (directory / "speed_up.json").exists():
+    speed_up.write(directory, console)
   elif (directory / "metrics.jsonl").exists():
     write_run(directory, console)
   elif (directory / "results.json").exists():
@@ -54,7 +56,16 @@ def write_comparison(out: Path, console: Console) -> None:
     raise Refusal(f"{out}: the comparison is not finished; the same `compare` goes on")
   results = files.read_json(out / "results.json")
   measure = comparison.measure(compared)
-  drawn = comparison_figures(compared, results, measure)
+  drawn = comparison_figures(compared, results, measure) | metrics_figure(
+    {
+      name: [
+        run_directory.read_metrics(out / "runs" / name / f"seed-{run['seed']}", "train")
+        for run in runs
+      ]
+      for name, runs in results["runs"].items()
+    },
+    f"Means over {compared.seeds} seeds and each twentieth of the steps.",
+  )
   style.save_all(drawn, out)
   header = [
     column.format(label=measure.label.replace(", ", ",\n"), reference=measure.reference)
@@ -130,6 +141,15 @@ def comparison_figures(
   }
 
 
+def metrics_figure(runs: dict[str, list[list[dict]]], subtitle: str) -> dict[str, Callable]:
+  """What methods report of themselves, where one reports anything but counts."""
+  found = {
+    name: seeds for name, seeds in runs.items() if all(seeds) and own_metrics.names(seeds[0])
+  }
+  texts = "What the methods report of themselves", subtitle
+  return {"metrics": lambda theme: own_metrics.draw(found, texts, theme)} if found else {}
+
+
 def write_run(directory: Path, console: Console) -> None:
   config = run_directory.read_config(directory)
   rows = {split: run_directory.read_metrics(directory, split) for split in ("train", "test")}
@@ -143,14 +163,16 @@ def write_run(directory: Path, console: Console) -> None:
     f"{config.name} with {configs.method_name(config)}",
     f"Seed {config.training.seed}. Light: training batches. Strong: test set.",
   )
-  drawn = {"curves": lambda theme: figures.run_curves(rows, texts, theme)}
+  drawn = {"curves": lambda theme: figures.run_curves(rows, texts, theme)} | metrics_figure(
+    {configs.method_name(config): [rows["train"]]}, "Means over each twentieth of the steps."
+  )
   style.save_all(drawn, directory)
   parts = [
     f"<p>{setting(config)}</p>",
     f"<p>{said}</p>",
-    page.picture(directory, "curves"),
+    *(page.picture(directory, name) for name in drawn),
     page.configuration(files.read_json(directory / "config.json")),
   ]
   page.write_page(directory / "report.html", texts[0], parts)
   console.print(said)
-  console.print(f"{directory / 'report.html'} and curves.png are written")
+  console.print(f"{directory / 'report.html'} and figures are written")

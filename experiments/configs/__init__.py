@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from experiments.config import Config, Opt, Refusal
+from experiments.config import Config, Method, Opt, Refusal
 from experiments.configs import digits, language, mnist5k
 from experiments.methods import METHODS, Plain
 
@@ -28,17 +28,37 @@ def methods_of(config: Config) -> dict[str, type]:
 
 
 def with_method(config: Config, method: str) -> Config:
-  """``config`` with the method's settings: those tuned for this config if there are any."""
+  """``config`` with the method's settings: those tuned for this config if there are any.
+
+  "rst:probability=0.25,rho=0.1" is the method with some of them changed.
+  """
+  name, _, changes = method.partition(":")
   methods = methods_of(config)
-  if method not in methods:
-    raise Refusal(f"unknown method {method}: choose from {', '.join(methods)}")
-  if method == method_name(config):
-    return config
-  # Settings that were tuned together are not mixed with what the user chose.
-  untouched = config.opt == CONFIGS[config.name].opt
-  tuned = TUNED.get(config.name, {}).get(method) if untouched else None
-  opt = tuned or dataclasses.replace(config.opt, method=methods[method]())
-  return dataclasses.replace(config, opt=opt)
+  if name not in methods:
+    raise Refusal(f"unknown method {name}: choose from {', '.join(methods)}")
+  opt = config.opt
+  if name != method_name(config):
+    # Settings that were tuned together are not mixed with what the user chose.
+    untouched = config.opt == CONFIGS[config.name].opt
+    tuned = TUNED.get(config.name, {}).get(name) if untouched else None
+    opt = tuned or dataclasses.replace(config.opt, method=methods[name]())
+  changed = _with_settings(opt.method, name, changes)
+  return dataclasses.replace(config, opt=dataclasses.replace(opt, method=changed))
+
+
+def _with_settings(method: Method, name: str, changes: str) -> Method:
+  kinds = {field.name: type(getattr(method, field.name)) for field in dataclasses.fields(method)}
+  values = {}
+  for change in filter(None, changes.split(",")):
+    setting, _, value = change.partition("=")
+    if setting not in kinds:
+      raise Refusal(f"unknown setting {setting} of {name}: choose from {', '.join(kinds)}")
+    try:
+      values[setting] = kinds[setting](value)
+    except ValueError:
+      kind = kinds[setting].__name__
+      raise Refusal(f"{name}: {setting} must be {kind}; got {value}") from None
+  return dataclasses.replace(method, **values)
 
 
 def method_name(config: Config) -> str:

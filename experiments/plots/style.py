@@ -42,7 +42,8 @@ THEMES = {
 
 
 def colour(theme: dict[str, str], method: str) -> str:
-  return next(theme[place] for place, methods in PLACES.items() if method in methods)
+  name = method.partition(":")[0]  # without settings
+  return next(theme[place] for place, methods in PLACES.items() if name in methods)
 
 
 def canvas(theme, width, height, top, rows=1, columns=1, **options):

@@ -1,0 +1,54 @@
+"""What methods report of themselves over training."""
+
+import math
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.plots.style import canvas, colour, title
+
+WINDOWS = 20  # equal parts of the steps, over which values are averaged
+# Counts only grow, and the probability is a setting.
+LEFT_OUT = ("count", "refreshes", "extra_gradients", "sharpness_steps", "probability")
+
+
+def names(rows: list[dict]) -> list[str]:
+  """The method's own quantities in lines of metrics.jsonl: without counts and settings."""
+  found = dict.fromkeys(name for row in rows for name in row if "/" in name)
+  return [name for name in found if name.partition("/")[2].partition("[")[0] not in LEFT_OUT]
+
+
+def over_training(runs: list[list[dict]], name: str) -> np.ndarray:
+  """Pairs (share of the steps, mean in that window); windows without a finite value are left out."""
+  values: list[list[float]] = [[] for _ in range(WINDOWS)]
+  for rows in runs:
+    last = rows[-1]["step"]
+    for row in rows:
+      if math.isfinite(row[name]):
+        values[min(WINDOWS - 1, (row["step"] - 1) * WINDOWS // last)].append(row[name])
+  middle = lambda window: (window + 0.5) / WINDOWS
+  return np.array([(middle(i), np.mean(found)) for i, found in enumerate(values) if found])
+
+
+def draw(
+  runs: dict[str, list[list[dict]]], texts: tuple[str, str], theme: dict[str, str]
+) -> Figure:
+  """A panel a method and quantity; ``runs`` hold each seed's lines of metrics.jsonl."""
+  panels = [(method, name) for method, seeds in runs.items() for name in names(seeds[0])]
+  columns = min(3, len(panels))
+  rows = -(-len(panels) // columns)
+  figure, axes = canvas(theme, 8, 1.8 * rows + 1.3, 0.8, rows, columns, sharex=True)
+  for ax in axes.flat[len(panels) :]:
+    ax.set_visible(False)
+  for ax, (method, name) in zip(axes.flat, panels, strict=False):
+    points = over_training(runs[method], name)
+    shade = colour(theme, method)
+    if len(points):
+      ax.plot(*points.T, color=shade, linewidth=2, solid_capstyle="round")
+    ax.set_title(method, loc="left", size=10.5, weight="bold", color=shade, pad=16)
+    ax.text(0, 1.02, name, transform=ax.transAxes, size=9, color=theme["soft"], va="bottom")
+    ax.set_xlim(0, 1)
+    ax.grid(axis="x", visible=False)
+  figure.supxlabel("share of the steps", size=9.5, color=theme["soft"])
+  title(figure, theme, *texts, key=())
+  return figure

@@ -1,0 +1,146 @@
+"""How many steps a method saves: those that the reference needs to its final loss, over its own.
+
+Runs of other lengths are other schedules, so that each point is the end of a finished run, and
+between the reference's points loss is taken to be linear in the logarithm of the steps.
+"""
+
+import copy
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from experiments import config as configuration
+from experiments import files, page, summary
+from experiments.config import Refusal
+from experiments.plots import budgets, style
+
+VARIES = ("methods", "amount", "trials", "versions")  # between comparisons that go together
+
+
+def steps_to(loss: float, points: Sequence[tuple[int, float]]) -> float:
+  """Steps after which ``points``, pairs (steps, loss), reach ``loss``; NaN where none do."""
+  for (s0, l0), (s1, l1) in itertools.pairwise(points):
+    if l1 <= loss <= l0:
+      share = (l0 - loss) / (l0 - l1) if l0 > l1 else 0.0
+      return math.exp((1 - share) * math.log(s0) + share * math.log(s1))
+  return math.nan
+
+
+def speed_ups(runs: list[dict[str, Any]], reference: str) -> list[dict[str, Any]]:
+  """One row a method and length; ``runs`` hold "method", "steps", "seed" and "loss".
+
+  A speed-up is paired by seed, and ``None`` where a seed's loss is outside what the reference
+  reached in its shortest and longest runs.
+  """
+  curves: dict[int, list[tuple[int, float]]] = {}
+  for run in runs:
+    if run["method"] == reference:
+      curves.setdefault(run["seed"], []).append((run["steps"], run["loss"]))
+  groups: dict[tuple[str, int], list[dict]] = {}
+  for run in runs:
+    groups.setdefault((run["method"], run["steps"]), []).append(run)
+  rows = []
+  for (method, steps), group in sorted(groups.items()):
+    loss, loss_error = summary.mean_and_error([run["loss"] for run in group])
+    row = {
+      "method": method,
+      "steps": steps,
+      "n": len(group),
+      "loss": loss,
+      "loss_error": loss_error,
+    }
+    if method != reference:
+      ratios = [steps_to(run["loss"], sorted(curves[run["seed"]])) / steps for run in group]
+      row["speed_up"], row["speed_up_error"] = summary.mean_and_error(ratios)
+    rows.append(row)
+  return rows
+
+
+def read(directories: Sequence[Path]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+  """What the comparisons share, and the end of every run in them."""
+  shared, runs = {}, []
+  for directory in directories:
+    if not (directory / "results.json").exists() or not (directory / "compare.json").exists():
+      raise Refusal(f"{directory} holds no finished comparison")
+    spec = files.read_json(directory / "compare.json")
+    if spec["unit"] != "steps":
+      raise Refusal(f"{directory} compares at equal {spec['unit']}, not at equal steps")
+    own = copy.deepcopy({name: x for name, x in spec.items() if name not in VARIES})
+    del own["config"]["opt"], own["config"]["training"]  # each method's were tuned
+    if lines := configuration.differences(shared or own, own):
+      raise Refusal(f"{directory} is not like {directories[0]}: {', '.join(lines)}")
+    shared = own
+    for method, ended in files.read_json(directory / "results.json")["runs"].items():
+      runs += [
+        {"method": method} | {name: run[name] for name in ("steps", "seed")} | {"loss": loss}
+        for run in ended
+        if (loss := run["test_loss"]) is not None
+      ]
+  return shared, runs
+
+
+def measure(directories: Sequence[Path], reference: str, out: Path, console: Console) -> None:
+  """speed_up.json, its figure and its page."""
+  shared, runs = read(directories)
+  lengths = {run["steps"] for run in runs if run["method"] == reference}
+  if len(lengths) < 2:
+    raise Refusal(f"{reference} is to be there at two numbers of steps; found {sorted(lengths)}")
+  seeds = [
+    {run["seed"] for run in runs if run["method"] == reference and run["steps"] == length}
+    for length in lengths
+  ]
+  if any(run["seed"] not in set.intersection(*seeds) for run in runs):
+    raise Refusal(f"{reference} is to be there with the same seeds as the others")
+  out.mkdir(parents=True, exist_ok=True)
+  found = {"reference": reference, "rows": speed_ups(runs, reference), "runs": runs}
+  files.write_json(out / "speed_up.json", found | shared)
+  write(out, console)
+
+
+def write(out: Path, console: Console) -> None:
+  """The page, the figure and the table, from speed_up.json."""
+  found = files.read_json(out / "speed_up.json")
+  reference, config = found["reference"], found["config"]
+  style.save_all({"speed-up": lambda theme: budgets.final_loss(found, theme)}, out)
+  header = (
+    "method",
+    "steps",
+    "n",
+    "validation loss,\nnats a token",
+    f"{reference}'s steps\nover own",
+  )
+  rows = [
+    [
+      row["method"],
+      f"{row['steps']:,}",
+      str(row["n"]),
+      page.number(row["loss"], row["loss_error"], digits=4),
+      "-" if row["method"] == reference else speed_up_text(row),
+    ]
+    for row in found["rows"]
+  ]
+  caption = (
+    f"Mean ± standard error of n seeds. Each row is runs of that many steps with a schedule of"
+    f" their own. The last column: steps after which {reference} would end at the same loss, loss"
+    " being linear in the logarithm of the steps between its rows, over the steps taken; paired by"
+    " seed."
+  )
+  parts = [
+    f'<div class="wide">{page.html_table(header, rows)}</div>',
+    f'<p class="small">{caption}</p>',
+    page.picture(out, "speed-up"),
+    page.configuration(config),
+  ]
+  page.write_page(out / "report.html", f"{config['name']}: steps to the same loss", parts)
+  console.print(page.terminal_table(header, rows, caption))
+  console.print(f"{out / 'report.html'} and speed-up.png are written")
+
+
+def speed_up_text(row: dict[str, Any]) -> str:
+  if row["speed_up"] is None:
+    return "outside"
+  return page.number(row["speed_up"], row["speed_up_error"], digits=2)
