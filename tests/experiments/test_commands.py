@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from experiments import configs
+from experiments import configs, methods
 from experiments.__main__ import COMMANDS, main
 from tests.experiments.runs import TINY
 
@@ -46,6 +46,8 @@ def test_help_of_a_config_shows_its_own_defaults(name, capsys):
     (["train"], "wants a config first"),
     (["train", "cifar"], "unknown config cifar: choose from digits"),
     (["train", *TINY, "--method", "adam"], "unknown method adam: choose from sgd"),
+    (["train", *TINY, "--method", "rst:chance=1"], "unknown setting chance of rst: choose from rho"),
+    (["train", *TINY, "--method", "rst:rho=big"], "rst: rho must be float; got big"),
     (["train", *TINY], "--run-dir"),
     (["train", *TINY, "--opt.kappa", "1"], "Unrecognized options: --opt.kappa"),
     (["train", *TINY, "--opt.rho", "small"], "Error parsing --opt.rho"),
@@ -60,6 +62,15 @@ def test_help_of_a_config_shows_its_own_defaults(name, capsys):
 def test_refuses_in_one_line(arguments, said, capsys, tmp_path):
   where = [] if said == "--run-dir" else ["--run-dir", str(tmp_path / "run")]
   assert said in refused(capsys, *arguments, *where)
+
+
+def test_a_method_s_settings_stand_behind_its_name():
+  changed = configs.find("digits", "rst:probability=0.25,rho=0.1").opt
+  assert changed.method == methods.Rst(probability=0.25, rho=0.1)
+  assert changed == dataclasses.replace(configs.CONFIGS["digits"].opt, method=changed.method)
+  assert configs.find("demo", "rst:probability=1").opt.method == dataclasses.replace(
+    configs.TUNED["demo"]["rst"].method, probability=1.0
+  )
 
 
 def test_refuses_the_directory_of_another_config(capsys, tmp_path):
