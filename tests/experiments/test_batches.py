@@ -67,6 +67,14 @@ def test_an_image_is_drawn_anew_in_every_epoch(chosen):
   assert rows != [image.tobytes() for batch in other for image in batch["image"]]
 
 
+def test_every_epoch_has_its_own_order():
+  config = on(RandomImages(classes=32))
+  labels = np.concatenate([batch["label"] for batch in first(config, 8)])
+  one, other = labels[:32], labels[32:]
+  assert sorted(one) == sorted(other) == list(range(32))
+  assert not np.array_equal(one, other)
+
+
 def test_all_transforms_are_in_it():
   """What is cut out is grey, and what is mixed is in between."""
   white = on(OneHot(), **ALL)

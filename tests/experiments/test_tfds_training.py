@@ -2,6 +2,7 @@
 
 import sys
 
+import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -39,7 +40,8 @@ def test_imagenet_config(tmp_path):
     data={"set": photos},
     training={"budget": 2, "evaluations": 1},
   )
-  result = run.train(config, tmp_path / "run", Console(quiet=True))
+  with jax.numpy_dtype_promotion("standard"):  # as users run it
+    result = run.train(config, tmp_path / "run", Console(quiet=True))
   assert result["steps"] == 2
   assert result["test_loss"] > 0
   assert run_directory.read_config(tmp_path / "run") == config

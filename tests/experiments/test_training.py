@@ -12,7 +12,7 @@ from rich.console import Console
 from experiments import batches, configs, methods, run, run_directory, tasks, training
 from tests.experiments.small import DIGITS, changed, shrunk
 
-pytestmark = pytest.mark.slow  # every test compiles a training loop or two: five minutes
+pytestmark = pytest.mark.slow  # every test compiles a training loop or two: ten minutes
 
 QUIET = Console(quiet=True)
 
