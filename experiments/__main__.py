@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import tyro
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from experiments import configs
 from experiments.command_line import parse
@@ -34,8 +34,9 @@ class List:
   """Every config, with its data and what a run costs."""
 
   def run(self, console: Console) -> None:
-    columns = "config", "model", "method", "gradients", "steps", "batch", "data"
-    table = Table(*columns, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    columns = "model", "method", "gradients", "steps", "batch", "data"
+    name = Column("config", no_wrap=True)  # what is typed stays whole on a narrow screen
+    table = Table(name, *columns, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for config in configs.CONFIGS.values():
       table.add_row(
         config.name,

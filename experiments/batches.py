@@ -8,7 +8,8 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from experiments.config import Config, Refusal
+from experiments.config import Augment, Config, Refusal
+from experiments.data import augment
 from experiments.data.arrays import Subset, WrongLabels
 
 Batch = dict[str, Any]
@@ -43,17 +44,38 @@ def evaluation_source(config: Config) -> Sequence:
     source = Subset(source, held_out(config, len(source))[1])
   if config.data.test_examples:
     source = Subset(source, np.arange(min(config.data.test_examples, len(source))))
+  if size := config.data.augment.size:
+    source = grain.MapDataset.source(source).map(augment.CentralCrop(size))
   return source
 
 
+def image_transforms(chosen: Augment, dtype: np.dtype) -> list[grain.transforms.RandomMap]:
+  """Of single training images. What Cutout takes away is about zero to the model."""
+  grey = 128 if np.issubdtype(dtype, np.integer) else 0
+  transforms = (
+    (chosen.size, augment.RandomResizedCrop(chosen.size)),
+    (chosen.crop, augment.RandomCrop(chosen.crop)),
+    (chosen.flip, augment.RandomFlip()),
+    (chosen.cutout, augment.Cutout(chosen.cutout, fill=grey)),
+  )
+  return [transform for on, transform in transforms if on]
+
+
 def training_batches(config: Config) -> grain.DatasetIterator:
-  """This process's part of endless batches, a new permutation an epoch.
+  """This process's part of endless batches, a new permutation an epoch, every image drawn anew.
 
   The iterator's ``get_state`` and ``set_state`` are the position that a checkpoint keeps.
   """
-  dataset = grain.MapDataset.source(training_source(config)).seed(config.training.seed)
-  dataset = dataset.shuffle().repeat()[jax.process_index() :: jax.process_count()]
+  source, chosen = training_source(config), config.data.augment
+  dataset = grain.MapDataset.source(source).seed(config.training.seed).shuffle().repeat()
+  if chosen != Augment():
+    for transform in image_transforms(chosen, source[0]["image"].dtype):
+      dataset = dataset.random_map(transform)
+  # Processes part behind what is drawn for each image, and draw one weight for what they mix.
+  dataset = dataset[jax.process_index() :: jax.process_count()]
   dataset = dataset.batch(config.data.batch_size // jax.process_count(), drop_remainder=True)
+  if chosen.mixup:
+    dataset = dataset.random_map(augment.Mixup(chosen.mixup, config.data.set.classes))
   return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
 
 

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import math
 from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
@@ -53,12 +54,30 @@ class Model(Part):
 
 
 @dataclasses.dataclass(frozen=True)
+class Augment(Part):
+  """What training images go through, in this order; 0 is off."""
+
+  size: int = 0  # of a box cut out and resized, in pixels; evaluation sees the central square
+  crop: int = 0  # pixels that are padded before the image's own size is cut out
+  flip: bool = False
+  cutout: int = 0  # side of the square that turns grey, in pixels
+  mixup: float = 0.0  # both parameters of the Beta distribution that weights are drawn from
+
+  def __post_init__(self):
+    for name in ("size", "crop", "cutout", "mixup"):
+      value = getattr(self, name)
+      if not 0 <= value < math.inf:
+        raise ValueError(f"data.augment.{name} must be finite and at least 0; got {value}")
+
+
+@dataclasses.dataclass(frozen=True)
 class Data(Part):
   set: Annotated[DataSet, Inline]
   batch_size: int = 128  # over all devices
   wrong_labels: float = 0.0  # share of the training labels
   held_out: float = 0.0  # share of the training set to evaluate on, in place of the test set
   test_examples: int | None = None  # evaluated on; all where none are named
+  augment: Augment = Augment()
 
   def __post_init__(self):
     for name in ("batch_size", "test_examples"):
@@ -68,6 +87,8 @@ class Data(Part):
     for name in ("wrong_labels", "held_out"):
       if not 0 <= getattr(self, name) < 1:
         raise ValueError(f"data.{name} must be in [0, 1); got {getattr(self, name)}")
+    if self.set.task != "classification" and self.augment != Augment():
+      raise ValueError(f"data.augment is for images; got {self.augment} for text")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,14 +3,22 @@
 import dataclasses
 
 from experiments.config import Config, Method, Opt, Refusal
-from experiments.configs import digits, language, mnist5k
+from experiments.configs import (
+  digits,
+  fashion_mnist,
+  ire,
+  language,
+  lookbehind,
+  mnist5k,
+  rst,
+  sala,
+)
 from experiments.methods import METHODS, Plain
 
-CONFIGS: dict[str, Config] = {
-  config.name: config for family in (digits, mnist5k, language) for config in family.CONFIGS
-}
+_FAMILIES = digits, mnist5k, fashion_mnist, ire, rst, sala, lookbehind, language
+CONFIGS: dict[str, Config] = {config.name: config for one in _FAMILIES for config in one.CONFIGS}
 # By config and method, where the method's own defaults are not to be taken.
-TUNED: dict[str, dict[str, Opt]] = {**mnist5k.TUNED}
+TUNED: dict[str, dict[str, Opt]] = {**mnist5k.TUNED, **ire.TUNED}
 
 
 def find(name: str, method: str | None = None) -> Config:

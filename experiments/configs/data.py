@@ -44,7 +44,7 @@ class TfdsImages(DataSet):
 
   @property
   def about(self):
-    return f"TFDS's {self.name}, to be prepared"
+    return f"{self.name} of TFDS"
 
   def source(self, split):
     from experiments.data.tfds_images import tfds_images

@@ -10,7 +10,7 @@ from experiments.models import LLAMA_SHAPES
 
 # The IRE paper's, section 5 (arXiv 2405.20763): T_w is the end of the warm-up.
 _IRE = Ire(kappa=3.0, flat_fraction=0.6, update_interval=10, start=0.02)
-_OPT = Opt(
+OPT = Opt(
   method=_IRE,
   base=AdamW(b1=0.9, b2=0.95),
   learning_rate=6e-4,
@@ -23,7 +23,7 @@ _OPT = Opt(
 
 def _small(name: str, shape: str, learning_rate: float, **training) -> Config:
   ire = dataclasses.replace(_IRE, start=0.05)
-  opt = dataclasses.replace(_OPT, method=ire, warmup=0.05, learning_rate=learning_rate)
+  opt = dataclasses.replace(OPT, method=ire, warmup=0.05, learning_rate=learning_rate)
   return Config(
     name=name,
     data=Data(StandardLibrary(length=128), batch_size=16),
@@ -33,14 +33,14 @@ def _small(name: str, shape: str, learning_rate: float, **training) -> Config:
   )
 
 
-def _paper(name: str, shape: str, corpus: str, steps: int) -> Config:
+def _paper(name: str, shape: str, corpus: str) -> Config:
   return Config(
     name=name,
     data=Data(TextFiles(length=150, vocab_size=50304, directory=corpus), batch_size=240),
     model=Llama(**LLAMA_SHAPES[shape]),
-    opt=_OPT,
+    opt=OPT,
     training=Training(
-      budget=steps, unit="steps", compute_dtype="bfloat16", evaluations=50, checkpoint_every=1000
+      budget=50_000, unit="steps", compute_dtype="bfloat16", evaluations=50, checkpoint_every=1000
     ),
   )
 
@@ -48,5 +48,8 @@ def _paper(name: str, shape: str, corpus: str, steps: int) -> Config:
 CONFIGS = (
   _small("llama-0.9m", "0.9M", 1e-3),
   _small("llama-11m", "11M", 6e-4, microbatches=2),
-  _paper("llama-60m", "60M", "wikitext-103", 50_000),
+  _paper("llama-60m", "60M", "wikitext-103"),
+  # Not stated for these two: sequence, batch, and steps.
+  _paper("llama-119m", "119M", "minipile"),
+  _paper("llama-229m", "229M", "openwebtext"),
 )

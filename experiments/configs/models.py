@@ -19,6 +19,7 @@ class ResNet(Model):
   blocks: tuple[int, ...] = (3, 3, 3)  # of each stage: ResNet-20
   width: int = 16
   projection: bool = False
+  bottleneck: bool = False
   module = models.ResNet
 
 
@@ -52,3 +53,6 @@ class Llama(Model):
 
 RESNET56 = ResNet((9, 9, 9), 16, projection=False)
 RESNET18 = ResNet((2, 2, 2, 2), 64, projection=True)
+RESNET34 = ResNet((3, 4, 6, 3), 64, projection=True)
+RESNET50 = ResNet((3, 4, 6, 3), 64, projection=True, bottleneck=True)
+WRN28 = WideResNet(28, 10)

@@ -46,7 +46,10 @@ def test_help_of_a_config_shows_its_own_defaults(name, capsys):
     (["train"], "wants a config first"),
     (["train", "cifar"], "unknown config cifar: choose from digits"),
     (["train", *TINY, "--method", "adam"], "unknown method adam: choose from sgd"),
-    (["train", *TINY, "--method", "rst:chance=1"], "unknown setting chance of rst: choose from rho"),
+    (
+      ["train", *TINY, "--method", "rst:chance=1"],
+      "unknown setting chance of rst: choose from rho",
+    ),
     (["train", *TINY, "--method", "rst:rho=big"], "rst: rho must be float; got big"),
     (["train", *TINY], "--run-dir"),
     (["train", *TINY, "--opt.kappa", "1"], "Unrecognized options: --opt.kappa"),

@@ -15,11 +15,13 @@ from tests.oracle.trajectory import quick_jit
 IMAGENET, CIFAR = (1, 224, 224, 3), (1, 32, 32, 3)
 ti, s = (functools.partial(models.VisionTransformer, **models.VIT_SHAPES[k]) for k in ("ti", "s"))
 
-# In millions, to the papers' own digits; ResNet-18's as is usual for its form on small images.
+# In millions, to the papers' own digits; ResNet-18's to 50's as usual for their form on small images.
 PUBLISHED = {
   "resnet20": (models.resnet20(), CIFAR, "0.27"),
   "resnet56": (models.resnet56(), CIFAR, "0.85"),
   "resnet18": (models.resnet18(), CIFAR, "11.17"),
+  "resnet34": (models.resnet34(), CIFAR, "21.28"),
+  "resnet50": (models.resnet50(), CIFAR, "23.52"),
   "wrn-28-10": (models.WideResNet(28, 10), CIFAR, "36.5"),
   "vit-ti/16": (ti(patch=16, classes=1000), IMAGENET, "5.7"),
   "vit-s/16": (s(patch=16, classes=1000), IMAGENET, "22"),
@@ -66,6 +68,7 @@ def test_tied_llama_has_one_matrix_less():
 TINY = {
   "resnet": (models.ResNet((1, 1), 4, projection=False), (2, 8, 8, 3)),
   "resnet, projection": (models.ResNet((1, 1), 4, projection=True), (2, 8, 8, 1)),
+  "resnet, bottleneck": (models.ResNet((1, 1), 4, True, bottleneck=True), (2, 8, 8, 3)),
   "wide resnet": (models.WideResNet(10, 1, dropout=0.5), (2, 8, 8, 1)),
   "vit": (models.VisionTransformer(4, 8, 1, 2, dropout=0.5), (2, 8, 8, 3)),
   "llama": (models.Llama(1, 8, 2, 6, classes=10), (2, 6)),

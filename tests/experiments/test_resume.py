@@ -11,7 +11,12 @@ from tests.experiments import runs
 
 pytestmark = pytest.mark.slow  # processes that are killed and started again: twenty minutes
 
-METHODS = list(configs.methods_of(configs.CONFIGS["digits"]))
+RUNS = {m: ("--method", m) for m in configs.methods_of(configs.CONFIGS["digits"])} | {
+  "augmented": (
+    *("--data.augment.crop", "1", "--data.augment.flip", "--data.augment.cutout", "2"),
+    *("--data.augment.mixup", "0.5", "--data.wrong-labels", "0.2"),
+  )
+}
 
 
 def finish(directory, *flags):
@@ -34,12 +39,12 @@ def killed(directory, flags, lines, delay, signum):
   return process.returncode, errors
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_sigkill_at_a_random_moment(method, tmp_path):
-  flags = "--method", method, "--training.evaluations", "10"
+@pytest.mark.parametrize("name", RUNS)
+def test_sigkill_at_a_random_moment(name, tmp_path):
+  flags = *RUNS[name], "--training.evaluations", "10"
   finish(tmp_path / "whole", *flags)
   lines = (tmp_path / "whole" / "metrics.jsonl").read_bytes().count(b"\n")
-  moment = random.Random(method)
+  moment = random.Random(name)
   for _ in range(2):
     at, delay = moment.randrange(lines // 2), moment.uniform(0, 0.02)
     code, _ = killed(tmp_path / "killed", flags, at, delay, signal.SIGKILL)

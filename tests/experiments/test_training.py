@@ -9,42 +9,18 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import batches, configs, methods, run, run_directory, training
-from experiments.configs.data import StandardLibrary, Text
-from experiments.configs.models import Llama, Mixer
-from experiments.data import arrays
+from experiments import batches, configs, methods, run, run_directory, tasks, training
+from tests.experiments.small import DIGITS, changed, shrunk
 
-pytestmark = pytest.mark.slow  # every test compiles a training loop or two: five minutes
+pytestmark = pytest.mark.slow  # every test compiles a training loop or two: ten minutes
 
 QUIET = Console(quiet=True)
-SMALLEST = {
-  Mixer: {"width": 8, "blocks": 1},
-  Llama: {"layers": 1, "width": 16, "heads": 2, "hidden": 16},
-}
 
 
 @pytest.fixture(autouse=True)
 def standard_promotion(strict_promotion):
   with jax.numpy_dtype_promotion("standard"):  # as users run it
     yield
-
-
-def changed(config, **parts):
-  """``config`` with fields of its parts replaced: ``training={"seed": 1}``."""
-  replaced = {name: dataclasses.replace(getattr(config, name), **x) for name, x in parts.items()}
-  return dataclasses.replace(config, **replaced)
-
-
-def shrunk(config):
-  """Small, and on data that is there."""
-  text = isinstance(config.data.set, Text)
-  data = {"batch_size": 16, "test_examples": 32} | (
-    {"set": StandardLibrary(length=16)} if text else {}
-  )
-  return changed(config, data=data, model=SMALLEST[type(config.model)])
-
-
-DIGITS = shrunk(configs.CONFIGS["digits"])
 
 
 def first_steps(config, steps):
@@ -72,6 +48,24 @@ def test_every_config_takes_two_steps(name, tmp_path):
   assert result["gradients"] >= 2
   assert result["test_loss"] > 0
   assert run_directory.read_config(tmp_path) == config
+
+
+def test_curvature_of_mixed_labels(tmp_path):
+  """Two gradients of SAM a step, and one of drawn labels where IRE begins, on BxK labels."""
+  config = shrunk(configs.find("ire-imagenet-vit-s", "sam+ire"))
+  config = changed(config, training={"budget": 3, "unit": "steps", "log_every": 1})
+  assert run.train(config, tmp_path, QUIET)["gradients"] == 7
+  train = run_directory.read_metrics(tmp_path, "train")
+  assert all(0 < row["loss"] < 20 for row in train)
+
+
+def test_accuracy_of_mixed_labels_counts_the_larger_share():
+  labels = jnp.array([[0.6, 0.4, 0.0], [0.0, 0.3, 0.7]])
+  logits = jnp.log(jnp.array([[0.6, 0.4, 1e-9], [0.0, 0.8, 0.2]]) + 1e-9)
+  losses, hits = tasks.Classification().losses_and_hits(logits, {"label": labels})
+  assert hits.tolist() == [True, False]
+  expected = -(0.6 * np.log(0.6) + 0.4 * np.log(0.4)), -(0.3 * np.log(0.8) + 0.7 * np.log(0.2))
+  np.testing.assert_allclose(losses, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["sam", "lookbehind"])
@@ -137,48 +131,6 @@ def test_training_learns(tmp_path):
     configs.CONFIGS["digits"], data={"batch_size": 64}, training={"budget": 160, "evaluations": 2}
   )
   assert run.train(config, tmp_path, QUIET)["test_accuracy"] > 60
-
-
-def test_evaluation_counts_every_example_once():
-  source = arrays.Images(np.zeros((11, 1, 1, 1), np.float32), np.arange(11, dtype=np.int32))
-  seen = [
-    label
-    for batch, weights in batches.evaluation_batches(source, 4)
-    for label, weight in zip(batch["label"], weights, strict=True)
-    if weight
-  ]
-  assert seen == list(range(11))
-
-
-def test_the_data_position_comes_back():
-  stream = batches.training_batches(DIGITS)
-  for _ in range(3):
-    next(stream)
-  position = json.loads(json.dumps(stream.get_state()))
-  expected = [next(stream) for _ in range(2)]
-  again = batches.training_batches(DIGITS)
-  again.set_state(position)
-  for batch in expected:
-    assert_close(batch, next(again), atol=0)
-
-
-def test_held_out_examples_are_not_trained_on():
-  config = changed(DIGITS, data={"held_out": 0.25, "wrong_labels": 0.5, "test_examples": None})
-  train, held_out = batches.training_source(config), batches.evaluation_source(config)
-  whole = batches.training_source(DIGITS)
-  assert len(train) + len(held_out) == len(whole)
-  key = lambda source: {source[i]["image"].tobytes() for i in range(len(source))}
-  assert not key(train) & key(held_out)
-  labels = {whole[i]["image"].tobytes(): whole[i]["label"] for i in range(len(whole))}
-  wrong = [train[i]["label"] != labels[train[i]["image"].tobytes()] for i in range(len(train))]
-  assert np.mean(wrong) == pytest.approx(0.5, abs=1e-3)
-  examples = (held_out[i] for i in range(len(held_out)))
-  assert all(x["label"] == labels[x["image"].tobytes()] for x in examples)
-
-
-def test_evaluation_takes_the_first_examples():
-  assert len(batches.evaluation_source(DIGITS)) == DIGITS.data.test_examples
-  assert len(batches.evaluation_source(changed(DIGITS, data={"test_examples": None}))) == 360
 
 
 def test_learning_rate_follows_the_share_paid():
