@@ -3,6 +3,8 @@
   python -m experiments list
   python -m experiments train CONFIG --run-dir DIR [--method NAME] [--opt.rho 0.1 ...]
   python -m experiments compare CONFIG --methods sgd sam rst --seeds 3 --gradients 2000 --out DIR
+  python -m experiments sharpness RUN_DIR
+  python -m experiments noise DIR
   python -m experiments report DIR
   python -m experiments demo
 
@@ -24,6 +26,7 @@ from rich.table import Table
 from experiments import configs
 from experiments.command_line import parse
 from experiments.config import Config, Inline, Refusal
+from experiments.measure import Noise, Sharpness
 
 PROG = "python -m experiments"
 
@@ -147,7 +150,15 @@ def _is_required(field: dataclasses.Field) -> bool:
   return field.default is dataclasses.MISSING
 
 
-COMMANDS = {"list": List, "train": Train, "compare": Compare, "report": Report, "demo": Demo}
+COMMANDS = {
+  "list": List,
+  "train": Train,
+  "compare": Compare,
+  "sharpness": Sharpness,
+  "noise": Noise,
+  "report": Report,
+  "demo": Demo,
+}
 
 
 def main(arguments: Sequence[str]) -> int:
