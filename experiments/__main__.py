@@ -4,6 +4,8 @@
   python -m experiments train CONFIG --run-dir DIR [--method NAME] [--opt.rho 0.1 ...]
   python -m experiments compare CONFIG --methods sgd sam rst --seeds 3 --gradients 2000 --out DIR
   python -m experiments speed-up DIR DIR ... --out DIR
+  python -m experiments sharpness RUN_DIR
+  python -m experiments noise DIR
   python -m experiments report DIR
   python -m experiments demo
 
@@ -25,6 +27,7 @@ from rich.table import Column, Table
 from experiments import configs
 from experiments.command_line import parse
 from experiments.config import Config, Inline, Refusal
+from experiments.measure import Noise, Sharpness
 
 PROG = "python -m experiments"
 
@@ -174,6 +177,8 @@ COMMANDS = {
   "train": Train,
   "compare": Compare,
   "speed-up": SpeedUp,
+  "sharpness": Sharpness,
+  "noise": Noise,
   "report": Report,
   "demo": Demo,
 }

@@ -1,5 +1,6 @@
 """What is left of a trained model's accuracy when its weights are noisy."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -26,37 +27,38 @@ class NoiseCurve(NamedTuple):
 
 
 def accuracy_under_noise(
-  accuracy_fn: Callable[[Any], jax.Array],
+  accuracy_fn: Callable[..., jax.Array],
   params: Any,
   apply_noise: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
   strengths: Sequence[float],
   *,
   num_draws: int,
   key: jax.Array,
+  args: tuple = (),
 ) -> NoiseCurve:
-  """Measures ``accuracy_fn(params)``, a jit-able scalar, under Gaussian noise on every parameter.
+  """Measures ``accuracy_fn(params, *args)``, a jit-able scalar, under Gaussian noise on every param.
 
   A draw is the same direction at every strength, and for every model that is given the same key:
   differences between models have the noise of paired measurements. One perturbed copy of the
-  params is alive at a time.
+  params is alive at a time. A call with the same two functions, and arrays of the same shapes,
+  compiles nothing again.
   """
+  strengths_S = jnp.asarray(strengths, jnp.float32)
+  keys_N = jax.random.split(key, num_draws)
+  accuracies_SxN = _accuracies(accuracy_fn, apply_noise, params, args, strengths_S, keys_N)
+  low_S, high_S = jnp.quantile(accuracies_SxN, jnp.array([0.1, 0.9]), axis=1)
+  return NoiseCurve(jnp.mean(accuracies_SxN, axis=1), low_S, high_S)
 
-  def perturbed_accuracy(params, strength, key):
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _accuracies(accuracy_fn, apply_noise, params, args, strengths_S, keys_N):
+  def perturbed_accuracy(strength, key):
     leaves, treedef = jax.tree.flatten(params)
     noisy = [
       apply_noise(w.astype(jnp.float32), jax.random.normal(k, w.shape), strength).astype(w.dtype)
       for w, k in zip(leaves, jax.random.split(key, len(leaves)), strict=True)
     ]
-    return accuracy_fn(treedef.unflatten(noisy)).astype(jnp.float32)
+    return accuracy_fn(treedef.unflatten(noisy), *args).astype(jnp.float32)
 
-  @jax.jit
-  def accuracies(params, strengths_S, keys_N):
-    on_draws = lambda strength: jax.lax.map(
-      lambda key: perturbed_accuracy(params, strength, key), keys_N
-    )
-    return jax.lax.map(on_draws, strengths_S)
-
-  strengths_S = jnp.asarray(strengths, jnp.float32)
-  accuracies_SxN = accuracies(params, strengths_S, jax.random.split(key, num_draws))
-  low_S, high_S = jnp.quantile(accuracies_SxN, jnp.array([0.1, 0.9]), axis=1)
-  return NoiseCurve(jnp.mean(accuracies_SxN, axis=1), low_S, high_S)
+  on_draws = lambda strength: jax.lax.map(lambda key: perturbed_accuracy(strength, key), keys_N)
+  return jax.lax.map(on_draws, strengths_S)

@@ -11,6 +11,7 @@ from experiments import config as configuration
 from experiments.config import Config, Refusal
 from experiments.demo import report as demo_report
 from experiments.plots import own_metrics, style
+from experiments.sections import noise, sharpness
 
 
 def write(directory: Path, console: Console) -> None:
@@ -36,6 +37,17 @@ def setting(config: Config) -> str:
     f" {training.compute_dtype}, {config.opt.base.name} with a"
     f" {'cosine' if config.opt.decay == 'cosine' else 'stepwise'} decay{smooth}."
   )
+
+
+SECTIONS = sharpness.section, noise.section  # of what other commands measured
+
+
+def sections(directory: Path, console: Console) -> list[str]:
+  """Parts of a page about what was measured in ``directory``, and their tables on the terminal."""
+  shown = [section(directory) for section in SECTIONS]
+  for table in (table for one in shown for table in one.tables):
+    console.print(table)
+  return [part for one in shown for part in one.html]
 
 
 COLUMNS = (
@@ -87,18 +99,19 @@ def write_comparison(out: Path, console: Console) -> None:
     [name, f"{opt['learning_rate']:.3g}", f"{opt['weight_decay']:.3g}", own_settings(opt)]
     for name, opt in results["chosen"].items()
   ]
+  console.print(page.terminal_table(header, rows, caption))
   parts = [
     f"<p>{setting(compared.config)} Every run is given {budget}.</p>",
     f'<div class="wide">{page.html_table(header, rows)}</div>',
     f'<p class="small">{caption}</p>',
     *(page.picture(out, name) for name in drawn),
+    *sections(out, console),
     "<h2>Settings</h2>",
     f'<div class="wide">'
     f"{page.html_table(('method', 'learning rate', 'weight decay', 'own'), settings)}</div>",
     page.configuration(spec | {"versions": versions}),
   ]
   page.write_page(out / "report.html", f"{compared.config.name}: equal {compared.unit}", parts)
-  console.print(page.terminal_table(header, rows, caption))
   console.print(f"{out / 'report.html'} and figures are written")
 
 
@@ -167,12 +180,13 @@ def write_run(directory: Path, console: Console) -> None:
     {configs.method_name(config): [rows["train"]]}, "Means over each twentieth of the steps."
   )
   style.save_all(drawn, directory)
+  console.print(said)
   parts = [
     f"<p>{setting(config)}</p>",
     f"<p>{said}</p>",
     *(page.picture(directory, name) for name in drawn),
+    *sections(directory, console),
     page.configuration(files.read_json(directory / "config.json")),
   ]
   page.write_page(directory / "report.html", texts[0], parts)
-  console.print(said)
   console.print(f"{directory / 'report.html'} and figures are written")

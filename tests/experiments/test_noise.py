@@ -1,12 +1,20 @@
-"""Noise on weights against what a linear model says it does."""
+"""Noise on weights against what a linear model says it does, and the command that measures it."""
+
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy.stats import norm
 
+from experiments import comparison, noisy_runs
+from experiments.__main__ import main
 from experiments.noise import accuracy_under_noise, additive, multiplicative
+from experiments.plots.noise import spread
+from experiments.sections import noise as noise_section
+from tests.experiments.test_training import DIGITS, changed
 
 INPUT = np.array([1.0, -2.0, 0.5], np.float32)
 PARAMS = {"first": jnp.array([0.4, -0.3]), "second": jnp.array([0.8])}
@@ -65,3 +73,100 @@ def test_params_keep_their_dtype():
     accuracy_fn, params, additive, [0.1], num_draws=2, key=jax.random.key(0)
   )
   assert result.mean_S[0] == 1
+
+
+def test_models_of_one_shape_share_what_is_compiled():
+  traced = []
+
+  def accuracy_fn(params, scale):
+    traced.append(scale)
+    return scale * params["w"].sum()
+
+  for w, scale in ((1.0, 2.0), (3.0, 4.0)):
+    found = accuracy_under_noise(
+      accuracy_fn,
+      {"w": jnp.full(3, w)},
+      additive,
+      [0.0],
+      num_draws=2,
+      key=jax.random.key(0),
+      args=(jnp.float32(scale),),
+    )
+    assert found.mean_S[0] == pytest.approx(3 * w * scale)
+  assert len(traced) == 1
+
+
+def test_names_are_moved_apart():
+  assert spread([5.0, 1.0, 1.1], 1, 0, 10).tolist() == [5, 1, 2]
+  assert spread([9.9, 9.8], 1, 0, 10).tolist() == [10, 9]
+
+
+CURVES = {  # by method, and seed: accuracy without noise and with some
+  "sgd": [[80.0, 60.0], [82.0, 64.0]],
+  "sam": [[81.0, 70.0], [83.0, 72.0]],
+}
+
+
+def test_table_compares_by_seed(tmp_path):
+  curves = lambda x: {kind: dict.fromkeys(("mean", "low", "high"), x) for kind in noisy_runs.KINDS}
+  found = {
+    "name": "digits",
+    "reference": "sgd",
+    "options": {"draws": 5, "examples": None},
+    "strengths": {"additive": [0, 0.1], "multiplicative": [0, 0.5]},
+    "runs": {method: [curves(x) for x in seeds] for method, seeds in CURVES.items()},
+  }
+  (tmp_path / noisy_runs.NUMBERS).write_text(json.dumps(found))
+  html = "".join(noise_section.section(tmp_path).html)
+  assert html.count("<td>sam<td>82.0 ± 1.0<td>71.0 ± 1.0") == 2
+  assert html.count("<td>  minus sgd<td>+1.0 ± 0.0<td>+9.0 ± 1.0") == 2
+  assert "over 2 seeds" in html
+  light, dark = ((tmp_path / name).read_bytes() for name in ("noise.png", "noise-dark.png"))
+  assert light != dark
+
+
+@pytest.mark.parametrize(
+  ("flags", "said"),
+  [
+    (["--draws", "0"], "draws must be at least 1; got 0"),
+    (["--additive", "0.2", "0.1"], "additive must be strengths that rise; got (0.2, 0.1)"),
+    (["--multiplicative", "-1"], "multiplicative must be > 0; got -1.0"),
+    ([], "holds no run: there is no config.json"),
+  ],
+)
+def test_refuses_in_one_line(flags, said, capsys, tmp_path):
+  assert main(["noise", str(tmp_path), *flags]) == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert said in line
+
+
+def test_refuses_a_comparison_that_is_not_finished(capsys, tmp_path):
+  (tmp_path / "compare.json").write_text("{}")
+  assert main(["noise", str(tmp_path)]) == 2
+  assert "the comparison is not finished" in capsys.readouterr().err
+
+
+@pytest.mark.slow  # trains four models
+def test_every_run_of_a_comparison_is_measured(tmp_path, capsys):
+  compared = comparison.Comparison(
+    config=changed(DIGITS, training={"evaluations": 2}),
+    methods=("sgd", "lookahead"),
+    seeds=2,
+    trials=0,
+    unit="gradients",
+    amount=9,
+  )
+  with jax.numpy_dtype_promotion("standard"):
+    comparison.compare(compared, tmp_path, Console(quiet=True))
+    assert main(["noise", str(tmp_path), "--draws", "2", "--additive", "0.1", "1"]) == 0
+  results = json.loads((tmp_path / "results.json").read_text())
+  found = json.loads((tmp_path / "noise.json").read_text())
+  assert found["strengths"]["additive"] == [0, 0.1, 1]
+  for method in compared.methods:
+    for one, noisy in zip(results["runs"][method], found["runs"][method], strict=True):
+      assert noisy["seed"] == one["seed"]
+      assert noisy["additive"]["mean"][0] == pytest.approx(one["test_accuracy"], abs=1e-3)
+  assert "minus sgd" in capsys.readouterr().out
+  page = (tmp_path / "report.html").read_text()
+  assert "<h2>Weight noise</h2>" in page
+  assert page.count("data:image/png;base64,") == 6

@@ -1,0 +1,94 @@
+"""What the command noise measured: tables and a figure of accuracy under weight noise."""
+
+from pathlib import Path
+
+import numpy as np
+
+from experiments import figures, files, page, summary
+from experiments.noisy_runs import KINDS, NUMBERS
+from experiments.plots import noise, style
+from experiments.sections.section import NOTHING, Section
+
+FORMULAS = {"additive": "w + s N(0, 1)", "multiplicative": "w (1 + s N(0, 1))"}
+
+
+def section(directory: Path) -> Section:
+  """Draws noise.png; nothing where nothing was measured."""
+  if not (directory / NUMBERS).exists():
+    return NOTHING
+  found = files.read_json(directory / NUMBERS)
+  style.save_all({"noise": lambda theme: figure(found, theme)}, directory)
+  say = caption(found)
+  html, tables = ["<h2>Weight noise</h2>"], []
+  for kind in KINDS:
+    header = (f"{kind}, s", *(f"{strength:g}" for strength in found["strengths"][kind]))
+    rows = table(found, kind)
+    html.append(f'<div class="wide">{page.html_table(header, rows)}</div>')
+    tables.append(page.terminal_table(header, rows, say if kind == list(KINDS)[-1] else ""))
+  html += [f'<p class="small">{say}</p>', page.picture(directory, "noise")]
+  return Section(html, tables)
+
+
+def caption(found: dict) -> str:
+  options, seeds = found["options"], _seeds(found)
+  examples = options["examples"]
+  of = f"on {examples:,} test examples" if examples else "on the test set"
+  said = (
+    f"Accuracy in % {of}, mean of {options['draws']} draws; additive: {FORMULAS['additive']},"
+    f" multiplicative: {FORMULAS['multiplicative']}, on every weight w."
+  )
+  if len(found["runs"]) > 1 or seeds > 1:
+    said += (
+      f" Mean ± standard error over {seeds} seed{'s' if seeds > 1 else ''}; minus"
+      f" {found['reference']}: paired, runs of a seed share the draws."
+    )
+  return said
+
+
+def table(found: dict, kind: str) -> list[list[str]]:
+  """Two rows a method: accuracies, and under them what they are compared with or stray by."""
+  reference, text = found["reference"], figures.ACCURACY.text
+  rows = []
+  for method, runs in found["runs"].items():
+    means_RxS, reference_RxS = (_curves(found, m, kind, "mean") for m in (method, reference))
+    rows.append([method, *(text(*summary.mean_and_error(column)) for column in means_RxS.T)])
+    if method != reference:
+      pairs = zip(means_RxS.T, reference_RxS.T, strict=True)
+      differences = [summary.paired_difference(own, other) for own, other in pairs]
+      rows.append([f"  minus {reference}", *(text(*each, sign="+") for each in differences)])
+    elif len(runs) == len(found["runs"]) == 1:
+      bounds = zip(runs[0][kind]["low"], runs[0][kind]["high"], strict=True)
+      rows.append(["  80 % of draws", *(f"{text(low)} to {text(high)}" for low, high in bounds)])
+  return rows
+
+
+def figure(found: dict, theme: dict[str, str]):
+  bounds = "mean", "low", "high"
+  shown = [
+    noise.Panel(
+      f"{kind}: {FORMULAS[kind]}",
+      "strength s",
+      found["strengths"][kind],
+      {
+        method: tuple(_curves(found, method, kind, bound).mean(axis=0) for bound in bounds)
+        for method in found["runs"]
+      },
+    )
+    for kind in KINDS
+  ]
+  seeds = _seeds(found)
+  over = f" and {seeds} seeds" if seeds > 1 else ""
+  texts = (
+    f"{found['name']}: test accuracy under Gaussian weight noise",
+    f"Lines: means over {found['options']['draws']} draws{over}. Bands: 80 % of a run's draws.",
+  )
+  return noise.panels(shown, texts, theme, found["reference"])
+
+
+def _seeds(found: dict) -> int:
+  return len(found["runs"][found["reference"]])
+
+
+def _curves(found: dict, method: str, kind: str, bound: str) -> np.ndarray:
+  """Of shape (runs, S)."""
+  return np.array([run[kind][bound] for run in found["runs"][method]])

@@ -1,0 +1,130 @@
+"""Runs that were trained, saved and measured: against their checkpoints, read by hand."""
+
+import dataclasses
+import io
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from rich.console import Console
+
+from experiments import batches, configs, report, run, run_directory
+from experiments.__main__ import main
+from experiments.configs.models import ResNet
+from tests.experiments.test_sharpness_command import dense_eigenvalues, hand_written_loss
+from tests.experiments.test_training import DIGITS, changed, shrunk
+
+pytestmark = pytest.mark.slow  # trains three models
+
+MIXER = changed(
+  configs.with_method(DIGITS, "lookahead"),
+  data={"wrong_labels": 0.3},
+  training={"budget": 7, "label_smoothing": 0.1, "microbatches": 2, "evaluations": 1},
+)
+RUNS = {
+  "mixer": MIXER,
+  "resnet": dataclasses.replace(
+    changed(DIGITS, training={"budget": 4, "evaluations": 1}), model=ResNet((1,), width=4)
+  ),
+  "llama": changed(shrunk(configs.CONFIGS["llama-0.9m"]), training={"budget": 3, "evaluations": 1}),
+}
+FLAGS = "--examples", "21", "--num-samples", "2", "--probes", "1", "--resolution", "3"
+
+
+@pytest.fixture(scope="module", params=RUNS)
+def saved(request, tmp_path_factory):
+  """(config, directory, what the command printed) of a run that was trained and measured."""
+  config, directory = RUNS[request.param], tmp_path_factory.mktemp(request.param)
+  with jax.numpy_dtype_promotion("standard"), pytest.MonkeyPatch.context() as patch:
+    printed = io.StringIO()
+    run.train(config, directory, Console(quiet=True))
+    patch.setattr("experiments.__main__.Console", lambda: Console(file=printed, width=200))
+    assert main(["sharpness", str(directory), *FLAGS]) == 0
+    assert main(["noise", str(directory), "--draws", "3"]) == 0
+  return config, directory, printed.getvalue()
+
+
+def raw_checkpoint(directory):
+  checkpoints = directory / "checkpoints"
+  last = max(int(path.name) for path in checkpoints.iterdir() if path.name.isdigit())
+  with ocp.StandardCheckpointer() as checkpointer:
+    return checkpointer.restore(checkpoints.absolute() / str(last) / "state")
+
+
+def slow_weights(tree):
+  """Lookahead's, wherever they are in a checkpoint."""
+  if not isinstance(tree, dict | list):
+    return None
+  if isinstance(tree, dict) and "slow" in tree:
+    return tree["slow"]
+  inner = tree.values() if isinstance(tree, dict) else tree
+  return next((found for found in map(slow_weights, inner) if found is not None), None)
+
+
+def loss_by_hand(config, directory):
+  """``params -> loss`` on the first 21 training examples, and the params to evaluate at."""
+  state = raw_checkpoint(directory)
+  source = batches.training_source(config)
+  examples = jax.tree.map(lambda *x: np.stack(x), *(source[i] for i in range(21)))
+  model = config.model.build(config.data.set.classes, jnp.float32)
+  inputs, labels = examples.get("image"), examples.get("label")
+  if labels is None:
+    inputs, labels = examples["tokens"][:, :-1], examples["tokens"][:, 1:].ravel()
+
+  def loss_fn(params):
+    logits = model.apply({"params": params} | (state["model_state"] or {}), inputs, train=False)
+    smoothing = config.training.label_smoothing
+    return hand_written_loss(logits.reshape(-1, logits.shape[-1]), labels, smoothing)
+
+  slow = slow_weights(state["opt_state"])
+  return loss_fn, state["params"] if slow is None else slow
+
+
+def test_loss_is_the_restored_model_s(saved):
+  config, directory, _ = saved
+  found = json.loads((directory / "sharpness.json").read_text())
+  loss_fn, params = loss_by_hand(config, directory)
+  assert found["values"]["loss"] == pytest.approx(float(loss_fn(params)), rel=1e-4)
+  assert found["examples"] == 21
+  assert found["step"] == max(row["step"] for row in run_directory.read_metrics(directory, "test"))
+
+
+@pytest.mark.parametrize("saved", ["mixer"], indirect=True)
+def test_eigenvalues_are_those_of_the_dense_hessian(saved):
+  config, directory, _ = saved
+  found = json.loads((directory / "sharpness.json").read_text())["values"]
+  eigenvalues = dense_eigenvalues(*loss_by_hand(config, directory))
+  np.testing.assert_allclose(found["top_eigenvalues"][:2], eigenvalues[:2], rtol=1e-2)
+
+
+def test_report_is_drawn_again_from_the_files(saved):
+  _, directory, printed = saved
+  page = (directory / "report.html").read_text()
+  assert "<h2>Sharpness</h2>" in page
+  assert "top eigenvalues" in page
+  assert page.count("data:image/png;base64,") == 8
+  assert "<h2>Weight noise</h2>" in page
+  for text in ("worst-case increase, rho 0.05", "multiplicative, s", "80 % of draws"):
+    assert text in printed
+  pictures = {path.name: path.read_bytes() for path in directory.glob("*.png")}
+  assert {"spectrum.png", "spectrum-dark.png", "landscape.png", "noise.png"} <= set(pictures)
+  for name in (*pictures, "report.html"):
+    (directory / name).unlink()
+  report.write(directory, Console(quiet=True))
+  assert (directory / "report.html").read_text() == page
+  assert {name: (directory / name).read_bytes() for name in pictures} == pictures
+
+
+def test_without_noise_accuracy_is_the_run_s(saved):
+  _, directory, _ = saved
+  summary = json.loads((directory / "summary.json").read_text())
+  found = json.loads((directory / "noise.json").read_text())
+  ((one,),) = found["runs"].values()
+  for kind in ("additive", "multiplicative"):
+    assert found["strengths"][kind][0] == 0
+    for bound in ("mean", "low", "high"):
+      assert one[kind][bound][0] == pytest.approx(summary["test_accuracy"], abs=1e-3)
+    assert len(set(one[kind]["mean"])) > 1
