@@ -3,6 +3,7 @@
   python -m experiments list
   python -m experiments train CONFIG --run-dir DIR [--method NAME] [--opt.rho 0.1 ...]
   python -m experiments compare CONFIG --methods sgd sam rst --seeds 3 --gradients 2000 --out DIR
+  python -m experiments lifelong CONFIG --methods sgd sam --tasks 5 --gradients 400 --out DIR
   python -m experiments report DIR
   python -m experiments demo
 
@@ -99,6 +100,35 @@ class Compare:
 
 
 @dataclasses.dataclass(frozen=True)
+class Lifelong:
+  """Trains methods on one task of classes after another, and reports what they forget."""
+
+  config: Annotated[Config, Inline]
+  out: Path  # holds every run, and the report
+  methods: tuple[str, ...]  # the others are compared with the first
+  tasks: int = 5  # that the classes are dealt to
+  replay: int = 0  # examples of earlier tasks in memory; half of all draws are from them
+  seeds: int = 3
+  gradients: int | None = None  # that every task pays; else the config's budget,
+  steps: int | None = None  # or steps that every task takes
+
+  def run(self, console: Console) -> None:
+    from experiments import lifelong, report
+
+    amounts = {unit: getattr(self, unit) for unit in ("gradients", "steps")}
+    given = {unit: amount for unit, amount in amounts.items() if amount is not None}
+    training = self.config.training
+    (unit, amount), *others = given.items() or [(training.unit, training.budget)]
+    if others:
+      raise Refusal("lifelong wants one of --gradients, --steps")
+    compared = lifelong.LifelongComparison(
+      self.config, self.methods, self.seeds, self.tasks, self.replay, unit, amount
+    )
+    lifelong.learn(compared, self.out, console)
+    report.write(self.out, console)
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
   """Tables and figures of a run or a comparison, drawn again from its files."""
 
@@ -147,7 +177,14 @@ def _is_required(field: dataclasses.Field) -> bool:
   return field.default is dataclasses.MISSING
 
 
-COMMANDS = {"list": List, "train": Train, "compare": Compare, "report": Report, "demo": Demo}
+COMMANDS = {
+  "list": List,
+  "train": Train,
+  "compare": Compare,
+  "lifelong": Lifelong,
+  "report": Report,
+  "demo": Demo,
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -160,7 +197,7 @@ def main(arguments: Sequence[str]) -> int:
     if name not in COMMANDS:
       raise Refusal(f"unknown command {name}: choose from {', '.join(COMMANDS)}")
     kind = COMMANDS[name]
-    if kind in (Train, Compare):
+    if kind in (Train, Compare, Lifelong):
       command = parse_with_config(kind, name, flags)
     else:
       command = parse(kind, flags, f"{PROG} {name}")

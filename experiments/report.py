@@ -16,7 +16,12 @@ from experiments.plots import style
 def write(directory: Path, console: Console) -> None:
   """report.html and figures in ``directory``, and the table on the terminal."""
   if (directory / "compare.json").exists():
-    write_comparison(directory, console)
+    if "tasks" in files.read_json(directory / "compare.json"):
+      from experiments import lifelong_report  # which builds on this file
+
+      lifelong_report.write(directory, console)
+    else:
+      write_comparison(directory, console)
   elif (directory / "metrics.jsonl").exists():
     write_run(directory, console)
   elif (directory / "results.json").exists():
@@ -46,13 +51,8 @@ COLUMNS = (
 
 
 def write_comparison(out: Path, console: Console) -> None:
-  spec = files.read_json(out / "compare.json")
-  versions = spec.pop("versions")
-  fields = {name: configuration.from_dict(value) for name, value in spec.items()}
-  compared = comparison.Comparison(**fields)
-  if not (out / "results.json").exists():
-    raise Refusal(f"{out}: the comparison is not finished; the same `compare` goes on")
-  results = files.read_json(out / "results.json")
+  spec, compared = read_spec(out, comparison.Comparison)
+  results = read_results(out, "compare")
   measure = comparison.measure(compared)
   drawn = comparison_figures(compared, results, measure)
   style.save_all(drawn, out)
@@ -72,19 +72,13 @@ def write_comparison(out: Path, console: Console) -> None:
     f"Mean ± standard error of n seeds. Minus {measure.reference}: paired, runs of a seed share"
     f" initial params, wrong labels and the order of batches. Wall: steps alone. {tuning}."
   )
-  settings = [
-    [name, f"{opt['learning_rate']:.3g}", f"{opt['weight_decay']:.3g}", own_settings(opt)]
-    for name, opt in results["chosen"].items()
-  ]
   parts = [
     f"<p>{setting(compared.config)} Every run is given {budget}.</p>",
     f'<div class="wide">{page.html_table(header, rows)}</div>',
     f'<p class="small">{caption}</p>',
     *(page.picture(out, name) for name in drawn),
-    "<h2>Settings</h2>",
-    f'<div class="wide">'
-    f"{page.html_table(('method', 'learning rate', 'weight decay', 'own'), settings)}</div>",
-    page.configuration(spec | {"versions": versions}),
+    settings_table(results["chosen"]),
+    page.configuration(spec),
   ]
   page.write_page(out / "report.html", f"{compared.config.name}: equal {compared.unit}", parts)
   console.print(page.terminal_table(header, rows, caption))
@@ -104,6 +98,28 @@ def comparison_cells(row: dict[str, Any], measure: figures.Measure) -> list[str]
     f"{row['steps_per_second']:.1f}",
     f"{row['peak_memory_mb']:,.0f}",
   ]
+
+
+def read_spec(out: Path, kind: type) -> tuple[dict[str, Any], Any]:
+  """What compare.json holds, and the comparison that it makes."""
+  spec = files.read_json(out / "compare.json")
+  fields = {n: configuration.from_dict(value) for n, value in spec.items() if n != "versions"}
+  return spec, kind(**fields)
+
+
+def read_results(out: Path, command: str) -> dict[str, Any]:
+  if not (out / "results.json").exists():
+    raise Refusal(f"{out}: the comparison is not finished; the same `{command}` goes on")
+  return files.read_json(out / "results.json")
+
+
+def settings_table(chosen: dict[str, Any]) -> str:
+  rows = [
+    [name, f"{opt['learning_rate']:.3g}", f"{opt['weight_decay']:.3g}", own_settings(opt)]
+    for name, opt in chosen.items()
+  ]
+  table = page.html_table(("method", "learning rate", "weight decay", "own"), rows)
+  return f'<h2>Settings</h2>\n<div class="wide">{table}</div>'
 
 
 def own_settings(opt: dict[str, Any]) -> str:
