@@ -100,6 +100,7 @@ def curves(results: dict, measure: Measure, texts: tuple[str, str], theme: dict)
 def lifelong(results: dict, texts: tuple[str, str], theme: dict[str, str]) -> Figure:
   """Average accuracy and forgetting after each task: a line a method, the first one dashed."""
   figure, axes = canvas(theme, 8, 4.2, 1.05, columns=2)
+  figure.get_layout_engine().set(wspace=0.06)
   count = max(len(run["accuracy"]) for runs in results["runs"].values() for run in runs)
   panels = ("average_accuracy", "average accuracy, %", 1), ("forgetting", "forgetting, points", 2)
   for ax, (key, label, first) in zip(axes.flat, panels, strict=True):

@@ -11,11 +11,11 @@ from experiments.plots import style
 
 COLUMNS = (
   "method",
-  "n",
   *("average\naccuracy,\n%", "minus\n{reference},\npaired"),
   *("forgetting,\npoints", "minus\n{reference},\npaired"),
-  *("steps", "gradients", "wall,\ns"),
+  *("gradients", "steps", "wall,\ns", "n"),
 )
+NARROW = 6  # of them fit a terminal
 
 
 def write(out: Path, console: Console) -> None:
@@ -50,7 +50,8 @@ def write(out: Path, console: Console) -> None:
     page.configuration(spec),
   ]
   page.write_page(out / "report.html", f"{config.name}: one task after another", parts)
-  console.print(page.terminal_table(header, rows, caption))
+  narrow = [row[:NARROW] for row in rows]
+  console.print(page.terminal_table(header[:NARROW], narrow, caption))
   console.print(f"{out / 'report.html'} and figures are written")
 
 
@@ -63,10 +64,10 @@ def cells(kept: dict[str, Any], lost: dict[str, Any], reference: str) -> list[st
     texts.append("-" if row["method"] == reference else difference)
   return [
     kept["method"],
-    str(kept["n"]),
     *texts,
-    *(f"{kept[name]:,.0f}" for name in ("steps", "gradients")),
+    *(f"{kept[name]:,.0f}" for name in ("gradients", "steps")),
     f"{kept['seconds']:.1f}",
+    str(kept["n"]),
   ]
 
 

@@ -129,6 +129,16 @@ def test_measures_of_a_matrix_by_hand():
   assert lifelong.forgetting([[50.0]]) == []
 
 
+def test_tasks_follow_each_other_at_the_same_budget():
+  compared = lifelong.LifelongComparison(DIGITS, ("sgd",), 1, 5, 9, "steps", 7)
+  first, second = (lifelong.task_config(compared, DIGITS, 3, task) for task in (0, 1))
+  assert first.training.start_from is None
+  assert second.training.start_from == "../task-0"
+  assert second.data.lifelong == Lifelong(5, 1, 9)
+  for training in (first.training, second.training):
+    assert (training.seed, training.unit, training.budget) == (3, "steps", 7)
+
+
 def test_names_in_the_figure_stay_apart_and_in_order():
   ends = {"sgd": 50.0, "sam": 50.1, "lookbehind": 50.2, "asam": 90.0}
   runs_of = lambda end: [
