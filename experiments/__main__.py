@@ -3,6 +3,7 @@
   python -m experiments list
   python -m experiments train CONFIG --run-dir DIR [--method NAME] [--opt.rho 0.1 ...]
   python -m experiments compare CONFIG --methods sgd sam rst --seeds 3 --gradients 2000 --out DIR
+  python -m experiments lifelong CONFIG --methods sgd sam --tasks 5 --gradients 400 --out DIR
   python -m experiments speed-up DIR DIR ... --out DIR
   python -m experiments sharpness RUN_DIR
   python -m experiments noise DIR
@@ -110,6 +111,35 @@ class Compare:
 
 
 @dataclasses.dataclass(frozen=True)
+class Lifelong:
+  """Trains methods on one task of classes after another, and reports what they forget."""
+
+  config: Annotated[Config, Inline]
+  out: Path  # holds every run, and the report
+  methods: tuple[str, ...]  # the others are compared with the first
+  tasks: int = 5  # that the classes are dealt to
+  replay: int = 0  # examples of earlier tasks in memory; half of all draws are from them
+  seeds: int = 3
+  gradients: int | None = None  # that every task pays; else the config's budget,
+  steps: int | None = None  # or steps that every task takes
+
+  def run(self, console: Console) -> None:
+    from experiments import lifelong, report
+
+    amounts = {unit: getattr(self, unit) for unit in ("gradients", "steps")}
+    given = {unit: amount for unit, amount in amounts.items() if amount is not None}
+    training = self.config.training
+    (unit, amount), *others = given.items() or [(training.unit, training.budget)]
+    if others:
+      raise Refusal("lifelong wants one of --gradients, --steps")
+    compared = lifelong.LifelongComparison(
+      self.config, self.methods, self.seeds, self.tasks, self.replay, unit, amount
+    )
+    lifelong.learn(compared, self.out, console)
+    report.write(self.out, console)
+
+
+@dataclasses.dataclass(frozen=True)
 class SpeedUp:
   """Steps that methods save, from finished comparisons that differ in --steps."""
 
@@ -118,9 +148,10 @@ class SpeedUp:
   reference: str = "adamw"  # compared at two numbers of steps at least
 
   def run(self, console: Console) -> None:
-    from experiments import speed_up
+    from experiments import report, speed_up
 
-    speed_up.measure(self.directories, self.reference, self.out, console)
+    speed_up.measure(self.directories, self.reference, self.out)
+    report.write(self.out, console)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,6 +207,7 @@ COMMANDS = {
   "list": List,
   "train": Train,
   "compare": Compare,
+  "lifelong": Lifelong,
   "speed-up": SpeedUp,
   "sharpness": Sharpness,
   "noise": Noise,
@@ -194,7 +226,7 @@ def main(arguments: Sequence[str]) -> int:
     if name not in COMMANDS:
       raise Refusal(f"unknown command {name}: choose from {', '.join(COMMANDS)}")
     kind = COMMANDS[name]
-    if kind in (Train, Compare):
+    if kind in (Train, Compare, Lifelong):
       command = parse_with_config(kind, name, flags)
     else:
       command = parse(kind, flags, f"{PROG} {name}")

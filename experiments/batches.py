@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from experiments.config import Augment, Config, Refusal
-from experiments.data import augment
+from experiments.data import augment, lifelong
 from experiments.data.arrays import Subset, WrongLabels
 
 Batch = dict[str, Any]
@@ -28,13 +28,38 @@ def held_out(config: Config, size: int) -> tuple[np.ndarray, np.ndarray]:
   return np.split(order, [size - round(config.data.held_out * size)])
 
 
+def class_tasks(config: Config) -> list[list[int]]:
+  """The classes of each task."""
+  if config.data.set.task != "classification":
+    raise Refusal(f"{config.name} has no classes to deal to tasks")
+  classes, tasks = config.data.set.classes, config.data.lifelong.tasks
+  try:
+    return lifelong.class_tasks(classes, tasks, config.training.seed)
+  except ValueError as error:
+    raise Refusal(str(error)) from error
+
+
+def task_indices(config: Config, source: Sequence, replay: int) -> np.ndarray:
+  """Where ``source``, whose labels are right, has the config's task and the memory for it."""
+  tasks, task = class_tasks(config), config.data.lifelong.task
+  labels, seed = lifelong.labels_of(source), config.training.seed
+  found = lifelong.training_indices(labels, tasks, task, replay, seed)
+  if not len(found):
+    raise Refusal(f"{config.name} has no examples of task {task}, classes {tasks[task]}")
+  return found
+
+
 def training_source(config: Config) -> Sequence:
   source = read(config, "train")
   if config.data.held_out:
     source = Subset(source, held_out(config, len(source))[0])
+  right = source
   if config.data.wrong_labels:
     classes, seed = config.data.set.classes, config.training.seed
     source = WrongLabels(source, config.data.wrong_labels, classes, seed)
+  if config.data.lifelong.tasks > 1:
+    # What has a wrong label stays in the task of its true class.
+    source = Subset(source, task_indices(config, right, config.data.lifelong.replay))
   return source
 
 
@@ -42,6 +67,8 @@ def evaluation_source(config: Config) -> Sequence:
   source = read(config, "train" if config.data.held_out else "test")
   if config.data.held_out:
     source = Subset(source, held_out(config, len(source))[1])
+  if config.data.lifelong.tasks > 1:
+    source = Subset(source, task_indices(config, source, replay=0))
   if config.data.test_examples:
     source = Subset(source, np.arange(min(config.data.test_examples, len(source))))
   if size := config.data.augment.size:

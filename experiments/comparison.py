@@ -118,7 +118,8 @@ def seed_run(config: Config, runs: Runs, *path: str) -> dict[str, Any]:
   return {"seed": config.training.seed} | result | {"curve": curve}
 
 
-def claim(out: Path, comparison: Comparison) -> None:
+def claim(out: Path, comparison: Any) -> None:
+  """Makes ``out`` this comparison's own, a dataclass of all that its runs depend on."""
   path, spec = out / "compare.json", to_json(comparison)
   if not path.exists():
     files.write_json(path, spec | {"versions": files.versions()})
@@ -129,7 +130,7 @@ def claim(out: Path, comparison: Comparison) -> None:
     raise Refusal(f"{out} holds another comparison: {', '.join(lines)}")
 
 
-def to_json(comparison: Comparison) -> dict[str, Any]:
+def to_json(comparison: Any) -> dict[str, Any]:
   fields = {f.name: getattr(comparison, f.name) for f in dataclasses.fields(comparison)}
   return {name: configuration.to_dict(value) for name, value in fields.items()}
 

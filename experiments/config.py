@@ -71,6 +71,21 @@ class Augment(Part):
 
 
 @dataclasses.dataclass(frozen=True)
+class Lifelong(Part):
+  """Class-incremental learning: the seed deals the classes to tasks, and a run trains on one."""
+
+  tasks: int = 1
+  task: int = 0
+  replay: int = 0  # examples of earlier tasks in memory, which half of all draws are from
+
+  def __post_init__(self):
+    if not 0 <= self.task < self.tasks:
+      raise ValueError(f"lifelong.task must be in [0, {self.tasks}); got {self.task}")
+    if self.replay < 0:
+      raise ValueError(f"lifelong.replay must be at least 0; got {self.replay}")
+
+
+@dataclasses.dataclass(frozen=True)
 class Data(Part):
   set: Annotated[DataSet, Inline]
   batch_size: int = 128  # over all devices
@@ -78,6 +93,7 @@ class Data(Part):
   held_out: float = 0.0  # share of the training set to evaluate on, in place of the test set
   test_examples: int | None = None  # evaluated on; all where none are named
   augment: Augment = Augment()
+  lifelong: Lifelong = Lifelong()
 
   def __post_init__(self):
     for name in ("batch_size", "test_examples"):
@@ -140,6 +156,7 @@ class Training(Part):
   log_every: int = 10  # steps
   evaluations: int = 10  # at equal shares of the budget
   checkpoint_every: int = 200  # steps
+  start_from: str | None = None  # a finished run's directory, as seen from this run's
 
   def __post_init__(self):
     counts = "budget", "microbatches", "fsdp", "log_every", "evaluations", "checkpoint_every"

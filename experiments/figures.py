@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments import summary
 from experiments.plots.style import canvas, colour, title
 
 
@@ -94,6 +95,50 @@ def curves(results: dict, measure: Measure, texts: tuple[str, str], theme: dict)
   figure.supylabel(measure.label, size=9.5, color=theme["soft"])
   title(figure, theme, *texts)
   return figure
+
+
+def lifelong(results: dict, texts: tuple[str, str], theme: dict[str, str]) -> Figure:
+  """Average accuracy and forgetting after each task: a line a method, the first one dashed."""
+  figure, axes = canvas(theme, 8, 4.2, 1.05, columns=2)
+  figure.get_layout_engine().set(wspace=0.06)
+  count = max(len(run["accuracy"]) for runs in results["runs"].values() for run in runs)
+  panels = ("average_accuracy", "average accuracy, %", 1), ("forgetting", "forgetting, points", 2)
+  for ax, (key, label, first) in zip(axes.flat, panels, strict=True):
+    ends, tasks = {}, range(first, count + 1)
+    for i, (method, runs) in enumerate(results["runs"].items()):
+      values_TxS = np.transpose([run["curves"][key] for run in runs])
+      means, errors = zip(*map(summary.mean_and_error, values_TxS), strict=True)
+      ends[method] = means[-1]
+      ax.errorbar(
+        tasks,
+        means,
+        yerr=[error or 0 for error in errors],
+        color=colour(theme, method),
+        marker="o",
+        markersize=4,
+        linewidth=2.2,
+        elinewidth=1.2,
+        linestyle="-" if i else (0, (4, 3)),
+      )
+    ax.set_title(label, loc="left", size=10.5, color=theme["ink"], pad=3)
+    ax.set_xticks(tasks)
+    ax.grid(axis="x", visible=False)
+    _names_beside(ax, ends, theme)
+  figure.supxlabel("tasks learned", size=9.5, color=theme["soft"])
+  title(figure, theme, *texts)
+  return figure
+
+
+def _names_beside(ax, ends: dict[str, float], theme: dict[str, str]) -> None:
+  """Right of the axes, each as near to its line's end as the others leave room."""
+  low, high = ax.get_ylim()
+  names = sorted(ends, key=ends.__getitem__)
+  room = 0.065 * np.arange(len(names))
+  places = (np.array([ends[name] for name in names]) - low) / (high - low) - room
+  highest, lowest = np.maximum.accumulate(places), np.minimum.accumulate(places[::-1])[::-1]
+  for name, place in zip(names, (highest + lowest) / 2 + room, strict=True):
+    shade = colour(theme, name)
+    ax.annotate(name, (1.01, place), xycoords="axes fraction", va="center", size=9.5, color=shade)
 
 
 def flatness(results: dict, measures: dict[str, str], theme: dict[str, str]) -> Figure:

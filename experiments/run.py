@@ -7,7 +7,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from experiments import batches, files, run_directory, summary
 from experiments.checkpoint import Checkpoints
 from experiments.config import Config, Refusal
 from experiments.methods import learning_rate
-from experiments.training import Program, make_program
+from experiments.training import Program, TrainState, make_program
 
 
 class Interrupted(Refusal):
@@ -124,11 +124,23 @@ class Run:
     self.checkpoints = Checkpoints(directory / "checkpoints")
     restored = self.checkpoints.restore(self.program.shapes)
     if restored is None:
-      self.state, self.position = self.program.init(), Position()
+      self.state, self.position = self.first_state(directory), Position()
     else:
       self.state, self.position = restored[0], Position(**restored[1])
       self.batches.set_state(self.position.data)
     self.step, self.gradients = int(self.state.step), int(self.state.gradients())
+
+  def first_state(self, directory: Path) -> TrainState:
+    """Initial params, or those that another run is evaluated at; no optimizer state goes on."""
+    if self.config.training.start_from is None:
+      return self.program.init()
+    other = directory / self.config.training.start_from
+    _, _, state = saved(other)
+    shapes = lambda state: jax.tree.map(lambda x: x.shape, (state.params, state.model_state))
+    if shapes(state) != shapes(self.program.shapes):
+      raise Refusal(f"{other} holds a run of another model")
+    params = flatopt.eval_params(state.opt_state, state.params)
+    return self.program.start(params, state.model_state)
 
   def paid(self) -> float:
     """The share of the budget."""
@@ -193,12 +205,8 @@ class Run:
     self.position.window = {}
 
   def evaluate(self) -> None:
-    sums = {"loss": 0.0, "accuracy": 0.0, "count": 0.0}
-    size, where = self.config.data.batch_size, self.program.batch_sharding
-    for batch in batches.evaluation_batches(self.test_source, size):
-      found = self.program.evaluate(self.state, *batches.place(batch, where))
-      sums = {name: sums[name] + found[name].item() for name in sums}
-    means = {name: sums[name] / sums["count"] for name in ("loss", "accuracy")}
+    size = self.config.data.batch_size
+    means = evaluate(self.program, self.state, self.test_source, size)
     self.metrics.write("test", self.step, {"gradients": self.gradients} | means)
     self.position.latest |= {f"test_{name}": value for name, value in means.items()}
     self.position.evaluated = int(self.paid() * self.config.training.evaluations)
@@ -226,6 +234,29 @@ class Run:
     latest = self.position.latest
     shown = [text.format(latest[name]) for name, text in texts.items() if name in latest]
     return ", ".join([*shown, f"{self.gradients} gradients", f"{self.speed():.1f} steps/s"])
+
+
+def saved(directory: Path) -> tuple[Config, Program, TrainState]:
+  """A finished run's config, its compiled functions, and the state that it ended with."""
+  config = run_directory.read_config(directory)
+  if not (directory / "summary.json").exists():
+    raise Refusal(f"{directory}: the run is not finished; the same `train` goes on")
+  program = make_program(config, batches.evaluation_source(config)[0])
+  checkpoints = Checkpoints(directory / "checkpoints")
+  restored = checkpoints.restore(program.shapes)
+  checkpoints.close()
+  if restored is None:
+    raise Refusal(f"{directory} holds no checkpoint")
+  return config, program, restored[0]
+
+
+def evaluate(program: Program, state: TrainState, source: Sequence, size: int) -> dict[str, float]:
+  """Mean loss and accuracy over ``source``, in batches of ``size``."""
+  sums = {"loss": 0.0, "accuracy": 0.0, "count": 0.0}
+  for batch in batches.evaluation_batches(source, size):
+    found = program.evaluate(state, *batches.place(batch, program.batch_sharding))
+    sums = {name: sums[name] + found[name].item() for name in sums}
+  return {name: sums[name] / sums["count"] for name in ("loss", "accuracy")}
 
 
 def sentence(result: dict[str, Any]) -> str:

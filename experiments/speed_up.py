@@ -11,12 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from experiments import config as configuration
-from experiments import files, page, summary
+from experiments import files, summary
 from experiments.config import Refusal
-from experiments.plots import budgets, style
 
 VARIES = ("methods", "amount", "trials", "versions")  # between comparisons that go together
 
@@ -83,8 +80,8 @@ def read(directories: Sequence[Path]) -> tuple[dict[str, Any], list[dict[str, An
   return shared, runs
 
 
-def measure(directories: Sequence[Path], reference: str, out: Path, console: Console) -> None:
-  """speed_up.json, its figure and its page."""
+def measure(directories: Sequence[Path], reference: str, out: Path) -> None:
+  """Writes speed_up.json."""
   shared, runs = read(directories)
   lengths = {run["steps"] for run in runs if run["method"] == reference}
   if len(lengths) < 2:
@@ -98,49 +95,3 @@ def measure(directories: Sequence[Path], reference: str, out: Path, console: Con
   out.mkdir(parents=True, exist_ok=True)
   found = {"reference": reference, "rows": speed_ups(runs, reference), "runs": runs}
   files.write_json(out / "speed_up.json", found | shared)
-  write(out, console)
-
-
-def write(out: Path, console: Console) -> None:
-  """The page, the figure and the table, from speed_up.json."""
-  found = files.read_json(out / "speed_up.json")
-  reference, config = found["reference"], found["config"]
-  style.save_all({"speed-up": lambda theme: budgets.final_loss(found, theme)}, out)
-  header = (
-    "method",
-    "steps",
-    "n",
-    "validation loss,\nnats a token",
-    f"{reference}'s steps\nover own",
-  )
-  rows = [
-    [
-      row["method"],
-      f"{row['steps']:,}",
-      str(row["n"]),
-      page.number(row["loss"], row["loss_error"], digits=4),
-      "-" if row["method"] == reference else speed_up_text(row),
-    ]
-    for row in found["rows"]
-  ]
-  caption = (
-    f"Mean ± standard error of n seeds. Each row is runs of that many steps with a schedule of"
-    f" their own. The last column: steps after which {reference} would end at the same loss, loss"
-    " being linear in the logarithm of the steps between its rows, over the steps taken; paired by"
-    " seed."
-  )
-  parts = [
-    f'<div class="wide">{page.html_table(header, rows)}</div>',
-    f'<p class="small">{caption}</p>',
-    page.picture(out, "speed-up"),
-    page.configuration(config),
-  ]
-  page.write_page(out / "report.html", f"{config['name']}: steps to the same loss", parts)
-  console.print(page.terminal_table(header, rows, caption))
-  console.print(f"{out / 'report.html'} and speed-up.png are written")
-
-
-def speed_up_text(row: dict[str, Any]) -> str:
-  if row["speed_up"] is None:
-    return "outside"
-  return page.number(row["speed_up"], row["speed_up_error"], digits=2)

@@ -31,6 +31,7 @@ class Program(NamedTuple):
   """Compiled functions of a run, and where its arrays live."""
 
   init: Callable[[], TrainState]
+  start: Callable[[Any, Any], TrainState]  # from params and statistics that there are
   step: Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, jax.Array]]]
   evaluate: Callable[[TrainState, Any, Any], dict[str, jax.Array]]
   shapes: TrainState  # with shardings
@@ -74,7 +75,9 @@ def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
 
   def init() -> TrainState:
     model_state = dict(model.init(init_key, train_losses.task.inputs(single), train=False))
-    params = model_state.pop("params")
+    return start(model_state.pop("params"), model_state)
+
+  def start(params, model_state) -> TrainState:
     return TrainState(params, model_state, optimizer.init(params), jnp.int32(0))
 
   def step(state: TrainState, batch, paid):
@@ -98,6 +101,7 @@ def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
   everywhere = NamedSharding(mesh, PartitionSpec())
   return Program(
     jax.jit(init, out_shardings=shardings),
+    jax.jit(start, out_shardings=shardings),
     jax.jit(step, donate_argnums=0, out_shardings=(shardings, everywhere)),
     jax.jit(evaluate, out_shardings=everywhere),
     jax.tree.map(

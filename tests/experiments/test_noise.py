@@ -13,7 +13,7 @@ from experiments import comparison, noisy_runs
 from experiments.__main__ import main
 from experiments.noise import accuracy_under_noise, additive, multiplicative
 from experiments.plots.noise import spread
-from experiments.sections import noise as noise_section
+from experiments.reports import noise as noise_section
 from tests.experiments.test_training import DIGITS, changed
 
 INPUT = np.array([1.0, -2.0, 0.5], np.float32)

@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments import configs, files, page, run_directory
 from experiments.plots import landscapes, spectra, style
-from experiments.sections.section import NOTHING, Section
+from experiments.reports.section import NOTHING, Section
 from experiments.sharpness import ARRAYS, NUMBERS
 
 HEADER = "measure", "value", "gradients"

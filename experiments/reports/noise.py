@@ -7,7 +7,7 @@ import numpy as np
 from experiments import figures, files, page, summary
 from experiments.noisy_runs import KINDS, NUMBERS
 from experiments.plots import noise, style
-from experiments.sections.section import NOTHING, Section
+from experiments.reports.section import NOTHING, Section
 
 FORMULAS = {"additive": "w + s N(0, 1)", "multiplicative": "w (1 + s N(0, 1))"}
 

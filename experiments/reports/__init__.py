@@ -1,0 +1,1 @@
+"""Reports, one file a kind, each from the files of what it reports."""

@@ -1,0 +1,98 @@
+"""The report of a comparison: a table, figures, settings and what was measured afterwards."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from experiments import comparison, figures, page, run_directory
+from experiments.plots import style
+from experiments.reports import parts
+
+COLUMNS = (
+  "method",
+  "n",
+  "{label}",
+  "minus {reference},\npaired",
+  *("steps", "gradients", "wall,\ns", "steps\na second", "peak,\nMB"),
+)
+
+
+def write(out: Path, console: Console) -> None:
+  spec, compared = parts.read_spec(out, comparison.Comparison)
+  results = parts.read_results(out, "compare")
+  measure = comparison.measure(compared)
+  drawn = draw(compared, results, measure) | parts.metrics_figure(
+    {
+      name: [
+        run_directory.read_metrics(out / "runs" / name / f"seed-{run['seed']}", "train")
+        for run in runs
+      ]
+      for name, runs in results["runs"].items()
+    },
+    f"Means over {compared.seeds} seeds and each twentieth of the steps.",
+  )
+  style.save_all(drawn, out)
+  header = [
+    column.format(label=measure.label.replace(", ", ",\n"), reference=measure.reference)
+    for column in COLUMNS
+  ]
+  rows = [cells(row, measure) for row in results["table"]]
+  budget = f"{compared.amount:,} {compared.unit}"
+  tuning = (
+    f"{compared.trials} tuning trials a method, judged on {comparison.HELD_OUT:.0%} of the training"
+    f" set with seed {comparison.TRIAL_SEED}"
+    if compared.trials
+    else "No tuning here: the settings are the config's"
+  )
+  caption = (
+    f"Mean ± standard error of n seeds. Minus {measure.reference}: paired, runs of a seed share"
+    f" initial params, wrong labels and the order of batches. Wall: steps alone. {tuning}."
+  )
+  console.print(page.terminal_table(header, rows, caption))
+  body = [
+    f"<p>{parts.setting(compared.config)} Every run is given {budget}.</p>",
+    f'<div class="wide">{page.html_table(header, rows)}</div>',
+    f'<p class="small">{caption}</p>',
+    *(page.picture(out, name) for name in drawn),
+    *parts.sections(out, console),
+    parts.settings_table(results["chosen"]),
+    page.configuration(spec),
+  ]
+  page.write_page(out / "report.html", f"{compared.config.name}: equal {compared.unit}", body)
+  console.print(f"{out / 'report.html'} and figures are written")
+
+
+def cells(row: dict[str, Any], measure: figures.Measure) -> list[str]:
+  own, difference = row[measure.key], row["difference"]
+  is_reference = row["method"] == measure.reference or difference is None
+  return [
+    row["method"],
+    str(row["n"]),
+    "diverged" if own is None else measure.text(own, row[measure.key + "_error"]),
+    "-" if is_reference else measure.text(difference, row["difference_error"], sign="+"),
+    *(f"{row[name]:,.0f}" for name in ("steps", "gradients")),
+    f"{row['seconds']:.1f}",
+    f"{row['steps_per_second']:.1f}",
+    f"{row['peak_memory_mb']:,.0f}",
+  ]
+
+
+def draw(
+  compared: comparison.Comparison, results: dict, measure: figures.Measure
+) -> dict[str, Callable]:
+  name, what = compared.config.name, measure.label.split(",")[0]
+  ranking = (
+    f"{name}: {what}",
+    f"{compared.amount:,} {compared.unit} a run. Mean and standard error of {compared.seeds} seeds"
+    " (ticks), paired by seed.",
+  )
+  curves = (
+    f"{name}: {what} against the gradients paid",
+    f"Means over seeds, and where they end. Dashed: {measure.reference}. Grey: the others.",
+  )
+  return {
+    "ranking": lambda theme: figures.ranking(results, measure, ranking, theme),
+    "curves": lambda theme: figures.curves(results, measure, curves, theme),
+  }

@@ -1,0 +1,70 @@
+"""What several reports say alike."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from experiments import config as configuration
+from experiments import files, page
+from experiments.config import Config, Refusal
+from experiments.plots import own_metrics
+from experiments.reports import noise, sharpness
+
+SECTIONS = sharpness.section, noise.section  # of what other commands measured
+
+
+def setting(config: Config) -> str:
+  training, data = config.training, config.data
+  noise = f", {data.wrong_labels:.0%} of the training labels wrong" if data.wrong_labels else ""
+  smooth = f"; label smoothing {training.label_smoothing:g}" if training.label_smoothing else ""
+  return (
+    f"{data.set.about}{noise}; batches of {data.batch_size}. {type(config.model).__name__} in"
+    f" {training.compute_dtype}, {config.opt.base.name} with a"
+    f" {'cosine' if config.opt.decay == 'cosine' else 'stepwise'} decay{smooth}."
+  )
+
+
+def sections(directory: Path, console: Console) -> list[str]:
+  """Parts of a page about what was measured in ``directory``, and their tables on the terminal."""
+  shown = [section(directory) for section in SECTIONS]
+  for table in (table for one in shown for table in one.tables):
+    console.print(table)
+  return [part for one in shown for part in one.html]
+
+
+def read_spec(out: Path, kind: type) -> tuple[dict[str, Any], Any]:
+  """What compare.json holds, and the comparison that it makes."""
+  spec = files.read_json(out / "compare.json")
+  fields = {n: configuration.from_dict(value) for n, value in spec.items() if n != "versions"}
+  return spec, kind(**fields)
+
+
+def read_results(out: Path, command: str) -> dict[str, Any]:
+  if not (out / "results.json").exists():
+    raise Refusal(f"{out}: the comparison is not finished; the same `{command}` goes on")
+  return files.read_json(out / "results.json")
+
+
+def settings_table(chosen: dict[str, Any]) -> str:
+  rows = [
+    [name, f"{opt['learning_rate']:.3g}", f"{opt['weight_decay']:.3g}", own_settings(opt)]
+    for name, opt in chosen.items()
+  ]
+  table = page.html_table(("method", "learning rate", "weight decay", "own"), rows)
+  return f'<h2>Settings</h2>\n<div class="wide">{table}</div>'
+
+
+def own_settings(opt: dict[str, Any]) -> str:
+  own = {name: value for name, value in opt["method"].items() if name != "type"}
+  return ", ".join(f"{name} {value:.3g}" for name, value in own.items()) or "-"
+
+
+def metrics_figure(runs: dict[str, list[list[dict]]], subtitle: str) -> dict[str, Callable]:
+  """What methods report of themselves, where one reports anything but counts."""
+  found = {
+    name: seeds for name, seeds in runs.items() if all(seeds) and own_metrics.names(seeds[0])
+  }
+  texts = "What the methods report of themselves", subtitle
+  return {"metrics": lambda theme: own_metrics.draw(found, texts, theme)} if found else {}

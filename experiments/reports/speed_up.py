@@ -1,0 +1,54 @@
+"""The report of the steps that methods save: a table and a figure."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from experiments import files, page
+from experiments.plots import budgets, style
+
+
+def write(out: Path, console: Console) -> None:
+  """The page, the figure and the table, from speed_up.json."""
+  found = files.read_json(out / "speed_up.json")
+  reference, config = found["reference"], found["config"]
+  style.save_all({"speed-up": lambda theme: budgets.final_loss(found, theme)}, out)
+  header = (
+    "method",
+    "steps",
+    "n",
+    "validation loss,\nnats a token",
+    f"{reference}'s steps\nover own",
+  )
+  rows = [
+    [
+      row["method"],
+      f"{row['steps']:,}",
+      str(row["n"]),
+      page.number(row["loss"], row["loss_error"], digits=4),
+      "-" if row["method"] == reference else speed_up_text(row),
+    ]
+    for row in found["rows"]
+  ]
+  caption = (
+    f"Mean ± standard error of n seeds. Each row is runs of that many steps with a schedule of"
+    f" their own. The last column: steps after which {reference} would end at the same loss, loss"
+    " being linear in the logarithm of the steps between its rows, over the steps taken; paired by"
+    " seed."
+  )
+  body = [
+    f'<div class="wide">{page.html_table(header, rows)}</div>',
+    f'<p class="small">{caption}</p>',
+    page.picture(out, "speed-up"),
+    page.configuration(config),
+  ]
+  page.write_page(out / "report.html", f"{config['name']}: steps to the same loss", body)
+  console.print(page.terminal_table(header, rows, caption))
+  console.print(f"{out / 'report.html'} and speed-up.png are written")
+
+
+def speed_up_text(row: dict[str, Any]) -> str:
+  if row["speed_up"] is None:
+    return "outside"
+  return page.number(row["speed_up"], row["speed_up_error"], digits=2)

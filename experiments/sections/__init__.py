@@ -1,1 +1,0 @@
-"""Parts of a report about what was measured after the runs: each from its own files."""
