@@ -24,6 +24,8 @@ def parse(kind: Any, arguments: Sequence[str], prog: str, default: Any = None) -
         config=(tyro.conf.AvoidSubcommands,),
         **options,
       )
+  except ValueError as error:  # of an option's own check, which tyro words only below a config
+    raise Refusal(f"{error} (see {prog} --help)") from None
   except SystemExit as left:
     if not left.code:
       raise
