@@ -9,16 +9,20 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-TINY = (
-  "digits",
+SMALL = (
   *("--data.batch-size", "16", "--model.width", "8", "--model.blocks", "1"),
   *("--training.budget", "60", "--training.checkpoint-every", "4"),
   *("--training.log-every", "3", "--training.evaluations", "3"),
 )
+TINY = "digits", *SMALL
 
 
 def start(
-  directory: Path, *flags: str, prefix: tuple[str, ...] = (), devices: int = 1
+  directory: Path,
+  *flags: str,
+  config: str = "digits",
+  prefix: tuple[str, ...] = (),
+  devices: int = 1,
 ) -> subprocess.Popen:
   """``train`` in a process of its own; compiled functions are kept beside ``directory``."""
   environment = os.environ | {
@@ -28,7 +32,7 @@ def start(
   }
   program = (*prefix, sys.executable, "-m", "experiments")
   return subprocess.Popen(
-    [*program, "train", *TINY, "--run-dir", str(directory), *flags],
+    [*program, "train", config, *SMALL, "--run-dir", str(directory), *flags],
     env=environment,
     stdout=subprocess.DEVNULL,
     stderr=subprocess.PIPE,

@@ -3,13 +3,18 @@
 import numpy as np
 import pytest
 
-from experiments.plots import landscapes, spectra, style
+from experiments.plots import landscapes, own_metrics, spectra, style
 
 TEXTS = ("A title", "what is shown")
 LINE = np.linspace(-1, 1, 9)
 LOSSES = LINE[:, None] ** 2 + 3 * LINE[None] ** 2
 STEPS = np.arange(1, 6)
+METRICS = [
+  {"step": step, "loss": 1.0, "sala/count": step, "sala/stage": 1 + (step > 50)}
+  for step in range(1, 101)
+]
 FIGURES = {
+  "own_metrics": lambda theme: own_metrics.draw({"sala": [METRICS]}, TEXTS, theme),
   "densities": lambda theme: spectra.densities(
     {"sgd": (LINE, np.exp(-(LINE**2))), "sam": (LINE, np.exp(-9 * LINE**2))}, TEXTS, theme
   ),
@@ -42,3 +47,19 @@ def test_first_direction_runs_along_x():
   axes = landscapes.contours({"sgd": LOSSES}, 1.0, TEXTS, style.THEMES["light"]).axes[0]
   inner = axes.collections[1].get_paths()[1].vertices
   assert np.ptp(inner[:, 0]) > 1.5 * np.ptp(inner[:, 1])
+
+
+def test_own_metrics_are_means_over_windows_and_seeds():
+  assert own_metrics.names(METRICS) == ["sala/stage"]
+  earlier = [row | {"sala/stage": 1 + (row["step"] > 25)} for row in METRICS]
+  points = own_metrics.over_training([METRICS, earlier], "sala/stage")
+  assert points.shape == (20, 2)
+  np.testing.assert_allclose(points[:, 0], (np.arange(20) + 0.5) / 20)
+  np.testing.assert_allclose(points[:, 1], [1] * 5 + [1.5] * 5 + [2] * 10)
+
+
+def test_own_metrics_leave_out_what_is_not_finite():
+  rows = [{"step": step, "ire_update/threshold": x} for step, x in enumerate((-np.inf, 2.0), 1)]
+  np.testing.assert_allclose(
+    own_metrics.over_training([rows], "ire_update/threshold"), [[0.525, 2.0]]
+  )

@@ -19,15 +19,15 @@ RUNS = {m: ("--method", m) for m in configs.methods_of(configs.CONFIGS["digits"]
 }
 
 
-def finish(directory, *flags):
-  process = runs.start(directory, *flags)
+def finish(directory, *flags, config="digits"):
+  process = runs.start(directory, *flags, config=config)
   _, errors = process.communicate(timeout=300)
   assert process.returncode == 0, errors
 
 
-def killed(directory, flags, lines, delay, signum):
+def killed(directory, flags, lines, delay, signum, config="digits"):
   """Starts a run and sends ``signum`` ``delay`` seconds after it wrote so many metrics."""
-  process = runs.start(directory, *flags)
+  process = runs.start(directory, *flags, config=config)
   metrics = directory / "metrics.jsonl"
   while process.poll() is None:
     if metrics.exists() and metrics.read_bytes().count(b"\n") >= lines:
@@ -50,6 +50,14 @@ def test_sigkill_at_a_random_moment(name, tmp_path):
     code, _ = killed(tmp_path / "killed", flags, at, delay, signal.SIGKILL)
     assert code == -signal.SIGKILL
   finish(tmp_path / "killed", *flags)
+  runs.assert_same_ending(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_sigkill_of_the_demo_s_config(tmp_path):
+  finish(tmp_path / "whole", config="demo")
+  code, _ = killed(tmp_path / "killed", (), 5, 0.01, signal.SIGKILL, config="demo")
+  assert code == -signal.SIGKILL
+  finish(tmp_path / "killed", config="demo")
   runs.assert_same_ending(tmp_path / "whole", tmp_path / "killed")
 
 
