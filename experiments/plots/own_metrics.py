@@ -45,6 +45,8 @@ def draw(
     shade = colour(theme, method)
     if len(points):
       ax.plot(*points.T, color=shade, linewidth=2, solid_capstyle="round")
+      if np.ptp(points[:, 1]) == 0:
+        ax.set_yticks(points[:1, 1])
     ax.set_title(method, loc="left", size=10.5, weight="bold", color=shade, pad=16)
     ax.text(0, 1.02, name, transform=ax.transAxes, size=9, color=theme["soft"], va="bottom")
     ax.set_xlim(0, 1)
