@@ -118,8 +118,8 @@ def test_table_compares_by_seed(tmp_path):
   }
   (tmp_path / noisy_runs.NUMBERS).write_text(json.dumps(found))
   html = "".join(noise_section.section(tmp_path).html)
-  assert html.count("<td>sam<td>82.0 ± 1.0<td>71.0 ± 1.0") == 2
-  assert html.count("<td>  minus sgd<td>+1.0 ± 0.0<td>+9.0 ± 1.0") == 2
+  assert html.count("<td>sam</td><td>82.0 ± 1.0</td><td>71.0 ± 1.0") == 2
+  assert html.count("<td>  minus sgd</td><td>+1.0 ± 0.0</td><td>+9.0 ± 1.0") == 2
   assert "over 2 seeds" in html
   light, dark = ((tmp_path / name).read_bytes() for name in ("noise.png", "noise-dark.png"))
   assert light != dark
