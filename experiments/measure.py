@@ -8,18 +8,18 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from experiments.config import Inline
+from experiments.config import Inline, Refusal
 
 
 def _check_at_least(options: object, least: dict[str, int]) -> None:
   for name, low in least.items():
     if getattr(options, name) < low:
-      raise ValueError(f"{name} must be at least {low}; got {getattr(options, name)}")
+      raise Refusal(f"{name} must be at least {low}; got {getattr(options, name)}")
 
 
 def _check_positive(name: str, value: float) -> None:
   if not (math.isfinite(value) and value > 0):
-    raise ValueError(f"{name} must be > 0; got {value}")
+    raise Refusal(f"{name} must be > 0; got {value}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Sharpness:
 
 @dataclasses.dataclass(frozen=True)
 class NoiseOptions:
-  additive: tuple[float, ...] = (0.01, 0.02, 0.03, 0.04, 0.05)  # standard deviations
+  additive: tuple[float, ...] = (0.02, 0.04, 0.06, 0.08, 0.1)  # standard deviations
   multiplicative: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5)  # relative to each weight
   draws: int = 20  # at each strength
   examples: int | None = None  # of the test set; all where none are named
@@ -75,7 +75,7 @@ class NoiseOptions:
       for strength in strengths:
         _check_positive(name, strength)
       if not strengths or list(strengths) != sorted(set(strengths)):
-        raise ValueError(f"{name} must be strengths that rise; got {strengths}")
+        raise Refusal(f"{name} must be strengths that rise; got {strengths}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -63,7 +63,7 @@ def curves(run: Trained, strengths: dict[str, list[float]], options: NoiseOption
   Runs of one seed are given the same draws, whatever their method; other seeds get others.
   """
   seed = run.config.training.seed
-  key = jax.random.fold_in(jax.random.key(options.seed), seed)
+  key = jax.random.fold_in(jax.random.key(options.seed, impl="rbg"), seed)
   source = batches.evaluation_source(run.config)
   pairs = trained.weighted_batches(run, source, options.examples)
   args = run.model_state, trained.stacked(run, pairs)

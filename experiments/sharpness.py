@@ -58,7 +58,8 @@ def measure(directory: Path, options: SharpnessOptions, console: Console) -> Non
 
 def measures(o: SharpnessOptions) -> dict[str, Measure]:
   """All of them, the loss first, which the others would be wrong without."""
-  keys = jax.random.split(jax.random.key(o.seed), 5)
+  # Another generator in these programs takes XLA:CPU longer than all else in them.
+  keys = jax.random.split(jax.random.key(o.seed, impl="rbg"), 5)
   fine = 2 * o.resolution - 1  # points of the line, which is far cheaper than the plane
 
   def ascent(**ball):

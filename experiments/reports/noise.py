@@ -21,10 +21,11 @@ def section(directory: Path) -> Section:
   say = caption(found)
   html, tables = ["<h2>Weight noise</h2>"], []
   for kind in KINDS:
-    header = (f"{kind}, s", *(f"{strength:g}" for strength in found["strengths"][kind]))
+    header = (f"{kind}:", *(f"{strength:g}" for strength in found["strengths"][kind]))
     rows = table(found, kind)
     html.append(f'<div class="wide">{page.html_table(header, rows)}</div>')
-    tables.append(page.terminal_table(header, rows, say if kind == list(KINDS)[-1] else ""))
+    narrow = [[cell.replace(" ± ", "\n± ") for cell in row] for row in rows]
+    tables.append(page.terminal_table(header, narrow, say if kind == list(KINDS)[-1] else ""))
   html += [f'<p class="small">{say}</p>', page.picture(directory, "noise")]
   return Section(html, tables)
 
@@ -32,7 +33,7 @@ def section(directory: Path) -> Section:
 def caption(found: dict) -> str:
   options, seeds = found["options"], _seeds(found)
   examples = options["examples"]
-  of = f"on {examples:,} test examples" if examples else "on the test set"
+  of = f"on the first {examples:,} test examples" if examples else "on the test set"
   said = (
     f"Accuracy in % {of}, mean of {options['draws']} draws; additive: {FORMULAS['additive']},"
     f" multiplicative: {FORMULAS['multiplicative']}, on every weight w."
@@ -57,8 +58,8 @@ def table(found: dict, kind: str) -> list[list[str]]:
       differences = [summary.paired_difference(own, other) for own, other in pairs]
       rows.append([f"  minus {reference}", *(text(*each, sign="+") for each in differences)])
     elif len(runs) == len(found["runs"]) == 1:
-      bounds = zip(runs[0][kind]["low"], runs[0][kind]["high"], strict=True)
-      rows.append(["  80 % of draws", *(f"{text(low)} to {text(high)}" for low, high in bounds)])
+      for bound, percentile in (("low", "10th"), ("high", "90th")):
+        rows.append([f"  {percentile} percentile", *map(text, runs[0][kind][bound])])
   return rows
 
 

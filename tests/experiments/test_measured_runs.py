@@ -107,7 +107,7 @@ def test_report_is_drawn_again_from_the_files(saved):
   assert "top eigenvalues" in page
   assert page.count("data:image/png;base64,") == 8
   assert "<h2>Weight noise</h2>" in page
-  for text in ("worst-case increase, rho 0.05", "multiplicative, s", "80 % of draws"):
+  for text in ("worst-case increase, rho 0.05", "multiplicative:", "90th percentile"):
     assert text in printed
   pictures = {path.name: path.read_bytes() for path in directory.glob("*.png")}
   assert {"spectrum.png", "spectrum-dark.png", "landscape.png", "noise.png"} <= set(pictures)
