@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from rich.console import Console
 
-from experiments import batches, comparison, configs, files, run, summary
+from experiments import batches, comparison, configs, files, run, summary, trained
 from experiments import config as configuration
 from experiments.config import Config, Lifelong, Refusal
 
@@ -116,7 +116,7 @@ def accuracies(directory: Path) -> list[float]:
   """Of a task's finished run on the test examples of each task so far, in percent."""
   path = directory / "tasks.json"
   if not path.exists():
-    config, program, state = run.saved(directory)
+    config, program, state = trained.ended(directory)
     found = []
     for task in range(config.data.lifelong.task + 1):
       split = dataclasses.replace(config.data.lifelong, task=task)

@@ -18,7 +18,7 @@ from rich import progress
 from rich.console import Console
 
 import flatopt
-from experiments import batches, files, run_directory, summary
+from experiments import batches, files, run_directory, summary, trained
 from experiments.checkpoint import Checkpoints
 from experiments.config import Config, Refusal
 from experiments.methods import learning_rate
@@ -135,7 +135,7 @@ class Run:
     if self.config.training.start_from is None:
       return self.program.init()
     other = directory / self.config.training.start_from
-    _, _, state = saved(other)
+    _, _, state = trained.ended(other)
     shapes = lambda state: jax.tree.map(lambda x: x.shape, (state.params, state.model_state))
     if shapes(state) != shapes(self.program.shapes):
       raise Refusal(f"{other} holds a run of another model")
@@ -234,20 +234,6 @@ class Run:
     latest = self.position.latest
     shown = [text.format(latest[name]) for name, text in texts.items() if name in latest]
     return ", ".join([*shown, f"{self.gradients} gradients", f"{self.speed():.1f} steps/s"])
-
-
-def saved(directory: Path) -> tuple[Config, Program, TrainState]:
-  """A finished run's config, its compiled functions, and the state that it ended with."""
-  config = run_directory.read_config(directory)
-  if not (directory / "summary.json").exists():
-    raise Refusal(f"{directory}: the run is not finished; the same `train` goes on")
-  program = make_program(config, batches.evaluation_source(config)[0])
-  checkpoints = Checkpoints(directory / "checkpoints")
-  restored = checkpoints.restore(program.shapes)
-  checkpoints.close()
-  if restored is None:
-    raise Refusal(f"{directory} holds no checkpoint")
-  return config, program, restored[0]
 
 
 def evaluate(program: Program, state: TrainState, source: Sequence, size: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""A saved run for measuring: the params and the model of its last checkpoint, and its data."""
+"""Saved runs: to start others from, and to measure."""
 
 import dataclasses
 import math
@@ -16,7 +16,7 @@ from experiments.checkpoint import Checkpoints
 from experiments.config import Config, Refusal
 from experiments.data.arrays import Subset
 from experiments.tasks import Losses, make_task
-from experiments.training import make_program
+from experiments.training import Program, TrainState, make_program
 
 
 class Trained(NamedTuple):
@@ -31,12 +31,12 @@ class Trained(NamedTuple):
   batch_sharding: NamedSharding
 
 
-def restore(directory: Path) -> Trained:
-  """The last checkpoint of a run, finished or not, on the devices that are here."""
+def saved(directory: Path) -> tuple[Config, Program, TrainState]:
+  """A run's config, its functions and the state of its last checkpoint, on the devices here."""
   config = run_directory.read_config(directory)
   where = directory / "checkpoints"
   if not where.is_dir():
-    raise Refusal(f"{directory} holds no checkpoint: there is nothing to measure yet")
+    raise Refusal(f"{directory} holds no checkpoint")
   # Opening checkpoints tidies up after a kill, which must not happen under a run that writes them.
   with run_directory.claimed(directory, config):
     program = make_program(_on_these_devices(config), batches.evaluation_source(config)[0])
@@ -44,10 +44,22 @@ def restore(directory: Path) -> Trained:
     found = checkpoints.restore(program.shapes)
     checkpoints.close()
   if found is None:
-    raise Refusal(f"{directory} holds no checkpoint: there is nothing to measure yet")
-  state, _ = found
-  compute_dtype = jnp.dtype(config.training.compute_dtype)
-  model = config.model.build(config.data.set.classes, compute_dtype)
+    raise Refusal(f"{directory} holds no checkpoint")
+  return config, program, found[0]
+
+
+def ended(directory: Path) -> tuple[Config, Program, TrainState]:
+  """``saved``, of a run that is finished."""
+  found = saved(directory)
+  if not (directory / "summary.json").exists():
+    raise Refusal(f"{directory}: the run is not finished; the same `train` goes on")
+  return found
+
+
+def restore(directory: Path) -> Trained:
+  """The last checkpoint of a run, finished or not."""
+  config, program, state = saved(directory)
+  model = config.model.build(config.data.set.classes, jnp.dtype(config.training.compute_dtype))
   return Trained(
     config,
     int(state.step),

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 import flatopt
-from experiments import batches, comparison, configs, figures, lifelong, report, run
+from experiments import batches, comparison, configs, figures, lifelong, report, run, trained
 from experiments.__main__ import main
 from experiments.config import Lifelong, Refusal
 from experiments.configs.models import ResNet
@@ -205,7 +205,7 @@ def test_starts_from_what_the_other_run_is_evaluated_at(method, tmp_path):
   model = ResNet((1,), 4)
   config = dataclasses.replace(configs.with_method(DIGITS, method), model=model)
   run.train(short(config), tmp_path / "first", QUIET)
-  _, _, end = run.saved(tmp_path / "first")
+  _, _, end = trained.ended(tmp_path / "first")
   other = configs.with_method(config, "lookahead")
   start = first_state(short(other, start_from="../first", seed=1), tmp_path / "second")
   expected = flatopt.eval_params(end.opt_state, end.params)
