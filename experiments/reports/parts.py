@@ -1,5 +1,6 @@
 """What several reports say alike."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,14 @@ SECTIONS = sharpness.section, noise.section  # of what other commands measured
 def setting(config: Config) -> str:
   training, data = config.training, config.data
   noise = f", {data.wrong_labels:.0%} of the training labels wrong" if data.wrong_labels else ""
+  chosen = {f.name: getattr(data.augment, f.name) for f in dataclasses.fields(data.augment)}
+  drawn = ", ".join(n if x is True else f"{n} {x:g}" for n, x in chosen.items() if x)
+  augmented = f" Training images are augmented: {drawn}." if drawn else ""
   smooth = f"; label smoothing {training.label_smoothing:g}" if training.label_smoothing else ""
   return (
     f"{data.set.about}{noise}; batches of {data.batch_size}. {type(config.model).__name__} in"
     f" {training.compute_dtype}, {config.opt.base.name} with a"
-    f" {'cosine' if config.opt.decay == 'cosine' else 'stepwise'} decay{smooth}."
+    f" {'cosine' if config.opt.decay == 'cosine' else 'stepwise'} decay{smooth}.{augmented}"
   )
 
 
