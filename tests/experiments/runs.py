@@ -3,11 +3,15 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import pytest
+
+from experiments import run
 
 SMALL = (
   *("--data.batch-size", "16", "--model.width", "8", "--model.blocks", "1"),
@@ -55,3 +59,27 @@ def assert_same_ending(one: Path, other: Path) -> None:
   assert len(arrays) == len(other_arrays) > 0
   for x, y in zip(arrays, other_arrays, strict=True):
     np.testing.assert_array_equal(x, y)
+
+
+class Killed(Exception):
+  """In place of a process that ends."""
+
+
+def killed_once(compare: Callable[[], None], out: Path, at: int) -> list[str]:
+  """The runs below ``out`` that ``compare`` trains when it is killed in the ``at``-th, and again."""
+  started: list[str] = []
+  train = run.train
+
+  def train_until_killed(config, directory, console):
+    if not (directory / "summary.json").exists():
+      started.append(directory.relative_to(out).as_posix())
+      if len(started) == at:
+        raise Killed
+    return train(config, directory, console)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(run, "train", train_until_killed)
+    with pytest.raises(Killed):
+      compare()
+    compare()
+  return started

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import comparison, configs, report, run
+from experiments import comparison, configs, report
 from experiments.__main__ import main
 from experiments.config import Refusal
+from tests.experiments import runs
 from tests.experiments.test_training import DIGITS, changed
 
 pytestmark = pytest.mark.slow  # eight runs and a minute
@@ -24,36 +25,17 @@ TINY = comparison.Comparison(
 )
 
 
-class Killed(Exception):
-  pass
-
-
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
-  """(directory, the runs that were started) of a comparison that was killed once."""
-  out, started = tmp_path_factory.mktemp("compared"), []
-  console = Console(quiet=True)
-  train = run.train
-
-  def train_until_killed(config, directory, console):
-    finished = (directory / "summary.json").exists()
-    started.append((directory.relative_to(out).as_posix(), finished))
-    if len(started) == 6:
-      raise Killed
-    return train(config, directory, console)
-
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(run, "train", train_until_killed)
-    with pytest.raises(Killed):
-      comparison.compare(TINY, out, console)
-    comparison.compare(TINY, out, console)
+  """(directory, the runs that were trained) of a comparison that was killed once."""
+  out, console = tmp_path_factory.mktemp("compared"), Console(quiet=True)
+  trained = runs.killed_once(lambda: comparison.compare(TINY, out, console), out, at=6)
   report.write(out, console)
-  return out, started
+  return out, trained
 
 
 def test_repeats_no_finished_run(compared):
-  _, started = compared
-  trained = [path for path, finished in started if not finished]
+  _, trained = compared
   assert len(trained) == len(set(trained)) + 1  # the one that was killed
   trials = [f"trials/{m}/{i}" for m in TINY.methods for i in range(TINY.trials)]
   seeds = [f"runs/{m}/seed-{s}" for m in TINY.methods for s in range(TINY.seeds)]

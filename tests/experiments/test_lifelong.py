@@ -237,10 +237,6 @@ def test_refuses_a_start_that_is_not_there_or_does_not_fit(tmp_path):
     run.train(config, tmp_path / "second", QUIET)
 
 
-class Killed(Exception):
-  pass
-
-
 @pytest.mark.slow  # four training loops
 def test_a_killed_task_goes_on_with_the_memory_that_it_had(tmp_path, monkeypatch):
   """Killed between checkpoints, of which one is behind it."""
@@ -252,12 +248,12 @@ def test_a_killed_task_goes_on_with_the_memory_that_it_had(tmp_path, monkeypatch
 
   def advance_until_killed(loop, timed):
     if loop.step == 6:
-      raise Killed
+      raise runs.Killed
     advance(loop, timed)
 
   with monkeypatch.context() as patch:
     patch.setattr(run.Run, "advance", advance_until_killed)
-    with pytest.raises(Killed):
+    with pytest.raises(runs.Killed):
       run.train(config, tmp_path / "killed", QUIET)
   run.train(config, tmp_path / "killed", QUIET)
   runs.assert_same_ending(tmp_path / "whole", tmp_path / "killed")
@@ -276,29 +272,16 @@ LEARNED = lifelong.LifelongComparison(
 
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory):
-  """(directory, the runs that were started) of a comparison that was killed once."""
-  out, started = tmp_path_factory.mktemp("learned"), []
-  train = run.train
-
-  def train_until_killed(config, directory, console):
-    finished = (directory / "summary.json").exists()
-    started.append((directory.relative_to(out).as_posix(), finished))
-    if len(started) == 4:
-      raise Killed
-    return train(config, directory, console)
-
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(run, "train", train_until_killed)
-    with pytest.raises(Killed):
-      lifelong.learn(LEARNED, out, QUIET)
-    lifelong.learn(LEARNED, out, QUIET)
+  """(directory, the runs that were trained) of a comparison that was killed once."""
+  out = tmp_path_factory.mktemp("learned")
+  trained = runs.killed_once(lambda: lifelong.learn(LEARNED, out, QUIET), out, at=4)
   report.write(out, QUIET)
-  return out, started
+  return out, trained
 
 
 @pytest.mark.slow  # eight runs and a minute, as are those below
 def test_repeats_no_finished_task(learned):
-  trained = [path for path, finished in learned[1] if not finished]
+  _, trained = learned
   assert len(trained) == len(set(trained)) + 1  # the one that was killed
   assert set(trained) == {
     f"runs/{m}/seed-{s}/task-{t}" for m in LEARNED.methods for s in (0, 1) for t in (0, 1)
