@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy.optimize
 from matplotlib.figure import Figure
 
 from experiments.plots.style import PLACES, canvas, colour, title
@@ -24,13 +25,14 @@ def panels(
   """A line and a band a method, named where its line ends."""
   several = len(shown[0].curves) > 1
   height = max(4.2, 2 + 0.17 * len(shown[0].curves))
+  alpha = 0.12 if len(shown[0].curves) < 5 else 0.06
   top = 1.05 if several else 0.8
   figure, axes = canvas(theme, 8, height, top, columns=len(shown), sharey=True)
   for ax, panel in zip(axes.flat, shown, strict=True):
     for method, (mean_S, low_S, high_S) in panel.curves.items():
       shade = colour(theme, method)
       dashes = (0, (4, 2)) if several and method == reference else "-"
-      ax.fill_between(panel.strengths, low_S, high_S, color=shade, alpha=0.12, linewidth=0)
+      ax.fill_between(panel.strengths, low_S, high_S, color=shade, alpha=alpha, linewidth=0)
       ax.plot(panel.strengths, mean_S, color=shade, linewidth=2, linestyle=dashes)
     ax.set_title(panel.title, loc="left", size=10.5, color=theme["ink"], pad=3)
     ax.set_xlabel(panel.label, size=9.5, color=theme["soft"])
@@ -57,7 +59,14 @@ def _name_lines(ax, panel: Panel, theme: dict[str, str]) -> None:
       xycoords=ax.get_yaxis_transform(),
       textcoords=ax.get_yaxis_transform(),
       annotation_clip=False,
-      arrowprops={"arrowstyle": "-", "color": shade, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 0},
+      arrowprops={
+        "arrowstyle": "-",
+        "color": shade,
+        "linewidth": 0.6,
+        "shrinkA": 1,
+        "shrinkB": 0,
+        "relpos": (0, 0.5),
+      },
       color=shade,
       size=9,
       va="center",
@@ -65,14 +74,11 @@ def _name_lines(ax, panel: Panel, theme: dict[str, str]) -> None:
 
 
 def spread(values: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
-  """``values`` moved apart to ``gap`` at least, in their order, up to ``high`` and near ``low``."""
+  """``values`` moved apart to ``gap`` at least, as little as that takes, within low and high."""
   order = np.argsort(values, kind="stable")
-  moved = np.asarray(values, np.float64)[order]
-  for i in range(1, len(moved)):
-    moved[i] = max(moved[i], moved[i - 1] + gap)
-  moved[-1] = min(moved[-1], high)
-  for i in reversed(range(len(moved) - 1)):
-    moved[i] = min(moved[i], moved[i + 1] - gap)
-  placed = np.empty_like(moved)
-  placed[order] = moved
-  return placed
+  steps = gap * np.arange(len(values))
+  # What is left of steps of one gap must not fall.
+  placed = scipy.optimize.isotonic_regression(np.asarray(values, np.float64)[order] - steps).x
+  moved = np.empty(len(values))
+  moved[order] = np.clip(placed, low, max(low, high - steps[-1])) + steps
+  return moved
