@@ -10,6 +10,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+NARROW = 6  # columns of a table that fit a terminal; the page has all
 STYLE = """<style>
   :root { color-scheme: light dark; --ground: #fff; --ink: #1b1d21; --soft: #6a6f77;
     --line: #dfe2e6; --accent: #0072b2; }

@@ -12,10 +12,8 @@ from experiments.reports import parts
 
 COLUMNS = (
   "method",
-  "n",
-  "{label}",
-  "minus {reference},\npaired",
-  *("steps", "gradients", "wall,\ns", "steps\na second", "peak,\nMB"),
+  *("{label}", "minus {reference},\npaired"),
+  *("steps", "gradients", "wall,\ns", "steps\na second", "peak,\nMB", "n"),
 )
 
 
@@ -50,7 +48,8 @@ def write(out: Path, console: Console) -> None:
     f"Mean ± standard error of n seeds. Minus {measure.reference}: paired, runs of a seed share"
     f" initial params, wrong labels and the order of batches. Wall: steps alone. {tuning}."
   )
-  console.print(page.terminal_table(header, rows, caption))
+  narrow = [row[: page.NARROW] for row in rows]
+  console.print(page.terminal_table(header[: page.NARROW], narrow, caption))
   body = [
     f"<p>{parts.setting(compared.config)} Every run is given {budget}.</p>",
     f'<div class="wide">{page.html_table(header, rows)}</div>',
@@ -69,13 +68,13 @@ def cells(row: dict[str, Any], measure: figures.Measure) -> list[str]:
   is_reference = row["method"] == measure.reference or difference is None
   return [
     row["method"],
-    str(row["n"]),
     "diverged" if own is None else measure.text(own, row[measure.key + "_error"]),
     "-" if is_reference else measure.text(difference, row["difference_error"], sign="+"),
     *(f"{row[name]:,.0f}" for name in ("steps", "gradients")),
     f"{row['seconds']:.1f}",
     f"{row['steps_per_second']:.1f}",
     f"{row['peak_memory_mb']:,.0f}",
+    str(row["n"]),
   ]
 
 

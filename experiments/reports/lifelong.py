@@ -16,7 +16,6 @@ COLUMNS = (
   *("forgetting,\npoints", "minus\n{reference},\npaired"),
   *("gradients", "steps", "wall,\ns", "n"),
 )
-NARROW = 6  # of them fit a terminal
 
 
 def write(out: Path, console: Console) -> None:
@@ -51,8 +50,8 @@ def write(out: Path, console: Console) -> None:
     page.configuration(spec),
   ]
   page.write_page(out / "report.html", f"{config.name}: one task after another", body)
-  narrow = [row[:NARROW] for row in rows]
-  console.print(page.terminal_table(header[:NARROW], narrow, caption))
+  narrow = [row[: page.NARROW] for row in rows]
+  console.print(page.terminal_table(header[: page.NARROW], narrow, caption))
   console.print(f"{out / 'report.html'} and figures are written")
 
 
