@@ -110,11 +110,12 @@ def seed_run(config: Config, runs: Runs, *path: str) -> dict[str, Any]:
   result = runs.train(config, *path)
   rows = run_directory.read_metrics(runs.out.joinpath(*path), "test")
   name = "accuracy" if config.data.set.task == "classification" else "loss"
-  shares = config.training.evaluations
+  training = config.training
+  paid = "step" if training.unit == "steps" else "gradients"
   # A step that passes two evaluations at once leaves one row: each run has a point for each.
-  at = [result["gradients"] * (k + 1) / shares for k in range(shares)]
-  first = lambda gradients: next((row for row in rows if row["gradients"] >= gradients), rows[-1])
-  curve = [(round(x), summary.finite(first(x)[name])) for x in at]
+  at = [training.budget * (k + 1) / training.evaluations for k in range(training.evaluations)]
+  passed = [next((row for row in rows if row[paid] >= amount), rows[-1]) for amount in at]
+  curve = [(row["gradients"], summary.finite(row[name])) for row in passed]
   return {"seed": config.training.seed} | result | {"curve": curve}
 
 

@@ -40,7 +40,7 @@ def ranking(results: dict, measure: Measure, texts: tuple[str, str], theme: dict
   if reference:
     ax.axvline(reference[key], color=theme["base"], linewidth=1, linestyle=(0, (4, 3)))
   right = {"xycoords": ("axes fraction", "data"), "va": "center", "size": 9.5}
-  beside = 1.09 if measure.digits == 1 else 1.12
+  beside = 1.09 if measure.digits == 1 else 1.135
   for y, row in enumerate(rows):
     method, mean = row["method"], row[key]
     shade = colour(theme, method)
@@ -92,7 +92,7 @@ def curves(results: dict, measure: Measure, texts: tuple[str, str], theme: dict)
     low, high = np.nanmin(ends), np.nanquantile(ends, 0.8)
     ax.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
   figure.supxlabel("gradients paid", size=9.5, color=theme["soft"])
-  figure.supylabel(measure.label, size=9.5, color=theme["soft"])
+  figure.supylabel(measure.label.replace(", ", ",\n"), size=9.5, color=theme["soft"])
   title(figure, theme, *texts)
   return figure
 

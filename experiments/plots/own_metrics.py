@@ -50,6 +50,7 @@ def draw(
     ax.set_title(method, loc="left", size=10.5, weight="bold", color=shade, pad=16)
     ax.text(0, 1.02, name, transform=ax.transAxes, size=9, color=theme["soft"], va="bottom")
     ax.set_xlim(0, 1)
+    ax.yaxis.set_major_formatter("{x:.3g}")
     ax.grid(axis="x", visible=False)
   figure.supxlabel("share of the steps", size=9.5, color=theme["soft"])
   title(figure, theme, *texts, key=())

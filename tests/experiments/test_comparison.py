@@ -103,3 +103,19 @@ def test_seconds_become_steps():
   timed = dataclasses.replace(TINY, unit="seconds", amount=10)
   training = comparison.with_budget(timed, DIGITS, Runs(), "sam").training
   assert (training.unit, training.budget) == ("steps", 125)
+
+
+@pytest.mark.parametrize(("unit", "budget"), [("steps", 20), ("gradients", 30)])
+def test_a_curve_has_every_evaluation_once(tmp_path, unit, budget):
+  """Of a method that pays three gradients in two steps, evaluated at halves of either budget."""
+  rows = [{"split": "test", "step": 10 * k, "gradients": 15 * k, "accuracy": k} for k in (1, 2)]
+  (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+  class Runs:
+    out = tmp_path
+
+    def train(self, config, *path):
+      return {"gradients": 30, "steps": 20}
+
+  config = changed(DIGITS, training={"unit": unit, "budget": budget, "evaluations": 2})
+  assert comparison.seed_run(config, Runs())["curve"] == [(15, 1), (30, 2)]
