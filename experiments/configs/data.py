@@ -107,5 +107,21 @@ class TextFiles(Text):
     return text_files(_text_split(split), directory=self.directory, **options)
 
 
+@dataclasses.dataclass(frozen=True)
+class TfdsText(Text):
+  name: str = "lm1b"  # as in tfds.builder; its field "text" is read
+  data_dir: str | None = None  # TFDS's own where it is not given
+
+  @property
+  def about(self):
+    return f"{self.name} of TFDS"
+
+  def source(self, split):
+    from experiments.data.tfds_text import tfds_text
+
+    options = {"length": self.length, "vocab_size": self.vocab_size, "data_dir": self.data_dir}
+    return tfds_text(_text_split(split), name=self.name, **options)
+
+
 def _text_split(split: str) -> str:
   return "validation" if split == "test" else split

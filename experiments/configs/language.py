@@ -3,7 +3,7 @@
 import dataclasses
 
 from experiments.config import Config, Data, Opt, Training
-from experiments.configs.data import StandardLibrary, TextFiles
+from experiments.configs.data import StandardLibrary, Text, TextFiles, TfdsText
 from experiments.configs.models import Llama
 from experiments.methods import AdamW, Ire
 from experiments.models import LLAMA_SHAPES
@@ -33,10 +33,10 @@ def _small(name: str, shape: str, learning_rate: float, **training) -> Config:
   )
 
 
-def _paper(name: str, shape: str, corpus: str) -> Config:
+def _paper(name: str, shape: str, text: type[Text], **source: str) -> Config:
   return Config(
     name=name,
-    data=Data(TextFiles(length=150, vocab_size=50304, directory=corpus), batch_size=240),
+    data=Data(text(length=150, vocab_size=50304, **source), batch_size=240),
     model=Llama(**LLAMA_SHAPES[shape]),
     opt=OPT,
     training=Training(
@@ -48,8 +48,10 @@ def _paper(name: str, shape: str, corpus: str) -> Config:
 CONFIGS = (
   _small("llama-0.9m", "0.9M", 1e-3),
   _small("llama-11m", "11M", 6e-4, microbatches=2),
-  _paper("llama-60m", "60M", "wikitext-103"),
+  _paper("llama-60m", "60M", TextFiles, directory="wikitext-103"),
   # Not stated for these two: sequence, batch, and steps.
-  _paper("llama-119m", "119M", "minipile"),
-  _paper("llama-229m", "229M", "openwebtext"),
+  _paper("llama-119m", "119M", TextFiles, directory="minipile"),
+  _paper("llama-229m", "229M", TextFiles, directory="openwebtext"),
+  # Of no paper: any text set of TFDS, by --data.name.
+  _paper("llama-60m-tfds", "60M", TfdsText),
 )

@@ -13,10 +13,11 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from experiments.configs.data import TfdsText
 from experiments.data import tfds_images as tfds_images_module
 from experiments.data.idx import idx_images, read_idx
 from experiments.data.tfds_images import DecodedImages, tfds_images
-from experiments.data.tfds_text import tfds_corpus, tfds_text
+from experiments.data.tfds_text import tfds_corpus
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (10, 4, 5, 3), np.uint8)
 TEXTS = [f"text {i} " * 3 for i in range(40)]
@@ -176,7 +177,7 @@ def test_texts(data_dir, tmp_path, monkeypatch):
   assert sorted(train + validation) == sorted(text.encode() for text in TEXTS)
   assert 0 < len(validation) < 8
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-  windows = tfds_text("train", name="flatopt_texts", data_dir=data_dir, length=4)
+  windows = TfdsText(name="flatopt_texts", data_dir=data_dir, length=4).source("train")
   first = np.concatenate([windows[0]["tokens"][:-1], windows[1]["tokens"]])
   assert first.tolist() == list(train[0][:9])
   assert "tensorflow" not in sys.modules
