@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments import summary
-from experiments.plots.style import canvas, colour, title
+from experiments.plots.style import canvas, colour, label_of, title
 
 
 class Measure(NamedTuple):
@@ -52,9 +52,9 @@ def ranking(results: dict, measure: Measure, texts: tuple[str, str], theme: dict
       difference = measure.text(row["difference"], row["difference_error"], sign="+")
       ax.annotate(difference, (beside, y), color=theme["soft"], **right)
   ax.annotate(f"minus {measure.reference}", (beside, len(rows) - 0.2), color=theme["soft"], **right)
-  ax.set_yticks(range(len(rows)), [row["method"] for row in rows], size=10.5)
-  for label, row in zip(ax.get_yticklabels(), rows, strict=True):
-    label.set_color(colour(theme, row["method"]))
+  ax.set_yticks(range(len(rows)), [label_of(row["method"], room=24) for row in rows], size=10.5)
+  for tick, row in zip(ax.get_yticklabels(), rows, strict=True):
+    tick.set_color(colour(theme, row["method"]))
   ax.set_ylim(-0.6, len(rows) - 0.4)
   ax.set_xlabel(measure.label, size=9.5, color=theme["soft"])
   title(figure, theme, *texts)
@@ -79,7 +79,8 @@ def curves(results: dict, measure: Measure, texts: tuple[str, str], theme: dict)
       ax.plot(*reference.T, color=theme["base"], linewidth=1, linestyle=(0, (4, 3)))
     shade = colour(theme, method)
     ax.plot(*paths[method].T, color=shade, linewidth=2.4, solid_capstyle="round")
-    ax.set_title(method, loc="left", size=10.5, weight="bold", color=shade, pad=3)
+    name = label_of(method, room=14, between="\n")
+    ax.set_title(name, loc="left", size=10.5, weight="bold", color=shade, pad=3)
     ax.set_title(
       measure.text(paths[method][-1, 1]), loc="right", size=10, color=theme["ink"], pad=3
     )
@@ -92,7 +93,7 @@ def curves(results: dict, measure: Measure, texts: tuple[str, str], theme: dict)
     low, high = np.nanmin(ends), np.nanquantile(ends, 0.8)
     ax.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
   figure.supxlabel("gradients paid", size=9.5, color=theme["soft"])
-  figure.supylabel(measure.label.replace(", ", ",\n"), size=9.5, color=theme["soft"])
+  figure.supylabel(measure.label.replace(", nats", ",\nnats"), size=9.5, color=theme["soft"])
   title(figure, theme, *texts)
   return figure
 

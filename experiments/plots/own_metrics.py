@@ -5,7 +5,7 @@ import math
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.plots.style import canvas, colour, title
+from experiments.plots.style import canvas, colour, label_of, title
 
 WINDOWS = 20  # equal parts of the steps, over which values are averaged
 # Counts only grow, and the probability is a setting.
@@ -47,7 +47,9 @@ def draw(
       ax.plot(*points.T, color=shade, linewidth=2, solid_capstyle="round")
       if np.ptp(points[:, 1]) == 0:
         ax.set_yticks(points[:1, 1])
-    ax.set_title(method, loc="left", size=10.5, weight="bold", color=shade, pad=16)
+    ax.set_title(
+      label_of(method, room=30), loc="left", size=10.5, weight="bold", color=shade, pad=16
+    )
     ax.text(0, 1.02, name, transform=ax.transAxes, size=9, color=theme["soft"], va="bottom")
     ax.set_xlim(0, 1)
     ax.yaxis.set_major_formatter("{x:.3g}")

@@ -46,6 +46,14 @@ def colour(theme: dict[str, str], method: str) -> str:
   return next(theme[place] for place, methods in PLACES.items() if name in methods)
 
 
+def label_of(method: str, room: int, between: str = ", ") -> str:
+  """A method's name, its settings below it where there is room for so many characters only."""
+  if len(method) <= room:
+    return method
+  name, _, settings = method.partition(":")
+  return f"{name}\n{settings.replace(',', between)}"
+
+
 def canvas(theme, width, height, top, rows=1, columns=1, **options):
   """A figure whose axes leave ``top`` inches free for the title."""
   figure = Figure((width, height), dpi=150, facecolor=theme["ground"], layout="constrained")
