@@ -48,18 +48,18 @@ def caption(found: dict) -> str:
 
 def table(found: dict, kind: str) -> list[list[str]]:
   """Two rows a method: accuracies, and under them what they are compared with or stray by."""
-  reference, text = found["reference"], figures.ACCURACY.text
+  reference = found["reference"]
   rows = []
   for method, runs in found["runs"].items():
     means_RxS, reference_RxS = (_curves(found, m, kind, "mean") for m in (method, reference))
-    rows.append([method, *(text(*summary.mean_and_error(column)) for column in means_RxS.T)])
+    rows.append([method, *(_text(*summary.mean_and_error(column)) for column in means_RxS.T)])
     if method != reference:
       pairs = zip(means_RxS.T, reference_RxS.T, strict=True)
       differences = [summary.paired_difference(own, other) for own, other in pairs]
-      rows.append([f"  minus {reference}", *(text(*each, sign="+") for each in differences)])
+      rows.append([f"  minus {reference}", *(_text(*each, sign="+") for each in differences)])
     elif len(runs) == len(found["runs"]) == 1:
       for bound, percentile in (("low", "10th"), ("high", "90th")):
-        rows.append([f"  {percentile} percentile", *map(text, runs[0][kind][bound])])
+        rows.append([f"  {percentile} percentile", *map(_text, runs[0][kind][bound])])
   return rows
 
 
@@ -84,6 +84,10 @@ def figure(found: dict, theme: dict[str, str]):
     f"Lines: means over {found['options']['draws']} draws{over}. Bands: 80 % of a run's draws.",
   )
   return noise.panels(shown, texts, theme, found["reference"])
+
+
+def _text(mean: float | None, error: float | None = None, sign: str = "") -> str:
+  return "-" if mean is None else figures.ACCURACY.text(mean, error, sign)
 
 
 def _seeds(found: dict) -> int:
