@@ -7,7 +7,7 @@ between the reference's points loss is taken to be linear in the logarithm of th
 import copy
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def speed_ups(runs: list[dict[str, Any]], reference: str) -> list[dict[str, Any]
 
 def read(directories: Sequence[Path]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
   """What the comparisons share, and the end of every run in them."""
-  shared, runs = {}, []
+  shared, runs, where = {}, [], {}
   for directory in directories:
     if not (directory / "results.json").exists() or not (directory / "compare.json").exists():
       raise Refusal(f"{directory} holds no finished comparison")
@@ -71,13 +71,20 @@ def read(directories: Sequence[Path]) -> tuple[dict[str, Any], list[dict[str, An
     if lines := configuration.differences(shared or own, own):
       raise Refusal(f"{directory} is not like {directories[0]}: {', '.join(lines)}")
     shared = own
-    for method, ended in files.read_json(directory / "results.json")["runs"].items():
-      runs += [
-        {"method": method} | {name: run[name] for name in ("steps", "seed")} | {"loss": loss}
-        for run in ended
-        if (loss := run["test_loss"]) is not None
-      ]
+    for run in ends(directory):
+      key = run["method"], run["steps"], run["seed"]
+      if key in where:
+        raise Refusal(f"{where[key]} and {directory} both hold {key[0]} at {key[1]} steps")
+      where[key] = directory
+      runs += [] if run["loss"] is None else [run]
   return shared, runs
+
+
+def ends(directory: Path) -> Iterator[dict[str, Any]]:
+  for method, runs in files.read_json(directory / "results.json")["runs"].items():
+    for run in runs:
+      numbers = {name: run[name] for name in ("steps", "seed")}
+      yield {"method": method} | numbers | {"loss": run["test_loss"]}
 
 
 def measure(directories: Sequence[Path], reference: str, out: Path) -> None:

@@ -87,6 +87,7 @@ def test_command_and_report(shorter, tmp_path, capsys):
   [
     ({"found": runs("sala", 600, 1)}, "adamw is to be there at two numbers of steps; found [600]"),
     ({"found": runs("adamw", 900, 1)[:2]}, "adamw is to be there with the same seeds"),
+    ({"found": runs("ire", 600, 1)}, "both hold ire at 600 steps"),
     ({"found": runs("adamw", 900, 1), "unit": "gradients"}, "compares at equal gradients"),
     ({"found": runs("adamw", 900, 1), "data": "text"}, "config.data is digits and text"),
   ],
