@@ -48,7 +48,8 @@ def _arrow(ax, row, theme):
     arrowprops={"arrowstyle": "->", "color": theme["soft"]},
   )
   middle = float(np.sqrt(row["steps"] * end))
-  text = f"{row['speed_up']:.2f} times the steps"
+  error = f" ± {row['speed_up_error']:.2f}" if row["speed_up_error"] else ""
+  text = f"{row['speed_up']:.2f}{error} times the steps"
   ax.annotate(
     text,
     (middle, row["loss"]),
