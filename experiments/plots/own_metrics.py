@@ -37,7 +37,10 @@ def draw(
   panels = [(method, name) for method, seeds in runs.items() for name in names(seeds[0])]
   columns = min(3, len(panels))
   rows = -(-len(panels) // columns)
-  figure, axes = canvas(theme, 8, 1.8 * rows + 1.3, 0.8, rows, columns, sharex=True)
+  labels = {method: label_of(method, room=24, between="\n") for method in runs}
+  lines = max(label.count("\n") for label in labels.values())  # below the first
+  height = (1.8 + 0.18 * lines) * rows + 1.3
+  figure, axes = canvas(theme, 8, height, 0.8, rows, columns, sharex=True)
   for ax in axes.flat[len(panels) :]:
     ax.set_visible(False)
   for ax, (method, name) in zip(axes.flat, panels, strict=False):
@@ -47,9 +50,7 @@ def draw(
       ax.plot(*points.T, color=shade, linewidth=2, solid_capstyle="round")
       if np.ptp(points[:, 1]) == 0:
         ax.set_yticks(points[:1, 1])
-    ax.set_title(
-      label_of(method, room=30), loc="left", size=10.5, weight="bold", color=shade, pad=16
-    )
+    ax.set_title(labels[method], loc="left", size=10.5, weight="bold", color=shade, pad=16)
     ax.text(0, 1.02, name, transform=ax.transAxes, size=9, color=theme["soft"], va="bottom")
     ax.set_xlim(0, 1)
     ax.yaxis.set_major_formatter("{x:.3g}")
