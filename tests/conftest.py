@@ -1,5 +1,6 @@
 """Eight virtual CPU devices, little optimisation by XLA, and contexts that several tests want."""
 
+import importlib.metadata
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
