@@ -1,6 +1,5 @@
 """Eight virtual CPU devices, little optimisation by XLA, and contexts that several tests want."""
 
-import importlib.metadata
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -11,7 +10,7 @@ os.environ["XLA_FLAGS"] = " ".join(
   [
     os.environ.get("XLA_FLAGS", ""),
     "--xla_force_host_platform_device_count=8",
-    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters",
   ]
 )
 
