@@ -48,8 +48,12 @@ def ending(directory: Path) -> tuple[bytes, list[np.ndarray]]:
   """The metrics, and all arrays of the last checkpoint."""
   checkpoints = directory / "checkpoints"
   last = max(int(path.name) for path in checkpoints.iterdir() if path.name.isdigit())
-  with ocp.StandardCheckpointer() as checkpointer:
-    state = checkpointer.restore(checkpoints.absolute() / str(last) / "state")
+  path = checkpoints.absolute() / str(last) / "state"
+  with ocp.PyTreeCheckpointer() as checkpointer:
+    # As NumPy's: the devices of the run, which several processes had, are not here.
+    on_host = ocp.RestoreArgs(restore_type=np.ndarray)
+    saved = checkpointer.metadata(path).item_metadata.tree
+    state = checkpointer.restore(path, restore_args=jax.tree.map(lambda _: on_host, saved))
   return (directory / "metrics.jsonl").read_bytes(), jax.tree.leaves(state)
 
 

@@ -8,7 +8,6 @@ import time
 import numpy as np
 import pytest
 
-from experiments.__main__ import main
 from tests.experiments import runs
 
 pytestmark = pytest.mark.slow  # six processes that compile a training loop: two minutes
@@ -60,6 +59,8 @@ def test_both_killed_go_on(tmp_path):
   runs.assert_same_ending(tmp_path / "whole", tmp_path / "killed")
 
 
-def test_says_what_is_missing(tmp_path, capsys):
-  assert main(["train", "digits", "--run-dir", str(tmp_path), "--distributed"]) == 2
-  assert "--distributed: coordinator_address should be defined" in capsys.readouterr().err
+def test_says_what_is_missing(tmp_path):
+  process = runs.start(tmp_path / "run", "--distributed")
+  _, errors = process.communicate(timeout=300)
+  assert process.returncode == 2
+  assert "--distributed: coordinator_address should be defined" in errors.splitlines()[-1]
