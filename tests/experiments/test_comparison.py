@@ -11,7 +11,7 @@ from experiments import comparison, configs, report
 from experiments.__main__ import main
 from experiments.config import Refusal
 from tests.experiments import runs
-from tests.experiments.test_training import DIGITS, changed
+from tests.experiments.small import DIGITS, changed
 
 pytestmark = pytest.mark.slow  # eight runs and a minute
 

@@ -14,8 +14,8 @@ from rich.console import Console
 from experiments import batches, configs, report, run, run_directory
 from experiments.__main__ import main
 from experiments.configs.models import ResNet
+from tests.experiments.small import DIGITS, changed, shrunk
 from tests.experiments.test_sharpness_command import dense_eigenvalues, hand_written_loss
-from tests.experiments.test_training import DIGITS, changed, shrunk
 
 pytestmark = pytest.mark.slow  # trains three models
 

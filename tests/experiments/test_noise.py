@@ -14,7 +14,7 @@ from experiments.__main__ import main
 from experiments.noise import accuracy_under_noise, additive, multiplicative
 from experiments.plots.noise import spread
 from experiments.reports import noise as noise_section
-from tests.experiments.test_training import DIGITS, changed
+from tests.experiments.small import DIGITS, changed
 
 INPUT = np.array([1.0, -2.0, 0.5], np.float32)
 PARAMS = {"first": jnp.array([0.4, -0.3]), "second": jnp.array([0.8])}

@@ -14,7 +14,7 @@ from experiments.__main__ import main
 from experiments.measure import SharpnessOptions
 from experiments.tasks import Classification, Losses
 from flatopt.sharpness.host import HostMean
-from tests.experiments.test_training import DIGITS
+from tests.experiments.small import DIGITS
 
 OPTIONS = SharpnessOptions(
   num_eigenvalues=3, num_matvecs=15, num_samples=4, probes=2, resolution=3, ascent_steps=2

@@ -1,0 +1,123 @@
+"""What ``init`` and ``update`` are called with: bad trees and closures raise as bad settings do."""
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+import flatopt
+from tests.test_bad_input import METHODS, OPTIMIZERS, raises
+
+GRADIENT_USERS = ["sam", "asam", "ire_drift", "sala", "lookbehind", "hutchinson"]
+GRADIENT_USERS += ["empirical_fisher"]
+IDENTITY = lambda params: params
+PARAMS = {"a": jnp.ones(3), "b": [jnp.ones((2, 2))]}
+
+
+def update(name, *, grads=PARAMS, params=PARAMS, state=None, **extra_args):
+  settings = {"curvature": optax.identity()} if name.startswith("ire_") else {}
+  method = METHODS[name](**settings)
+  state = method.init(PARAMS) if state is None else state
+  closures = {"grad_fn": IDENTITY, "sampled_grad_fn": lambda params, key: params}
+  return method.update(grads, state, params, **closures | extra_args)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+class TestTrees:
+  def test_good(self, name):
+    update(name)
+
+  def test_params_missing(self, name):
+    with raises(ValueError, f"{name}: params is None", "update(updates, state, params"):
+      update(name, params=None)
+
+  def test_params_empty(self, name):
+    for empty in ({}, [], (), None):
+      with raises(ValueError, f"{name}: params is an empty pytree", repr(empty)):
+        METHODS[name]().init(empty)
+    with raises(ValueError, f"{name}: params is an empty pytree ({{}})"):
+      update(name, params={}, grads={})
+
+  def test_params_not_floating(self, name):
+    for leaf in (jnp.arange(3), jnp.array([True]), jnp.ones(2, jnp.complex64), 3):
+      params = {"a": jnp.ones(3), "b": [leaf]}
+      dtype = str(jnp.result_type(leaf))
+      with raises(TypeError, f"{name}: params['b'][0] is {dtype}", "floating"):
+        METHODS[name]().init(params)
+      with raises(TypeError, f"{name}: params['b'][0] is {dtype}"):
+        update(name, params=params)
+
+  def test_params_masked(self, name):
+    params = {"a": jnp.ones(3), "b": [optax.MaskedNode()]}
+    for call in (METHODS[name]().init, lambda params: update(name, params=params)):
+      with raises(ValueError, f"{name}: params['b'][0] is optax.MaskedNode", "outside optax.mask"):
+        call(params)
+
+
+BAD_TREES = {
+  "less": {"a": jnp.ones(3)},
+  "other": {"a": jnp.ones(3), "c": [jnp.ones((2, 2))]},
+  "tuple": {"a": jnp.ones(3), "b": (jnp.ones((2, 2)),)},
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS[:9])
+def test_updates_unlike_params(name):
+  for tree in BAD_TREES.values():
+    with raises(ValueError, f"{name}: updates has the structure", str(jax.tree.structure(tree))):
+      update(name, grads=tree)
+  wrong_shape = {"a": jnp.ones(3), "b": [jnp.ones((2, 3))]}
+  with raises(ValueError, f"{name}: updates['b'][0] has shape (2, 3)", "(2, 2)"):
+    update(name, grads=wrong_shape)
+
+
+@pytest.mark.parametrize("name", ["ire_drift", "ire_update", "lookahead", "sala"])
+def test_state_unlike_params(name):
+  part = "the mask in the state" if name.startswith("ire_") else "slow in the state"
+  settings = {"curvature": optax.identity()} if name.startswith("ire_") else {}
+  for tree in BAD_TREES.values():
+    state = METHODS[name](**settings).init(tree)
+    with raises(ValueError, f"{name}: {part} has the structure", str(jax.tree.structure(tree))):
+      update(name, state=state)
+  state = METHODS[name](**settings).init({"a": jnp.ones(3), "b": [jnp.ones((4, 2))]})
+  with raises(ValueError, f"{name}: {part}['b'][0] has shape (4, 2)", "(2, 2)"):
+    update(name, state=state)
+
+
+@pytest.mark.parametrize("name", GRADIENT_USERS)
+class TestGradFn:
+  def test_missing(self, name):
+    with raises(ValueError, f"{name}: grad_fn is missing", "grad_fn=grad_fn"):
+      update(name, grad_fn=None)
+
+  def test_no_function(self, name):
+    with raises(TypeError, f"{name}: grad_fn must be a function; got 3"):
+      update(name, grad_fn=3)
+
+  def test_returns_another_tree(self, name):
+    value_and_grad = lambda params: (jnp.zeros(()), params)
+    for grad_fn in (value_and_grad, lambda params: {"a": params["a"]}):
+      with raises(ValueError, f"{name}: the result of grad_fn has the structure"):
+        update(name, grad_fn=grad_fn)
+    with raises(ValueError, f"{name}: the result of grad_fn['a'] has shape ()"):
+      update(name, grad_fn=lambda params: params | {"a": jnp.sum(params["a"])})
+
+
+def test_sampled_grad_fn():
+  name = "gauss_newton_bartlett"
+  with raises(ValueError, f"{name}: sampled_grad_fn is missing"):
+    update(name, sampled_grad_fn=None)
+  with raises(TypeError, f"{name}: sampled_grad_fn must be a function; got 'g'"):
+    update(name, sampled_grad_fn="g")
+  with raises(ValueError, f"{name}: the result of sampled_grad_fn has the structure"):
+    update(name, sampled_grad_fn=lambda params, key: (0.0, params))
+
+
+@pytest.mark.parametrize("method", [flatopt.ire_update, flatopt.ire_drift])
+def test_curvature_of_ire(method):
+  """The default estimator asks for its closure; a wrong estimate is told as such."""
+  with raises(ValueError, "grad_fn is missing"):
+    method().update(PARAMS, method().init(PARAMS), PARAMS)
+  loss_like = method(curvature=optax.stateless(lambda updates, params: updates["a"]))
+  with raises(ValueError, f"{method.__name__}: the curvature estimate has the structure"):
+    loss_like.update(PARAMS, loss_like.init(PARAMS), PARAMS, grad_fn=IDENTITY)
