@@ -21,6 +21,7 @@ TRIAL_SEED = 1000  # that no comparison uses
 HELD_OUT = 0.2  # of the training set, to judge trials on
 FACTOR = 4.0  # trials look this far to both sides of a setting
 TIMED_STEPS = 40
+PAID = "steps", "gradients", "seconds", "steps_per_second", "peak_memory_mb"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +93,7 @@ def compare(comparison: Comparison, out: Path, console: Console) -> None:
     results["runs"],
     key=measure(comparison).key,
     reference=comparison.methods[0],
-    means=("steps", "gradients", "seconds", "steps_per_second", "peak_memory_mb"),
+    means=PAID,
   )
   files.write_json(out / "results.json", results)
 

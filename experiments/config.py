@@ -140,7 +140,7 @@ class Opt(Part):
   weight_decay: float
   clip: float | None = None  # global norm, of what the method hands to the base
   warmup: float = 0.0  # share of the budget
-  decay: Literal["cosine", "tenths"] = "cosine"  # tenths: /10 at each quarter of the budget
+  schedule: Literal["cosine", "tenths"] = "cosine"  # tenths: /10 at each quarter of the budget
   final: float = 0.0  # of the peak, where the cosine ends
 
 

@@ -65,7 +65,9 @@ def learn(compared: LifelongComparison, out: Path, console: Console) -> None:
     },
   }
   results["tables"] = {
-    key: summary.summarise(results["runs"], key=key, reference=compared.methods[0])
+    key: summary.summarise(
+      results["runs"], key=key, reference=compared.methods[0], means=comparison.PAID
+    )
     for key in MEASURES
   }
   files.write_json(out / "results.json", results)
@@ -109,6 +111,8 @@ def one_seed(
     "curves": curves,
     **{key: curve[-1] for key, curve in curves.items()},
     **{key: sum(one[key] for one in paid) for key in ("steps", "gradients", "seconds")},
+    "steps_per_second": float(np.mean([one["steps_per_second"] for one in paid])),
+    "peak_memory_mb": max(one["peak_memory_mb"] for one in paid),
   }
 
 

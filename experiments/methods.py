@@ -235,7 +235,7 @@ def learning_rate(opt: Opt, paid: jax.Array) -> jax.Array:
   A schedule over steps would have to know their number, which coins decide for RST and distances
   for SALA.
   """
-  if opt.decay == "tenths":
+  if opt.schedule == "tenths":
     shape = 0.1 ** jnp.floor(4 * paid)
   else:
     share = jnp.clip((paid - opt.warmup) / (1 - opt.warmup), 0, 1)

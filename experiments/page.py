@@ -10,7 +10,6 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-NARROW = 6  # columns of a table that fit a terminal; the page has all
 STYLE = """<style>
   :root { color-scheme: light dark; --ground: #fff; --ink: #1b1d21; --soft: #6a6f77;
     --line: #dfe2e6; --accent: #0072b2; }
@@ -73,14 +72,17 @@ def picture(out: Path, name: str) -> str:
   )
 
 
-def terminal_table(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> Table:
+def terminal_table(
+  header: Sequence[str], rows: Iterable[Sequence[str]], caption: str, columns: int | None = None
+) -> Table:
+  """The first ``columns``, of a table whose others only the page has room for."""
   table = Table(
     box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, caption=caption, caption_justify="left"
   )
-  for i, column in enumerate(header):
+  for i, column in enumerate(header[:columns]):
     table.add_column(column, justify="right" if i else "left", no_wrap=True)
   for row in rows:
-    table.add_row(*row)
+    table.add_row(*row[:columns])
   return table
 
 

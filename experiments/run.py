@@ -2,10 +2,7 @@
 
 import contextlib
 import dataclasses
-import re
-import resource
 import signal
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +15,7 @@ from rich import progress
 from rich.console import Console
 
 import flatopt
-from experiments import batches, files, run_directory, summary, trained
+from experiments import batches, files, memory, run_directory, summary, trained
 from experiments.checkpoint import Checkpoints
 from experiments.config import Config, Refusal
 from experiments.methods import learning_rate
@@ -48,27 +45,6 @@ def noted_signals() -> Iterator[list[int]]:
       signal.signal(kind, handler)
 
 
-LINUX = Path("/proc/self")
-
-
-def forget_peak_memory() -> None:
-  """So that runs of one process do not inherit each other's peak, where Linux allows it."""
-  with contextlib.suppress(OSError):
-    (LINUX / "clear_refs").write_text("5")
-
-
-def peak_memory_mb() -> float:
-  """Of the devices where they count it, else of the process."""
-  stats = [device.memory_stats() or {} for device in jax.local_devices()]
-  if all("peak_bytes_in_use" in one for one in stats):
-    return sum(one["peak_bytes_in_use"] for one in stats) / 1e6
-  with contextlib.suppress(OSError):
-    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", (LINUX / "status").read_text())
-    return int(peak) * 1024 / 1e6
-  unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kibibytes elsewhere
-  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
 @contextlib.contextmanager
 def said_where(directory: Path) -> Iterator[None]:
   """Errors of writing name the run, which a full disk's own message does not."""
@@ -88,7 +64,7 @@ def train(config: Config, directory: Path, console: Console) -> dict[str, Any]:
   with run_directory.claimed(directory, config):
     if finished.exists():
       return files.read_json(finished)
-    forget_peak_memory()
+    memory.forget_peak()
     with noted_signals() as noted, said_where(directory):
       loop = Run(config, directory, console)
       size = loop.position.metrics_size
@@ -218,7 +194,7 @@ class Run:
 
   def timing(self) -> dict[str, float]:
     position = self.position
-    position.peak_memory_mb = max(position.peak_memory_mb, peak_memory_mb())
+    position.peak_memory_mb = max(position.peak_memory_mb, memory.peak_mb())
     return {
       "seconds": position.seconds,
       "steps_per_second": self.speed(),

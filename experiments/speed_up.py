@@ -16,6 +16,7 @@ from experiments import files, summary
 from experiments.config import Refusal
 
 VARIES = ("methods", "amount", "trials", "versions")  # between comparisons that go together
+PAID = "gradients", "steps_per_second", "peak_memory_mb"
 
 
 def steps_to(loss: float, points: Sequence[tuple[int, float]]) -> float:
@@ -28,7 +29,7 @@ def steps_to(loss: float, points: Sequence[tuple[int, float]]) -> float:
 
 
 def speed_ups(runs: list[dict[str, Any]], reference: str) -> list[dict[str, Any]]:
-  """One row a method and length; ``runs`` hold "method", "steps", "seed" and "loss".
+  """One row a method and length; ``runs`` hold "method", "steps", "seed", "loss" and ``PAID``.
 
   A speed-up is paired by seed, and ``None`` where a seed's loss is outside what the reference
   reached in its shortest and longest runs.
@@ -42,14 +43,10 @@ def speed_ups(runs: list[dict[str, Any]], reference: str) -> list[dict[str, Any]
     groups.setdefault((run["method"], run["steps"]), []).append(run)
   rows = []
   for (method, steps), group in sorted(groups.items()):
-    loss, loss_error = summary.mean_and_error([run["loss"] for run in group])
-    row = {
-      "method": method,
-      "steps": steps,
-      "n": len(group),
-      "loss": loss,
-      "loss_error": loss_error,
-    }
+    row = {"method": method, "steps": steps, "n": len(group)}
+    row["loss"], row["loss_error"] = summary.mean_and_error([run["loss"] for run in group])
+    for name in PAID:
+      row[name], _ = summary.mean_and_error([run[name] for run in group])
     if method != reference:
       ratios = [steps_to(run["loss"], sorted(curves[run["seed"]])) / steps for run in group]
       row["speed_up"], row["speed_up_error"] = summary.mean_and_error(ratios)
@@ -83,7 +80,7 @@ def read(directories: Sequence[Path]) -> tuple[dict[str, Any], list[dict[str, An
 def ends(directory: Path) -> Iterator[dict[str, Any]]:
   for method, runs in files.read_json(directory / "results.json")["runs"].items():
     for run in runs:
-      numbers = {name: run[name] for name in ("steps", "seed")}
+      numbers = {name: run[name] for name in ("steps", "seed", *PAID)}
       yield {"method": method} | numbers | {"loss": run["test_loss"]}
 
 

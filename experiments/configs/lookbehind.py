@@ -11,7 +11,7 @@ _OPT = Opt(
   base=Sgd(momentum=0.9),
   learning_rate=0.1,
   weight_decay=5e-4,
-  decay="tenths",
+  schedule="tenths",
 )
 
 CONFIGS = (

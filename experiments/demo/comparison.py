@@ -19,7 +19,7 @@ import numpy as np
 from rich import progress
 from rich.console import Console
 
-from experiments import files, summary
+from experiments import files, memory, summary
 from experiments.demo import data, flatness, report, training
 from experiments.demo.config import COMPARED, Config
 
@@ -33,6 +33,7 @@ MEASURING = 350  # a run's test accuracy and sharpness
 def compare(config: Config, out: Path, seconds: float, console: Console) -> None:
   """Trains every method with every seed; writes config.json and results.json to ``out``."""
   started = time.perf_counter()
+  memory.forget_peak()
   # XLA gives a model of this size one core; threads of Python give it the others.
   workers = os.cpu_count() or 1
   jobs = [(seed, method) for seed in config.seeds for method in config.methods]
@@ -104,6 +105,7 @@ def compare(config: Config, out: Path, seconds: float, console: Console) -> None
       "ms_per_gradient": ms,
       "workers": workers,
       "seconds": time.perf_counter() - started,
+      "peak_memory_mb": memory.peak_mb(),
       "table": table,
       "rank_correlations": flatness.rank_correlations(table),
       "landscapes": {m: landscapes[m].tolist() for m in config.methods if m in landscapes},

@@ -22,6 +22,7 @@ COLUMNS = (
   "gradients",
   "wall,\ns",
   "loss\nincrease",
+  "steps\na second",
 )
 
 
@@ -36,6 +37,7 @@ def cells(row: dict) -> list[str]:
     f"{row['gradients']:.0f}",
     f"{row['seconds']:.1f}",
     with_error("loss_increase", digits=3),
+    f"{row['steps'] / row['seconds']:.0f}",
   ]
 
 
@@ -112,7 +114,8 @@ def texts(results: dict, config: dict) -> dict[str, str]:
       f"Mean ± standard error over seeds {', '.join(map(str, config['seeds']))}. Minus sgd: paired,"
       " runs of one seed share initial params, wrong labels and the order of batches. Gradients:"
       " paid, as the optimizer's state counts them; a run ends with the step that reaches the"
-      f" budget. Wall: training alone, {results['workers']} runs at a time. Loss increase: under"
+      f" budget. Wall: training alone, {results['workers']} runs at a time; the process took"
+      f" {results['peak_memory_mb']:,.0f} MB at most. Loss increase: under"
       f" SAM's perturbation, L(w + rho g/|g|) - L(w) with rho = {config['sharpness_rho']}, mean over"
       f" batches of {config['batch_size']} of the training set."
     ),
@@ -193,7 +196,7 @@ def write(out: Path, console: Console) -> None:
     page.configuration(resolved),
   ]
   page.write_page(out / "report.html", "Eleven optimizers, equal gradients", parts)
-  console.print(page.terminal_table(COLUMNS, map(cells, rows), say["caption"]))
+  console.print(page.terminal_table(COLUMNS, map(cells, rows), say["caption"], columns=7))
   means = ([cell.split(" ±")[0] for cell in flatness_cells(row)] for row in rows)
   console.print(page.terminal_table(FLATNESS_COLUMNS, means, agreement(results)))
   if say["notice"]:

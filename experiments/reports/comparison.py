@@ -10,11 +10,7 @@ from experiments import comparison, figures, page, run_directory
 from experiments.plots import style
 from experiments.reports import parts
 
-COLUMNS = (
-  "method",
-  *("{label}", "minus {reference},\npaired"),
-  *("steps", "gradients", "wall,\ns", "steps\na second", "peak,\nMB", "n"),
-)
+COLUMNS = "method", "{label}", "minus {reference},\npaired", *parts.PAID_COLUMNS
 
 
 def write(out: Path, console: Console) -> None:
@@ -48,8 +44,7 @@ def write(out: Path, console: Console) -> None:
     f"Mean ± standard error of n seeds. Minus {measure.reference}: paired, runs of a seed share"
     f" initial params, wrong labels and the order of batches. Wall: steps alone. {tuning}."
   )
-  narrow = [row[: page.NARROW] for row in rows]
-  console.print(page.terminal_table(header[: page.NARROW], narrow, caption))
+  console.print(page.terminal_table(header, rows, caption, columns=6))
   body = [
     f"<p>{parts.setting(compared.config)} Every run is given {budget}.</p>",
     f'<div class="wide">{page.html_table(header, rows)}</div>',
@@ -70,11 +65,7 @@ def cells(row: dict[str, Any], measure: figures.Measure) -> list[str]:
     row["method"],
     "diverged" if own is None else measure.text(own, row[measure.key + "_error"]),
     "-" if is_reference else measure.text(difference, row["difference_error"], sign="+"),
-    *(f"{row[name]:,.0f}" for name in ("steps", "gradients")),
-    f"{row['seconds']:.1f}",
-    f"{row['steps_per_second']:.1f}",
-    f"{row['peak_memory_mb']:,.0f}",
-    str(row["n"]),
+    *parts.paid_cells(row),
   ]
 
 

@@ -14,7 +14,7 @@ COLUMNS = (
   "method",
   *("average\naccuracy,\n%", "minus\n{reference},\npaired"),
   *("forgetting,\npoints", "minus\n{reference},\npaired"),
-  *("gradients", "steps", "wall,\ns", "n"),
+  *parts.PAID_COLUMNS,
 )
 
 
@@ -50,8 +50,7 @@ def write(out: Path, console: Console) -> None:
     page.configuration(spec),
   ]
   page.write_page(out / "report.html", f"{config.name}: one task after another", body)
-  narrow = [row[: page.NARROW] for row in rows]
-  console.print(page.terminal_table(header[: page.NARROW], narrow, caption))
+  console.print(page.terminal_table(header, rows, caption, columns=6))
   console.print(f"{out / 'report.html'} and figures are written")
 
 
@@ -62,13 +61,7 @@ def cells(kept: dict[str, Any], lost: dict[str, Any], reference: str) -> list[st
     difference = figures.ACCURACY.text(row["difference"], row["difference_error"], sign="+")
     texts.append(figures.ACCURACY.text(row[key], row[key + "_error"]))
     texts.append("-" if row["method"] == reference else difference)
-  return [
-    kept["method"],
-    *texts,
-    *(f"{kept[name]:,.0f}" for name in ("gradients", "steps")),
-    f"{kept['seconds']:.1f}",
-    str(kept["n"]),
-  ]
+  return [kept["method"], *texts, *parts.paid_cells(kept)]
 
 
 def accuracy_table(method: str, runs: list[dict[str, Any]]) -> str:

@@ -13,6 +13,7 @@ from experiments.config import Config, Refusal
 from experiments.plots import own_metrics
 from experiments.reports import noise, sharpness
 
+PAID_COLUMNS = "steps", "gradients", "wall,\ns", "steps\na second", "peak,\nMB", "n"
 SECTIONS = sharpness.section, noise.section  # of what other commands measured
 
 
@@ -26,7 +27,7 @@ def setting(config: Config) -> str:
   return (
     f"{data.set.about}{noise}; batches of {data.batch_size}. {type(config.model).__name__} in"
     f" {training.compute_dtype}, {config.opt.base.name} with a"
-    f" {'cosine' if config.opt.decay == 'cosine' else 'stepwise'} decay{smooth}.{augmented}"
+    f" {'cosine' if config.opt.schedule == 'cosine' else 'stepwise'} decay{smooth}.{augmented}"
   )
 
 
@@ -49,6 +50,16 @@ def read_results(out: Path, command: str) -> dict[str, Any]:
   if not (out / "results.json").exists():
     raise Refusal(f"{out}: the comparison is not finished; the same `{command}` goes on")
   return files.read_json(out / "results.json")
+
+
+def paid_cells(row: dict[str, Any]) -> list[str]:
+  """What a method's runs took, as the texts under ``PAID_COLUMNS``."""
+  return [
+    *(f"{row[name]:,.0f}" for name in ("steps", "gradients")),
+    *(f"{row[name]:.1f}" for name in ("seconds", "steps_per_second")),
+    f"{row['peak_memory_mb']:,.0f}",
+    str(row["n"]),
+  ]
 
 
 def settings_table(chosen: dict[str, Any]) -> str:

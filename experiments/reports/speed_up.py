@@ -20,6 +20,7 @@ def write(out: Path, console: Console) -> None:
     "n",
     "validation loss,\nnats a token",
     f"{reference}'s steps\nover own",
+    *("gradients", "steps\na second", "peak,\nMB"),
   )
   rows = [
     [
@@ -28,12 +29,15 @@ def write(out: Path, console: Console) -> None:
       str(row["n"]),
       page.number(row["loss"], row["loss_error"], digits=4),
       "-" if row["method"] == reference else speed_up_text(row),
+      f"{row['gradients']:,.0f}",
+      f"{row['steps_per_second']:.1f}",
+      f"{row['peak_memory_mb']:,.0f}",
     ]
     for row in found["rows"]
   ]
   caption = (
     f"Mean ± standard error of n seeds. Each row is runs of that many steps with a schedule of"
-    f" their own. The last column: steps after which {reference} would end at the same loss, loss"
+    f" their own. Steps over own: steps after which {reference} would end at the same loss, loss"
     " being linear in the logarithm of the steps between its rows, over the steps taken; paired by"
     " seed."
   )
@@ -44,7 +48,7 @@ def write(out: Path, console: Console) -> None:
     page.configuration(config),
   ]
   page.write_page(out / "report.html", f"{config['name']}: steps to the same loss", body)
-  console.print(page.terminal_table(header, rows, caption))
+  console.print(page.terminal_table(header, rows, caption, columns=5))
   console.print(f"{out / 'report.html'} and speed-up.png are written")
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from experiments import configs, methods
-from experiments.__main__ import COMMANDS, main
+from experiments.__main__ import COMMANDS, Train, main, parse_with_config
 from tests.experiments.runs import TINY
 
 
@@ -37,6 +37,15 @@ def test_help_of_a_config_shows_its_own_defaults(name, capsys):
   with pytest.raises(SystemExit):
     main(["train", name, "--help"])
   assert f"default: {configs.CONFIGS[name].opt.learning_rate}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["digits", "digits-adamw"])
+def test_flags_of_every_method(name, tmp_path):
+  """All parts' flags stand side by side behind ``--opt``: no two may have one name."""
+  for method in configs.methods_of(configs.CONFIGS[name]):
+    flags = "--method", method, "--run-dir", str(tmp_path)
+    parsed = parse_with_config(Train, "train", [name, *flags])
+    assert parsed.config == configs.find(name, method)
 
 
 @pytest.mark.parametrize(

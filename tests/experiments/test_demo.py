@@ -67,6 +67,9 @@ def test_report_holds_every_method_and_needs_nothing_else(demo_run):
   for method in methods:
     assert f"<td>{method}</td>" in page
     assert method in printed
+  results = json.loads((out / "results.json").read_text())
+  assert f"the process took {results['peak_memory_mb']:,.0f} MB at most" in page
+  assert "steps\na second" in page
   assert page.count("data:image/png;base64,") == 8
   assert "://" not in page  # "http" also turns up in base64
   assert "notice" not in page.split("</style>")[1]

@@ -206,6 +206,8 @@ def test_results_are_those_of_the_runs(learned):
       assert found["curves"]["forgetting"] == [own[0] - found["accuracy"][1][0]]
       assert found["steps"] == sum(one["steps"] for one in ended)
       assert found["gradients"] == 2 * LEARNED.amount
+      assert found["peak_memory_mb"] == max(one["peak_memory_mb"] for one in ended)
+      assert found["steps_per_second"] == np.mean([one["steps_per_second"] for one in ended])
       assert found["classes"] == results["runs"]["sgd"][seed]["classes"]
   for key, rows in results["tables"].items():
     values = {m: [one[key] for one in seeds] for m, seeds in results["runs"].items()}
@@ -221,7 +223,7 @@ def test_report_is_drawn_again_from_the_files(learned, capsys):
   out, _ = learned
   page = (out / "report.html").read_text()
   budget = "2 tasks, 16 gradients each, a memory of 20 examples"
-  for text in ("sam", budget, "after 2", "forgetting"):
+  for text in ("sam", budget, "after 2", "forgetting", "peak,\nMB", "steps\na second"):
     assert text in page
   assert page.count("data:image/png;base64,") == 2
   for name in ("report.html", "lifelong.png", "lifelong-dark.png"):

@@ -9,6 +9,7 @@ from experiments import files, speed_up
 from experiments.__main__ import main
 
 SEEDS = (0, 1, 2)
+PAID = {"gradients": 1234, "steps_per_second": 5.5, "peak_memory_mb": 678}
 
 
 def loss_of(steps, seed):
@@ -18,7 +19,7 @@ def loss_of(steps, seed):
 
 def runs(method, steps, speed_up):
   return [
-    {"method": method, "steps": steps, "seed": seed, "loss": loss_of(steps * speed_up, seed)}
+    {"method": method, "steps": steps, "seed": seed, "loss": loss_of(steps * speed_up, seed)} | PAID
     for seed in SEEDS
   ]
 
@@ -58,7 +59,7 @@ def write_comparison(directory, found, unit="steps", data="digits"):
   files.write_json(directory / "compare.json", spec | {"versions": {}})
   ended = {}
   for run in found:
-    one = {"seed": run["seed"], "steps": run["steps"], "test_loss": run["loss"]}
+    one = {"seed": run["seed"], "steps": run["steps"], "test_loss": run["loss"]} | PAID
     ended.setdefault(run["method"], []).append(one)
   files.write_json(directory / "results.json", {"runs": ended})
   return str(directory)
@@ -76,7 +77,8 @@ def test_command_and_report(shorter, tmp_path, capsys):
   rows = json.loads((out / "speed_up.json").read_text())["rows"]
   assert row_of(rows, "ire")["speed_up"] == pytest.approx(1.3)
   page = (out / "report.html").read_text()
-  assert "1.30 ± 0.00" in page
+  for text in ("1.30 ± 0.00", "<td>1,234</td><td>5.5</td><td>678</td>"):
+    assert text in page
   (out / "report.html").unlink()
   assert main(["report", str(out)]) == 0
   assert (out / "report.html").read_text() == page
