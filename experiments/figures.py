@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments import summary
-from experiments.plots.style import canvas, colour, label_of, title
+from experiments.plots import names
+from experiments.plots.style import canvas, colour, label_of, lines_of, title
 
 
 class Measure(NamedTuple):
@@ -34,30 +35,36 @@ def ranking(results: dict, measure: Measure, texts: tuple[str, str], theme: dict
   rows = [row for row in results["table"] if row[key] is not None]
   rows.sort(key=lambda row: best_last * row[key])
   reference = next((row for row in rows if row["method"] == measure.reference), None)
-  figure, axes = canvas(theme, 8, 0.34 * len(rows) + 1.75, top=1.05)
+  labels = [label_of(row["method"]) for row in rows]
+  row_height = max(0.34, 0.19 * lines_of(labels))
+  figure, axes = canvas(theme, 8, row_height * len(rows) + 1.75, top=1.05)
   ax = axes[0, 0]
   ax.grid(axis="y", visible=False)
   if reference:
     ax.axvline(reference[key], color=theme["base"], linewidth=1, linestyle=(0, (4, 3)))
-  right = {"xycoords": ("axes fraction", "data"), "va": "center", "size": 9.5}
-  beside = 1.09 if measure.digits == 1 else 1.135
+  right = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "size": 9.5}
+  own, beside = (8, 0), (44 if measure.digits == 1 else 56, 0)
   for y, row in enumerate(rows):
     method, mean = row["method"], row[key]
     shade = colour(theme, method)
     seeds = [run[key] for run in results["runs"][method]]
     ax.plot(seeds, [y] * len(seeds), "|", color=shade, alpha=0.6, markersize=9)
     ax.errorbar(mean, y, xerr=row[error_key] or 0, fmt="o", color=shade, ms=7, elinewidth=2.2)
-    ax.annotate(measure.text(mean), (1.02, y), color=theme["ink"], weight="bold", **right)
+    ax.annotate(
+      measure.text(mean), (1, y), own, color=theme["ink"], weight="bold", va="center", **right
+    )
     if method != measure.reference and row["difference"] is not None:
       difference = measure.text(row["difference"], row["difference_error"], sign="+")
-      ax.annotate(difference, (beside, y), color=theme["soft"], **right)
-  ax.annotate(f"minus {measure.reference}", (beside, len(rows) - 0.2), color=theme["soft"], **right)
-  ax.set_yticks(range(len(rows)), [label_of(row["method"], room=24) for row in rows], size=10.5)
+      ax.annotate(difference, (1, y), beside, color=theme["soft"], va="center", **right)
+  ax.annotate(
+    f"minus {measure.reference}", (1, len(rows) - 0.4), beside, color=theme["soft"], **right
+  )
+  ax.set_yticks(range(len(rows)), labels, size=10.5)
   for tick, row in zip(ax.get_yticklabels(), rows, strict=True):
     tick.set_color(colour(theme, row["method"]))
   ax.set_ylim(-0.6, len(rows) - 0.4)
   ax.set_xlabel(measure.label, size=9.5, color=theme["soft"])
-  title(figure, theme, *texts)
+  title(figure, theme, *texts, results["runs"])
   return figure
 
 
@@ -65,9 +72,13 @@ def curves(results: dict, measure: Measure, texts: tuple[str, str], theme: dict)
   """The measure against gradients paid: a panel a method, the others behind it."""
   runs = results["runs"]
   paths = {m: np.mean([run["curve"] for run in seeds], axis=0) for m, seeds in runs.items()}
-  columns = min(4, len(runs))
-  rows = -(-len(runs) // columns)
-  figure, axes = canvas(theme, 8, 1.7 * rows + 1.3, 1.05, rows, columns, sharex=True, sharey=True)
+  labels = {method: label_of(method, room=14) for method in runs}
+  lines = lines_of(labels.values())
+  rows = -(-len(runs) // (4 if lines == 1 else 3))
+  columns = -(-len(runs) // rows)
+  height = (1.37 + 0.18 * lines) * rows + 1.8
+  figure, axes = canvas(theme, 8, height, 1.05, rows, columns, sharex=True, sharey=True)
+  figure.get_layout_engine().set(wspace=0.04)
   panels = list(axes.flat)
   for ax in panels[len(runs) :]:
     ax.set_visible(False)
@@ -79,8 +90,7 @@ def curves(results: dict, measure: Measure, texts: tuple[str, str], theme: dict)
       ax.plot(*reference.T, color=theme["base"], linewidth=1, linestyle=(0, (4, 3)))
     shade = colour(theme, method)
     ax.plot(*paths[method].T, color=shade, linewidth=2.4, solid_capstyle="round")
-    name = label_of(method, room=14, between="\n")
-    ax.set_title(name, loc="left", size=10.5, weight="bold", color=shade, pad=3)
+    ax.set_title(labels[method], loc="left", size=10.5, weight="bold", color=shade, pad=3)
     ax.set_title(
       measure.text(paths[method][-1, 1]), loc="right", size=10, color=theme["ink"], pad=3
     )
@@ -94,7 +104,7 @@ def curves(results: dict, measure: Measure, texts: tuple[str, str], theme: dict)
     ax.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
   figure.supxlabel("gradients paid", size=9.5, color=theme["soft"])
   figure.supylabel(measure.label.replace(", nats", ",\nnats"), size=9.5, color=theme["soft"])
-  title(figure, theme, *texts)
+  title(figure, theme, *texts, runs)
   return figure
 
 
@@ -124,22 +134,10 @@ def lifelong(results: dict, texts: tuple[str, str], theme: dict[str, str]) -> Fi
     ax.set_title(label, loc="left", size=10.5, color=theme["ink"], pad=3)
     ax.set_xticks(tasks)
     ax.grid(axis="x", visible=False)
-    _names_beside(ax, ends, theme)
+    names.beside(ax, ends, theme)
   figure.supxlabel("tasks learned", size=9.5, color=theme["soft"])
-  title(figure, theme, *texts)
+  title(figure, theme, *texts, results["runs"])
   return figure
-
-
-def _names_beside(ax, ends: dict[str, float], theme: dict[str, str]) -> None:
-  """Right of the axes, each as near to its line's end as the others leave room."""
-  low, high = ax.get_ylim()
-  names = sorted(ends, key=ends.__getitem__)
-  room = 0.065 * np.arange(len(names))
-  places = (np.array([ends[name] for name in names]) - low) / (high - low) - room
-  highest, lowest = np.maximum.accumulate(places), np.minimum.accumulate(places[::-1])[::-1]
-  for name, place in zip(names, (highest + lowest) / 2 + room, strict=True):
-    shade = colour(theme, name)
-    ax.annotate(name, (1.01, place), xycoords="axes fraction", va="center", size=9.5, color=shade)
 
 
 def flatness(results: dict, measures: dict[str, str], theme: dict[str, str]) -> Figure:
@@ -168,7 +166,7 @@ def flatness(results: dict, measures: dict[str, str], theme: dict[str, str]) -> 
   subtitle = (
     "Means and standard errors over seeds. Further left is flatter. Names where there is room."
   )
-  title(figure, theme, "Measures of sharpness, and test accuracy", subtitle)
+  title(figure, theme, "Measures of sharpness, and test accuracy", subtitle, results["runs"])
   return figure
 
 
@@ -198,5 +196,5 @@ def run_curves(
     ax.set_title(name, loc="left", size=10.5, color=theme["ink"], pad=3)
     ax.grid(axis="x", visible=False)
   figure.supxlabel("gradients paid", size=9.5, color=theme["soft"])
-  title(figure, theme, *texts, key=())
+  title(figure, theme, *texts)
   return figure

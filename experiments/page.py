@@ -29,6 +29,8 @@ STYLE = """<style>
   th { color: var(--soft); font-weight: 500; vertical-align: bottom; white-space: normal; }
   th:first-child, td:first-child { text-align: left; padding-left: 0; }
   td:first-child { font-weight: 600; }
+  td:first-child { white-space: pre-line; }
+  .under td:first-child { color: var(--soft); font-weight: 400; padding-left: 1rem; }
   .text td:nth-child(2), .text th:nth-child(2) { text-align: left; white-space: normal; }
   .small { color: var(--soft); font-size: .875rem; }
   img { display: block; width: 100%; height: auto; margin: 3.5rem 0 0; }
@@ -55,9 +57,12 @@ def configuration(resolved: Any) -> str:
   )
 
 
-def html_table(header, rows) -> str:
-  line = lambda tag, texts: "<tr>" + "".join(f"<{tag}>{html.escape(t)}</{tag}>" for t in texts)
-  return "\n".join(["<table>", line("th", header), *(line("td", row) for row in rows), "</table>"])
+def html_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+  """Rows that begin with a blank belong to the one above."""
+  cells = lambda tag, texts: "".join(f"<{tag}>{html.escape(t)}</{tag}>" for t in texts)
+  start = lambda row: '<tr class="under">' if row[0].startswith(" ") else "<tr>"
+  lines = [start(row) + cells("td", row) for row in rows]
+  return "\n".join(["<table>", "<tr>" + cells("th", header), *lines, "</table>"])
 
 
 def picture(out: Path, name: str) -> str:

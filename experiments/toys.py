@@ -76,7 +76,7 @@ def draw_descents(paths: np.ndarray, theme):
   ax.set_xlabel("step", size=9.5, color=theme["soft"])
   ax.set_ylabel("u: smaller is flatter", size=9.5, color=theme["soft"])
   subtitle = "Gradient descent with step 1 from (1, .01). A larger step diverges; IRE does not."
-  title(figure, theme, "IRE walks along the minima", subtitle, key=())
+  title(figure, theme, "IRE walks along the minima", subtitle)
   return figure
 
 
@@ -101,7 +101,7 @@ def draw_speeds(sam: np.ndarray, ire: np.ndarray, theme):
   ax.set_xlim(right=4 * RHOS[-1])
   ax.set_xlabel("rho", size=9.5, color=theme["soft"])
   ax.set_ylabel("fall of u a step", size=9.5, color=theme["soft"])
-  title(figure, theme, "Speed along the minima", "Step .1, on the minima v = 0 from u = 1.", key=())
+  title(figure, theme, "Speed along the minima", "Step .1, on the minima v = 0 from u = 1.")
   return figure
 
 

@@ -35,7 +35,7 @@ def final_loss(found: dict, theme: dict[str, str]) -> Figure:
     f"{found['config']['name']}: steps to the same loss",
     f"Ends of runs with schedules of their own; mean and standard error of {seeds} seeds.",
   )
-  title(figure, theme, *texts, key=())
+  title(figure, theme, *texts)
   return figure
 
 

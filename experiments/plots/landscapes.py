@@ -23,7 +23,7 @@ def lines(
     )
   ax.set_xlabel("along a filter-normalised direction", size=9.5, color=theme["soft"])
   ax.set_ylabel("loss", size=9.5, color=theme["soft"])
-  title(figure, theme, *texts)
+  title(figure, theme, *texts, losses)
   return figure
 
 
@@ -37,7 +37,7 @@ def contours(
     drawn = _contour_panel(ax, values, span, levels, theme)
     ax.set_title(method, loc="left", size=10.5, weight="bold", color=colour(theme, method), pad=3)
   _loss_bar(figure, drawn, list(axes.flat), theme)
-  title(figure, theme, *texts, key=())
+  title(figure, theme, *texts)
   return figure
 
 
@@ -60,7 +60,7 @@ def line_and_plane(
   for ax in (left, right):
     ax.set_xlabel("first direction", size=9.5, color=theme["soft"])
   right.set_ylabel("second direction", size=9.5, color=theme["soft"])
-  title(figure, theme, *texts, key=())
+  title(figure, theme, *texts)
   return figure
 
 
@@ -78,7 +78,7 @@ def surface(
     axis.set_pane_color(theme["ground"])
     axis._axinfo["grid"]["color"] = theme["line"]
   ax.set_zlabel("loss", size=9.5, color=theme["soft"])
-  title(figure, theme, *texts, key=())
+  title(figure, theme, *texts)
   return figure
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.plots.style import canvas, colour, label_of, title
+from experiments.plots.style import canvas, colour, label_of, lines_of, title
 
 WINDOWS = 20  # equal parts of the steps, over which values are averaged
 # Counts only grow, and the probability is a setting.
@@ -37,9 +37,8 @@ def draw(
   panels = [(method, name) for method, seeds in runs.items() for name in names(seeds[0])]
   columns = min(3, len(panels))
   rows = -(-len(panels) // columns)
-  labels = {method: label_of(method, room=24, between="\n") for method in runs}
-  lines = max(label.count("\n") for label in labels.values())  # below the first
-  height = (1.8 + 0.18 * lines) * rows + 1.3
+  labels = {method: label_of(method) for method in runs}
+  height = (1.62 + 0.18 * lines_of(labels.values())) * rows + 1.3
   figure, axes = canvas(theme, 8, height, 0.8, rows, columns, sharex=True)
   for ax in axes.flat[len(panels) :]:
     ax.set_visible(False)
@@ -56,5 +55,5 @@ def draw(
     ax.yaxis.set_major_formatter("{x:.3g}")
     ax.grid(axis="x", visible=False)
   figure.supxlabel("share of the steps", size=9.5, color=theme["soft"])
-  title(figure, theme, *texts, key=())
+  title(figure, theme, *texts)
   return figure

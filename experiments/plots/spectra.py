@@ -27,7 +27,7 @@ def densities(
     ax.grid(axis="x", visible=False)
   figure.supxlabel("eigenvalue", size=9.5, color=theme["soft"])
   figure.supylabel("density", size=9.5, color=theme["soft"])
-  title(figure, theme, *texts, key=())
+  title(figure, theme, *texts)
   return figure
 
 
@@ -48,5 +48,5 @@ def over_training(
   ax.set_yscale("log")
   ax.set_xlabel("gradients paid", size=9.5, color=theme["soft"])
   ax.set_ylabel("eigenvalue", size=9.5, color=theme["soft"])
-  title(figure, theme, *texts)
+  title(figure, theme, *texts, paths)
   return figure

@@ -1,6 +1,6 @@
 """What all figures share: two grounds, colours of methods, a canvas, a title."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -42,16 +42,22 @@ THEMES = {
 
 
 def colour(theme: dict[str, str], method: str) -> str:
+  return theme[place(method)]
+
+
+def place(method: str) -> str:
   name = method.partition(":")[0]  # without settings
-  return next(theme[place] for place, methods in PLACES.items() if name in methods)
+  return next(place for place, methods in PLACES.items() if name in methods)
 
 
-def label_of(method: str, room: int, between: str = ", ") -> str:
+def label_of(method: str, room: int = 24) -> str:
   """A method's name, its settings below it where there is room for so many characters only."""
-  if len(method) <= room:
-    return method
-  name, _, settings = method.partition(":")
-  return f"{name}\n{settings.replace(',', between)}"
+  return method if len(method) <= room else method.replace(":", "\n", 1).replace(",", "\n")
+
+
+def lines_of(labels: Iterable[str]) -> int:
+  """Of the tallest."""
+  return max(1 + label.count("\n") for label in labels)
 
 
 def canvas(theme, width, height, top, rows=1, columns=1, **options):
@@ -69,15 +75,16 @@ def canvas(theme, width, height, top, rows=1, columns=1, **options):
   return figure, axes
 
 
-def title(figure, theme, text, subtitle, key=tuple(PLACES)):
-  """At the left edge, where reading starts, above a key of coloured words."""
+def title(figure, theme, text, subtitle, methods=()):
+  """At the left edge, where reading starts, above a key of the methods' colours in words."""
   width, height = figure.get_size_inches()
   figure.text(0.02 / width, 1 - 0.34 / height, text, size=13, weight="bold", color=theme["ink"])
   figure.text(0.02 / width, 1 - 0.6 / height, subtitle, size=9.5, color=theme["soft"])
   x = 0.02
-  for place in key:
-    figure.text(x / width, 1 - 0.86 / height, place, size=9.5, weight="bold", color=theme[place])
-    x += 0.085 * len(place) + 0.22
+  found = {place(method) for method in methods}
+  for word in (name for name in PLACES if name in found):
+    figure.text(x / width, 1 - 0.86 / height, word, size=9.5, weight="bold", color=theme[word])
+    x += 0.085 * len(word) + 0.22
 
 
 def save_all(figures: dict[str, Callable[[dict], Figure]], out: Path) -> None:

@@ -62,7 +62,7 @@ def cells(row: dict[str, Any], measure: figures.Measure) -> list[str]:
   own, difference = row[measure.key], row["difference"]
   is_reference = row["method"] == measure.reference or difference is None
   return [
-    row["method"],
+    style.label_of(row["method"]),
     "diverged" if own is None else measure.text(own, row[measure.key + "_error"]),
     "-" if is_reference else measure.text(difference, row["difference_error"], sign="+"),
     *parts.paid_cells(row),

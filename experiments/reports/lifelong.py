@@ -61,7 +61,7 @@ def cells(kept: dict[str, Any], lost: dict[str, Any], reference: str) -> list[st
     difference = figures.ACCURACY.text(row["difference"], row["difference_error"], sign="+")
     texts.append(figures.ACCURACY.text(row[key], row[key + "_error"]))
     texts.append("-" if row["method"] == reference else difference)
-  return [kept["method"], *texts, *parts.paid_cells(kept)]
+  return [style.label_of(kept["method"]), *texts, *parts.paid_cells(kept)]
 
 
 def accuracy_table(method: str, runs: list[dict[str, Any]]) -> str:

@@ -52,7 +52,9 @@ def table(found: dict, kind: str) -> list[list[str]]:
   rows = []
   for method, runs in found["runs"].items():
     means_RxS, reference_RxS = (_curves(found, m, kind, "mean") for m in (method, reference))
-    rows.append([method, *(_text(*summary.mean_and_error(column)) for column in means_RxS.T)])
+    rows.append(
+      [style.label_of(method), *(_text(*summary.mean_and_error(column)) for column in means_RxS.T)]
+    )
     if method != reference:
       pairs = zip(means_RxS.T, reference_RxS.T, strict=True)
       differences = [summary.paired_difference(own, other) for own, other in pairs]

@@ -10,7 +10,7 @@ from rich.console import Console
 from experiments import config as configuration
 from experiments import files, page
 from experiments.config import Config, Refusal
-from experiments.plots import own_metrics
+from experiments.plots import own_metrics, style
 from experiments.reports import noise, sharpness
 
 PAID_COLUMNS = "steps", "gradients", "wall,\ns", "steps\na second", "peak,\nMB", "n"
@@ -24,8 +24,9 @@ def setting(config: Config) -> str:
   drawn = ", ".join(n if x is True else f"{n} {x:g}" for n, x in chosen.items() if x)
   augmented = f" Training images are augmented: {drawn}." if drawn else ""
   smooth = f"; label smoothing {training.label_smoothing:g}" if training.label_smoothing else ""
+  about = data.set.about
   return (
-    f"{data.set.about}{noise}; batches of {data.batch_size}. {type(config.model).__name__} in"
+    f"{about[:1].upper()}{about[1:]}{noise}; batches of {data.batch_size}. {type(config.model).__name__} in"
     f" {training.compute_dtype}, {config.opt.base.name} with a"
     f" {'cosine' if config.opt.schedule == 'cosine' else 'stepwise'} decay{smooth}.{augmented}"
   )
@@ -42,8 +43,11 @@ def sections(directory: Path, console: Console) -> list[str]:
 def read_spec(out: Path, kind: type) -> tuple[dict[str, Any], Any]:
   """What compare.json holds, and the comparison that it makes."""
   spec = files.read_json(out / "compare.json")
-  fields = {n: configuration.from_dict(value) for n, value in spec.items() if n != "versions"}
-  return spec, kind(**fields)
+  try:
+    fields = {n: configuration.from_dict(value) for n, value in spec.items() if n != "versions"}
+    return spec, kind(**fields)
+  except (KeyError, TypeError) as error:
+    raise Refusal(f"{out} is not a comparison of this version: {error}") from error
 
 
 def read_results(out: Path, command: str) -> dict[str, Any]:
@@ -63,12 +67,13 @@ def paid_cells(row: dict[str, Any]) -> list[str]:
 
 
 def settings_table(chosen: dict[str, Any]) -> str:
+  base = "learning_rate", "weight_decay"
   rows = [
-    [name, f"{opt['learning_rate']:.3g}", f"{opt['weight_decay']:.3g}", own_settings(opt)]
+    [style.label_of(name), own_settings(opt), *(f"{opt[key]:.3g}" for key in base)]
     for name, opt in chosen.items()
   ]
-  table = page.html_table(("method", "learning rate", "weight decay", "own"), rows)
-  return f'<h2>Settings</h2>\n<div class="wide">{table}</div>'
+  table = page.html_table(("method", "own settings", "learning rate", "weight decay"), rows)
+  return f'<h2>Settings</h2>\n<div class="wide text">{table}</div>'
 
 
 def own_settings(opt: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from scipy.stats import norm
 from experiments import comparison, noisy_runs
 from experiments.__main__ import main
 from experiments.noise import accuracy_under_noise, additive, multiplicative
-from experiments.plots.noise import spread
+from experiments.plots.names import spread
 from experiments.reports import noise as noise_section
 from tests.experiments.small import DIGITS, changed
 
@@ -97,8 +97,10 @@ def test_models_of_one_shape_share_what_is_compiled():
 
 
 def test_names_are_moved_apart():
-  assert spread([5.0, 1.0, 1.1], 1, 0, 10).tolist() == pytest.approx([5, 0.55, 1.55])
-  assert spread([9.9, 9.8], 1, 0, 10).tolist() == pytest.approx([10, 9])
+  assert spread([5.0, 1.0, 1.1], [1, 1, 1], 0, 10).tolist() == pytest.approx([5, 0.55, 1.55])
+  assert spread([9.9, 9.8], [1, 1], 0, 10).tolist() == pytest.approx([10, 9])
+  # The middles of a text of three lines and one of a line are two lines apart.
+  assert spread([1.0, 1.0], [1, 3], 0, 10).tolist() == pytest.approx([0, 2])
 
 
 CURVES = {  # by method, and seed: accuracy without noise and with some
