@@ -223,7 +223,7 @@ def evaluate(program: Program, state: TrainState, source: Sequence, size: int) -
 
 def sentence(result: dict[str, Any]) -> str:
   loss, accuracy = result["test_loss"], result["test_accuracy"]
-  reached = "diverged" if loss is None else f"test loss {loss:.4f}, test accuracy {accuracy:.2f} %"
+  reached = "Diverged" if loss is None else f"Test loss {loss:.4f}, test accuracy {accuracy:.2f} %"
   return (
     f"{reached}; {result['steps']} steps, {result['gradients']} gradients,"
     f" {result['steps_per_second']:.1f} steps a second, {result['peak_memory_mb']:.0f} MB at most"

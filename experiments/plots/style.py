@@ -69,7 +69,7 @@ def canvas(theme, width, height, top, rows=1, columns=1, **options):
   for ax in axes.flat:
     ax.set_facecolor(theme["ground"])
     ax.spines[:].set_visible(False)
-    ax.tick_params(colors=theme["soft"], labelsize=9, length=0)
+    ax.tick_params(which="both", colors=theme["soft"], labelsize=9, length=0)
     ax.grid(color=theme["line"], linewidth=0.8)
     ax.set_axisbelow(True)
   return figure, axes
