@@ -15,15 +15,14 @@ A config's own flags: python -m experiments train CONFIG --help
 
 import argparse
 import dataclasses
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich import box
 from rich.console import Console
-from rich.table import Column, Table
 
 from experiments import configs
 from experiments.command_line import parse
@@ -35,23 +34,21 @@ PROG = "python -m experiments"
 
 @dataclasses.dataclass(frozen=True)
 class List:
-  """Every config, with its data and what a run costs."""
+  """Every config below its data, with what a run costs."""
 
   def run(self, console: Console) -> None:
-    columns = "model", "method", "gradients", "steps", "batch", "data"
-    name = Column("config", no_wrap=True)  # what is typed stays whole on a narrow screen
-    table = Table(name, *columns, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    by_data: dict[str, list[Config]] = {}
     for config in configs.CONFIGS.values():
-      table.add_row(
-        config.name,
-        type(config.model).__name__,
-        configs.method_name(config),
-        f"{config.gradients():,}",
-        f"{config.steps():,}",
-        str(config.data.batch_size),
-        config.data.set.about,
-      )
-    console.print(table)
+      by_data.setdefault(config.data.set.about, []).append(config)
+    header = "{:<29}{:<18}{:<10}{:>9}{:>8}{:>6}".format  # 80 columns
+    say = functools.partial(console.print, highlight=False, soft_wrap=True)
+    say(header("config", "model", "method", "gradients", "steps", "batch"), style="dim")
+    for about, found in by_data.items():
+      say(f"\n{about}", style="bold")
+      for config in found:
+        kind, method = type(config.model).__name__, configs.method_name(config)
+        cost = (f"{x:,}" for x in (config.gradients(), config.steps(), config.data.batch_size))
+        say(header(config.name, kind, method, *cost))
 
 
 @dataclasses.dataclass(frozen=True)

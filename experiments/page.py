@@ -15,7 +15,7 @@ STYLE = """<style>
     --line: #dfe2e6; --accent: #0072b2; }
   @media (prefers-color-scheme: dark) { :root { --ground: #15171b; --ink: #eceef1;
     --soft: #9aa0a8; --line: #363b43; --accent: #56b4e9; } }
-  body { margin: 0 auto; padding: 3rem 1.25rem 5rem; max-width: 52rem; background: var(--ground);
+  body { margin: 0 auto; padding: 3rem 1.25rem 5rem; max-width: 55rem; background: var(--ground);
     color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
   h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .75rem; }
   h2 { font-size: 1.15rem; margin: 3rem 0 .5rem; }
@@ -24,7 +24,7 @@ STYLE = """<style>
   .wide { overflow-x: auto; }
   table { border-collapse: collapse; width: 100%; margin: 1rem 0 .5rem; font-size: .9rem;
     font-variant-numeric: tabular-nums; }
-  th, td { padding: .4rem .6rem; text-align: right; white-space: nowrap;
+  th, td { padding: .4rem .5rem; text-align: right; white-space: nowrap;
     border-bottom: 1px solid var(--line); }
   th { color: var(--soft); font-weight: 500; vertical-align: bottom; white-space: normal; }
   th:first-child, td:first-child { text-align: left; padding-left: 0; }
