@@ -117,7 +117,7 @@ def gradients(losses: Losses, parts: int, state: TrainState, batch, key):
   Dropout's keys follow the microbatch, so that every pass over a batch drops the same.
   """
   size = len(jax.tree.leaves(batch)[0])
-  batch = batch | {"part": jnp.arange(size, dtype=jnp.int32) // (size // parts)}
+  batch = batch | {"part": jnp.arange(size, dtype=jnp.int32) % parts}
   part_key = lambda micro: jax.random.fold_in(key, micro["part"][0])
 
   def clean_pass(model_state, micro):
@@ -131,7 +131,10 @@ def gradients(losses: Losses, parts: int, state: TrainState, batch, key):
       (model_state, metrics), grads = clean_pass(model_state, micro)
       return (model_state, optax.tree.add(total, grads)), metrics
 
-    cut = jax.tree.map(lambda x: x.reshape(parts, size // parts, *x.shape[1:]), batch)
+    # As micro_grad_fn cuts it: devices that share the batch share every part.
+    cut = jax.tree.map(
+      lambda x: jnp.swapaxes(x.reshape(size // parts, parts, *x.shape[1:]), 0, 1), batch
+    )
     start = state.model_state, optax.tree.zeros_like(state.params)
     (model_state, total), metrics = jax.lax.scan(add, start, cut)
     means = jax.tree.map(lambda x: jnp.mean(x, axis=0), metrics)

@@ -27,7 +27,8 @@ def micro_grad_fn(
   Args:
     loss_fn: ``(params, microbatch) -> scalar``, a mean over the microbatch's examples.
     batch: pytree of arrays with one leading axis of examples.
-    num_microbatches: equal parts to cut the batch into, >= 1; divides its length.
+    num_microbatches: equal parts to cut the batch into, >= 1; divides its length. Example i
+      is in part i modulo their number, so that devices that share a batch share every part.
     unroll: of the ``lax.scan`` over microbatches.
 
   Returns:
@@ -57,7 +58,8 @@ def micro_grad_fn(
     raise ValueError(
       f"{name}: num_microbatches must divide the batch's length {length}; got {num_microbatches}"
     )
-  cut = lambda x: jnp.reshape(x, (num_microbatches, length // num_microbatches, *x.shape[1:]))
+  size = length // num_microbatches
+  cut = lambda x: jnp.swapaxes(jnp.reshape(x, (size, num_microbatches, *x.shape[1:])), 0, 1)
 
   def grad_fn(params):
     def add(total, microbatch):

@@ -77,6 +77,16 @@ def test_microbatches_are_the_whole_batch(method):
   assert_close(metrics, part_metrics, atol=1e-3)
 
 
+def test_devices_share_every_microbatch():
+  """A step of two parts adds up gradients, and gathers no examples."""
+  config = changed(DIGITS, training={"microbatches": 2})
+  program = training.make_program(config, batches.evaluation_source(config)[0])
+  batch = batches.place(next(batches.training_batches(config)), program.batch_sharding)
+  compiled = program.step.lower(program.init(), batch, np.float32(0)).compile().as_text()
+  assert "all-reduce" in compiled
+  assert "all-gather" not in compiled
+
+
 def test_sampled_gradients_are_accumulated():
   config = configs.with_method(DIGITS, "ire")
   config = changed(config, opt={"method": methods.Ire(start=0.0, update_interval=1)})
