@@ -16,6 +16,7 @@ A config's own flags: python -m experiments train CONFIG --help
 import argparse
 import dataclasses
 import functools
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -191,7 +192,7 @@ def parse_with_config(kind: type, name: str, arguments: Sequence[str]) -> Any:
     raise Refusal(f"{name} wants a config first: one of {names}")
   chosen, *flags = arguments
   method = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-  method.add_argument("--method")
+  method.add_argument("--method", nargs="?")
   config = configs.find(chosen, method.parse_known_args(flags)[0].method)
   return parse(kind, flags, f"{PROG} {name} {chosen}", kind(**missing | {"config": config}))
 
@@ -231,6 +232,9 @@ def main(arguments: Sequence[str]) -> int:
   except (Refusal, OSError) as error:
     print(f"{PROG}: {error}", file=sys.stderr)
     return getattr(error, "code", 2)
+  except KeyboardInterrupt:
+    print(f"{PROG}: interrupted", file=sys.stderr)
+    return 128 + signal.SIGINT
   return 0
 
 

@@ -17,15 +17,23 @@ Batch = dict[str, Any]
 
 def read(config: Config, split: str) -> Sequence:
   try:
-    return config.data.set.source(split)
+    source = config.data.set.source(split)
   except (OSError, ValueError) as error:
     raise Refusal(f"no data for {config.name}: {error}") from error
+  classes = getattr(source, "classes", config.data.set.classes)  # where the data tells
+  if classes != config.data.set.classes:
+    said = config.data.set.classes
+    raise Refusal(f"{config.data.set.about} has {classes} classes, not data.classes {said}")
+  return source
 
 
 def held_out(config: Config, size: int) -> tuple[np.ndarray, np.ndarray]:
   """Indices of the training set, to train on and to evaluate on: the same for all seeds."""
   order = np.random.default_rng(0).permutation(size)
-  return np.split(order, [size - round(config.data.held_out * size)])
+  parts = np.split(order, [size - round(config.data.held_out * size)])
+  if not all(map(len, parts)):
+    raise Refusal(f"data.held_out {config.data.held_out} of {size} examples leaves a part empty")
+  return parts
 
 
 def class_tasks(config: Config) -> list[list[int]]:
@@ -71,9 +79,13 @@ def evaluation_source(config: Config) -> Sequence:
     source = Subset(source, task_indices(config, source, replay=0))
   if config.data.test_examples:
     source = Subset(source, np.arange(min(config.data.test_examples, len(source))))
-  if size := config.data.augment.size:
-    source = grain.MapDataset.source(source).map(augment.CentralCrop(size))
-  return source
+  return centred(config, source)
+
+
+def centred(config: Config, source: Sequence) -> Sequence:
+  """Images of all sizes as evaluation sees them."""
+  size = config.data.augment.size
+  return grain.MapDataset.source(source).map(augment.CentralCrop(size)) if size else source
 
 
 def image_transforms(chosen: Augment, dtype: np.dtype) -> list[grain.transforms.RandomMap]:

@@ -1,12 +1,13 @@
 """Checkpoints by Orbax: arrays, and what the host knows of the run."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
-from experiments.config import Refusal
+from experiments.config import Refusal, reason
 
 
 class Checkpoints:
@@ -39,7 +40,7 @@ class Checkpoints:
     except Exception as error:
       raise Refusal(f"no checkpoint of step {step} in {self.directory}: {reason(error)}") from error
 
-  def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+  def restore(self, like: Any, host: Callable[..., Any] = dict) -> tuple[Any, Any] | None:
     """The last (state, host), with the shardings of ``like``; ``None`` where there is none."""
     step = self.manager.latest_step()
     if step is None:
@@ -47,13 +48,13 @@ class Checkpoints:
     items = ocp.args.Composite(state=ocp.args.StandardRestore(like), host=ocp.args.JsonRestore())
     try:
       found = self.manager.restore(step, args=items)
+      return found.state, host(**found.host)
     except Exception as error:
       others = [other for other in self.manager.all_steps() if other != step]
       goes_on = f"from step {max(others)}" if others else "from the start"
       raise Refusal(
         f"{self.directory / str(step)} is damaged ({reason(error)}): delete it to go on {goes_on}"
       ) from error
-    return found.state, found.host
 
   def preempted(self, step: int, noted: list[int]) -> bool:
     """Whether to save and leave at ``step``, which several processes have to agree on."""
@@ -61,7 +62,3 @@ class Checkpoints:
 
   def close(self) -> None:
     self.manager.close()
-
-
-def reason(error: Exception) -> str:
-  return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

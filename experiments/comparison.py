@@ -4,8 +4,10 @@ Every run, trials too, is a run directory of its own: a comparison that was kill
 run that it was in, and repeats none that is finished.
 """
 
+import contextlib
 import dataclasses
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,9 +15,11 @@ import numpy as np
 import scipy.stats
 from rich.console import Console
 
+from experiments import batches, configs, figures, files, run, run_directory, summary
 from experiments import config as configuration
-from experiments import configs, figures, files, run, run_directory, summary
 from experiments.config import Config, Refusal
+from experiments.plots import own_metrics
+from experiments.training import make_program
 
 TRIAL_SEED = 1000  # that no comparison uses
 HELD_OUT = 0.2  # of the training set, to judge trials on
@@ -77,10 +81,11 @@ class Runs:
 def compare(comparison: Comparison, out: Path, console: Console) -> None:
   """Runs what is not there yet; writes compare.json first and results.json last."""
   by_method = {name: configs.with_method(comparison.config, name) for name in comparison.methods}
+  check(by_method.values())
   claim(out, comparison)
   speeds = int(comparison.unit == "seconds")
   runs = Runs(out, len(by_method) * (speeds + comparison.trials + comparison.seeds), console)
-  results: dict[str, Any] = {"runs": {}, "chosen": {}, "trials": {}}
+  results: dict[str, Any] = {"runs": {}, "chosen": {}, "trials": {}, "own_metrics": {}}
   for name, config in by_method.items():
     config = with_budget(comparison, config, runs, name)
     config, results["trials"][name] = tuned(comparison, config, runs, name)
@@ -89,6 +94,12 @@ def compare(comparison: Comparison, out: Path, console: Console) -> None:
       seed_run(with_training(config, seed=seed), runs, "runs", name, f"seed-{seed}")
       for seed in range(comparison.seeds)
     ]
+    results["own_metrics"][name] = own_metrics.over_training(
+      [
+        run_directory.read_metrics(out / "runs" / name / f"seed-{seed}", "train")
+        for seed in range(comparison.seeds)
+      ]
+    )
   results["table"] = summary.summarise(
     results["runs"],
     key=measure(comparison).key,
@@ -120,6 +131,15 @@ def seed_run(config: Config, runs: Runs, *path: str) -> dict[str, Any]:
   return {"seed": config.training.seed} | result | {"curve": curve}
 
 
+def check(found: Iterable[Config]) -> None:
+  """Refuses, before anything is written, what a run of one of these would be refused for."""
+  first, *others = found
+  batches.training_source(first)
+  example = batches.evaluation_source(first)[0]
+  for config in (first, *others):
+    make_program(config, example)
+
+
 def claim(out: Path, comparison: Any) -> None:
   """Makes ``out`` this comparison's own, a dataclass of all that its runs depend on."""
   path, spec = out / "compare.json", to_json(comparison)
@@ -128,6 +148,10 @@ def claim(out: Path, comparison: Any) -> None:
     return
   found = files.read_json(path)
   found.pop("versions", None)
+  with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
+    # With the defaults of fields that came later; what is another kind stays as it was read.
+    fields = {name: configuration.from_dict(value) for name, value in found.items()}
+    found = to_json(type(comparison)(**fields))
   if lines := configuration.differences(found, spec):
     raise Refusal(f"{out} holds another comparison: {', '.join(lines)}")
 

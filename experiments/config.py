@@ -27,6 +27,11 @@ class Refusal(Exception):
   code = 2  # that the program exits with
 
 
+def reason(error: Exception) -> str:
+  """Its first line."""
+  return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
 @dataclasses.dataclass(frozen=True)
 class DataSet(Part, abc.ABC):
   """A data set with its options; ``source(split)`` gives random access to its examples."""
@@ -113,6 +118,12 @@ class Method(Part, abc.ABC):
 
   search: ClassVar[tuple[str, ...]] = ()  # what tuning varies besides the learning rate
 
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      value, least = getattr(self, field.name), 1 if field.type is int else 0
+      if isinstance(value, int | float) and not least <= value < math.inf:
+        raise ValueError(f"opt.{field.name} must be finite and at least {least}; got {value}")
+
   @property
   def gradients(self) -> float:
     """Of a step, on average; IRE's estimates, which start later, do not count."""
@@ -143,6 +154,17 @@ class Opt(Part):
   schedule: Literal["cosine", "tenths"] = "cosine"  # tenths: /10 at each quarter of the budget
   final: float = 0.0  # of the peak, where the cosine ends
 
+  def __post_init__(self):
+    for name in ("learning_rate", "weight_decay"):
+      if not 0 <= getattr(self, name) < math.inf:
+        raise ValueError(f"opt.{name} must be finite and at least 0; got {getattr(self, name)}")
+    if self.clip is not None and not 0 < self.clip < math.inf:
+      raise ValueError(f"opt.clip must be finite and above 0; got {self.clip}")
+    if not 0 <= self.warmup < 1:
+      raise ValueError(f"opt.warmup must be in [0, 1); got {self.warmup}")
+    if not 0 <= self.final <= 1:
+      raise ValueError(f"opt.final must be in [0, 1]; got {self.final}")
+
 
 @dataclasses.dataclass(frozen=True)
 class Training(Part):
@@ -163,6 +185,10 @@ class Training(Part):
     for name in counts:
       if getattr(self, name) < 1:
         raise ValueError(f"training.{name} must be at least 1; got {getattr(self, name)}")
+    if self.seed < 0:
+      raise ValueError(f"training.seed must be at least 0; got {self.seed}")
+    if not 0 <= self.label_smoothing < 1:
+      raise ValueError(f"training.label_smoothing must be in [0, 1); got {self.label_smoothing}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -71,7 +71,8 @@ def ranking(results: dict, measure: Measure, texts: tuple[str, str], theme: dict
 def curves(results: dict, measure: Measure, texts: tuple[str, str], theme: dict) -> Figure:
   """The measure against gradients paid: a panel a method, the others behind it."""
   runs = results["runs"]
-  paths = {m: np.mean([run["curve"] for run in seeds], axis=0) for m, seeds in runs.items()}
+  curve_of = lambda run: np.array(run["curve"], np.float64)  # None, where it diverged, is NaN
+  paths = {m: np.mean([curve_of(run) for run in seeds], axis=0) for m, seeds in runs.items()}
   labels = {method: label_of(method, room=14) for method in runs}
   lines = lines_of(labels.values())
   rows = -(-len(runs) // (4 if lines == 1 else 3))

@@ -55,6 +55,7 @@ def learn(compared: LifelongComparison, out: Path, console: Console) -> None:
   """Runs what is not there yet; writes compare.json first and results.json last."""
   by_method = {name: configs.with_method(compared.config, name) for name in compared.methods}
   check(compared)
+  comparison.check([task_config(compared, config, 0, 0) for config in by_method.values()])
   comparison.claim(out, compared)
   runs = comparison.Runs(out, len(by_method) * compared.seeds * compared.tasks, console)
   results: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Peak memory of the devices, or of this process on a CPU."""
+"""Peak memory of the devices since the process began, or of the process on a CPU."""
 
 import contextlib
 import re
@@ -12,7 +12,7 @@ LINUX = Path("/proc/self")
 
 
 def forget_peak() -> None:
-  """So that runs of one process do not inherit each other's peak, where Linux allows it."""
+  """Back to what is held now, where Linux allows it; devices' own counts cannot be taken back."""
   with contextlib.suppress(OSError):
     (LINUX / "clear_refs").write_text("5")
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -73,6 +74,11 @@ class Sala(Method):
   rho: float = 0.05
   search = ("rho",)
 
+  @property
+  def gradients(self):
+    """In its second stage, and at most: how long the first lasts, training decides."""
+    return 1 + 1 / self.sync_period
+
   def wrap(self, base, steps, key):
     return flatopt.sala(
       base, sync_period=self.sync_period, slow_step_size=self.slow_step_size, rho=self.rho
@@ -83,6 +89,8 @@ class Sala(Method):
 class Lookbehind(Method):
   ascent_steps: int = 2
   rho: float = 0.05
+  interpolation: float | Literal["adaptive"] = "adaptive"
+  eta: float | None = None  # a number perturbs as ASAM does
   search = ("rho",)
 
   @property
@@ -90,7 +98,13 @@ class Lookbehind(Method):
     return 1.0 + self.ascent_steps
 
   def wrap(self, base, steps, key):
-    return flatopt.lookbehind(base, ascent_steps=self.ascent_steps, rho=self.rho)
+    return flatopt.lookbehind(
+      base,
+      ascent_steps=self.ascent_steps,
+      rho=self.rho,
+      interpolation=self.interpolation,
+      eta=self.eta,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

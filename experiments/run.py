@@ -67,6 +67,7 @@ def train(config: Config, directory: Path, console: Console) -> dict[str, Any]:
     memory.forget_peak()
     with noted_signals() as noted, said_where(directory):
       loop = Run(config, directory, console)
+      run_directory.write_config(directory, config)
       size = loop.position.metrics_size
       with run_directory.Metrics.opened(directory, size, loop.step) as metrics:
         result = loop.train(metrics, noted)
@@ -98,11 +99,11 @@ class Run:
     self.batches = batches.training_batches(config)
     self.program: Program = make_program(config, self.test_source[0])
     self.checkpoints = Checkpoints(directory / "checkpoints")
-    restored = self.checkpoints.restore(self.program.shapes)
+    restored = self.checkpoints.restore(self.program.shapes, Position)
     if restored is None:
       self.state, self.position = self.first_state(directory), Position()
     else:
-      self.state, self.position = restored[0], Position(**restored[1])
+      self.state, self.position = restored
       self.batches.set_state(self.position.data)
     self.step, self.gradients = int(self.state.step), int(self.state.gradients())
 

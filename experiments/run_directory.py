@@ -29,14 +29,15 @@ def read_config(directory: Path) -> Config:
     raise Refusal(f"{directory} holds no run: there is no config.json")
   try:
     return configuration.from_dict(files.read_json(path)["config"])
-  except (KeyError, TypeError) as error:
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise Refusal(f"{path} is not a config of this version: {error}") from error
 
 
 @contextlib.contextmanager
 def claimed(directory: Path, config: Config) -> Iterator[None]:
-  """Makes ``directory`` this run's own, which one process at a time may write."""
-  if jax.process_index():  # the first process speaks for the others
+  """Makes ``directory`` this run's own, which one program at a time may write."""
+  if jax.process_index():  # the first process locks for the others
+    refuse_another(directory, config)
     yield
     return
   directory.mkdir(parents=True, exist_ok=True)
@@ -45,13 +46,23 @@ def claimed(directory: Path, config: Config) -> Iterator[None]:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       raise Refusal(f"another process is training in {directory}") from None
-    path, resolved = directory / "config.json", configuration.to_dict(config)
-    if not path.exists():
-      files.write_json(path, {"config": resolved, "versions": files.versions()})
-    found = configuration.to_dict(read_config(directory))
-    if lines := configuration.differences(found, resolved):
-      raise Refusal(f"{directory} holds a run of another config: {', '.join(lines)}")
+    refuse_another(directory, config)
     yield
+
+
+def refuse_another(directory: Path, config: Config) -> None:
+  if not (directory / "config.json").exists():
+    return
+  found, resolved = map(configuration.to_dict, (read_config(directory), config))
+  if lines := configuration.differences(found, resolved):
+    raise Refusal(f"{directory} holds a run of another config: {', '.join(lines)}")
+
+
+def write_config(directory: Path, config: Config) -> None:
+  """Once all that may refuse the config has not."""
+  path = directory / "config.json"
+  if jax.process_index() == 0 and not path.exists():
+    files.write_json(path, {"config": configuration.to_dict(config), "versions": files.versions()})
 
 
 class Metrics:

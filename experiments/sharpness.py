@@ -31,7 +31,8 @@ class Measure(NamedTuple):
 def measure(directory: Path, options: SharpnessOptions, console: Console) -> None:
   """Writes sharpness.npz first, and sharpness.json, which says that all is there, last."""
   run = trained.restore(directory)
-  pairs = trained.weighted_batches(run, batches.training_source(run.config), options.examples)
+  source = batches.centred(run.config, batches.training_source(run.config))
+  pairs = trained.weighted_batches(run, source, options.examples)
   examples = int(sum(weights_B.sum() for _, weights_B in pairs))
   console.print(f"step {run.step}, {examples} training examples in {len(pairs)} batches")
   evaluate = evaluator(run, pairs, loops_are_slow(run.params))

@@ -10,7 +10,7 @@ import optax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import flatopt
-from experiments.config import Config, Refusal
+from experiments.config import Config, Refusal, reason
 from experiments.methods import make_optimizer
 from experiments.tasks import Losses, make_task
 
@@ -96,7 +96,10 @@ def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
     params = flatopt.eval_params(state.opt_state, state.params)
     return test_losses.evaluate(params, state.model_state, batch, weights_B)
 
-  shapes = jax.eval_shape(init)
+  try:
+    shapes = jax.eval_shape(init)
+  except (TypeError, ValueError, ZeroDivisionError) as error:
+    raise Refusal(f"{config.model} does not fit the data: {reason(error)}") from error
   shardings = jax.tree.map(lambda x: sharding(mesh, x), shapes)
   everywhere = NamedSharding(mesh, PartitionSpec())
   return Program(

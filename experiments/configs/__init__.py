@@ -2,6 +2,9 @@
 
 import dataclasses
 
+import tyro
+
+from experiments.command_line import parse
 from experiments.config import Config, Method, Opt, Refusal
 from experiments.configs import (
   digits,
@@ -55,18 +58,21 @@ def with_method(config: Config, method: str) -> Config:
 
 
 def _with_settings(method: Method, name: str, changes: str) -> Method:
-  kinds = {field.name: type(getattr(method, field.name)) for field in dataclasses.fields(method)}
+  kinds = {field.name: field.type for field in dataclasses.fields(method)}
   values = {}
   for change in filter(None, changes.split(",")):
     setting, _, value = change.partition("=")
     if setting not in kinds:
       raise Refusal(f"unknown setting {setting} of {name}: choose from {', '.join(kinds)}")
+    kind = kinds[setting]
     try:
-      values[setting] = kinds[setting](value)
-    except ValueError:
-      kind = kinds[setting].__name__
-      raise Refusal(f"{name}: {setting} must be {kind}; got {value}") from None
-  return dataclasses.replace(method, **values)
+      values[setting] = parse(tyro.conf.Positional[kind], [value], name)
+    except Refusal:
+      raise Refusal(f"{name}: {setting} cannot be {value!r}") from None
+  try:
+    return dataclasses.replace(method, **values)
+  except ValueError as error:
+    raise Refusal(str(error)) from error
 
 
 def method_name(config: Config) -> str:

@@ -7,6 +7,8 @@ import dataclasses
 
 from experiments.config import DataSet
 
+BYTES_AND_END = 257  # tokens of text without an encoding, and the least that one has
+
 
 @dataclasses.dataclass(frozen=True)
 class Mnist5k(DataSet):
@@ -77,9 +79,15 @@ class Text(DataSet):
   vocab_size: int | None = None
   task = "next_token"
 
+  def __post_init__(self):
+    if self.length < 1:
+      raise ValueError(f"data.length must be at least 1; got {self.length}")
+    if self.vocab_size is not None and self.vocab_size < BYTES_AND_END:
+      raise ValueError(f"data.vocab_size must be at least {BYTES_AND_END}; got {self.vocab_size}")
+
   @property
   def classes(self):
-    return 257 if self.vocab_size is None else self.vocab_size
+    return BYTES_AND_END if self.vocab_size is None else self.vocab_size
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,8 +51,7 @@ class Llama(Model):
   module = models.Llama
 
 
-RESNET56 = ResNet((9, 9, 9), 16, projection=False)
-RESNET18 = ResNet((2, 2, 2, 2), 64, projection=True)
-RESNET34 = ResNet((3, 4, 6, 3), 64, projection=True)
-RESNET50 = ResNet((3, 4, 6, 3), 64, projection=True, bottleneck=True)
+RESNET18, RESNET34, RESNET50, RESNET56 = (
+  ResNet(**models.RESNET_SHAPES[layers]) for layers in ("18", "34", "50", "56")
+)
 WRN28 = WideResNet(28, 10)

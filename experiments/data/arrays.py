@@ -18,6 +18,16 @@ class Images:
     return {"image": self.images_NxHxWxC[index], "label": self.labels_N[index]}
 
 
+def first_or_others(whole: Images, split: str, train_examples: int) -> Images:
+  """A set without published splits: its first examples to train on, the others to test on."""
+  if not 0 < train_examples < len(whole):
+    raise ValueError(
+      f"data.train_examples must be from 1 to {len(whole) - 1}; got {train_examples}"
+    )
+  part = slice(train_examples) if split == "train" else slice(train_examples, None)
+  return Images(whole.images_NxHxWxC[part], whole.labels_N[part])
+
+
 class Subset:
   """The examples of a source at ``indices``."""
 

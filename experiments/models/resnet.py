@@ -77,10 +77,10 @@ class ResNet(nn.Module):
 
 # The paper's section 4.2, for CIFAR; and its ImageNet nets on small images, as the field runs them:
 # a 3x3 convolution in place of the 7x7 one with stride 2 and the pooling behind it.
-resnet20 = functools.partial(ResNet, blocks=(3, 3, 3), width=16, projection=False)
-resnet56 = functools.partial(ResNet, blocks=(9, 9, 9), width=16, projection=False)
-resnet18 = functools.partial(ResNet, blocks=(2, 2, 2, 2), width=64, projection=True)
-resnet34 = functools.partial(ResNet, blocks=(3, 4, 6, 3), width=64, projection=True)
-resnet50 = functools.partial(
-  ResNet, blocks=(3, 4, 6, 3), width=64, projection=True, bottleneck=True
-)
+RESNET_SHAPES = {
+  "20": {"blocks": (3, 3, 3), "width": 16, "projection": False},
+  "56": {"blocks": (9, 9, 9), "width": 16, "projection": False},
+  "18": {"blocks": (2, 2, 2, 2), "width": 64, "projection": True},
+  "34": {"blocks": (3, 4, 6, 3), "width": 64, "projection": True},
+  "50": {"blocks": (3, 4, 6, 3), "width": 64, "projection": True, "bottleneck": True},
+}

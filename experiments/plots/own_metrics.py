@@ -18,8 +18,14 @@ def names(rows: list[dict]) -> list[str]:
   return [name for name in found if name.partition("/")[2].partition("[")[0] not in LEFT_OUT]
 
 
-def over_training(runs: list[list[dict]], name: str) -> np.ndarray:
-  """Pairs (share of the steps, mean in that window); windows without a finite value are left out."""
+def over_training(runs: list[list[dict]]) -> dict[str, list[tuple[float, float]]]:
+  """Of each quantity, from every seed's lines: pairs (share of the steps, mean in that window)."""
+  found = names(runs[0]) if all(runs) else []
+  return {name: means_in_windows(runs, name) for name in found}
+
+
+def means_in_windows(runs: list[list[dict]], name: str) -> list[tuple[float, float]]:
+  """Windows without a finite value are left out."""
   values: list[list[float]] = [[] for _ in range(WINDOWS)]
   for rows in runs:
     last = rows[-1]["step"]
@@ -27,23 +33,25 @@ def over_training(runs: list[list[dict]], name: str) -> np.ndarray:
       if math.isfinite(row[name]):
         values[min(WINDOWS - 1, (row["step"] - 1) * WINDOWS // last)].append(row[name])
   middle = lambda window: (window + 0.5) / WINDOWS
-  return np.array([(middle(i), np.mean(found)) for i, found in enumerate(values) if found])
+  return [(middle(i), float(np.mean(found))) for i, found in enumerate(values) if found]
 
 
 def draw(
-  runs: dict[str, list[list[dict]]], texts: tuple[str, str], theme: dict[str, str]
+  found: dict[str, dict[str, list[tuple[float, float]]]],
+  texts: tuple[str, str],
+  theme: dict[str, str],
 ) -> Figure:
-  """A panel a method and quantity; ``runs`` hold each seed's lines of metrics.jsonl."""
-  panels = [(method, name) for method, seeds in runs.items() for name in names(seeds[0])]
+  """A panel a method and quantity; ``found[method]`` as ``over_training`` gives it."""
+  panels = [(method, name) for method, quantities in found.items() for name in quantities]
   columns = min(3, len(panels))
   rows = -(-len(panels) // columns)
-  labels = {method: label_of(method) for method in runs}
+  labels = {method: label_of(method) for method, _ in panels}
   height = (1.62 + 0.18 * lines_of(labels.values())) * rows + 1.3
   figure, axes = canvas(theme, 8, height, 0.8, rows, columns, sharex=True)
   for ax in axes.flat[len(panels) :]:
     ax.set_visible(False)
   for ax, (method, name) in zip(axes.flat, panels, strict=False):
-    points = over_training(runs[method], name)
+    points = np.array(found[method][name])
     shade = colour(theme, method)
     if len(points):
       ax.plot(*points.T, color=shade, linewidth=2, solid_capstyle="round")

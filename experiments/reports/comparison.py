@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments import comparison, figures, page, run_directory
+from experiments import comparison, figures, page
 from experiments.plots import style
 from experiments.reports import parts
 
@@ -18,13 +18,7 @@ def write(out: Path, console: Console) -> None:
   results = parts.read_results(out, "compare")
   measure = comparison.measure(compared)
   drawn = draw(compared, results, measure) | parts.metrics_figure(
-    {
-      name: [
-        run_directory.read_metrics(out / "runs" / name / f"seed-{run['seed']}", "train")
-        for run in runs
-      ]
-      for name, runs in results["runs"].items()
-    },
+    results["own_metrics"],
     f"Means over {compared.seeds} seeds and each twentieth of the steps.",
   )
   style.save_all(drawn, out)
@@ -34,15 +28,18 @@ def write(out: Path, console: Console) -> None:
   ]
   rows = [cells(row, measure) for row in results["table"]]
   budget = f"{compared.amount:,} {compared.unit}"
+  data = compared.config.data
+  examples = "set" if data.set.task == "classification" else "windows, of documents that train too,"
+  examples += " and right labels" if data.wrong_labels else ""
   tuning = (
     f"{compared.trials} tuning trials a method, judged on {comparison.HELD_OUT:.0%} of the training"
-    f" set with seed {comparison.TRIAL_SEED}"
+    f" {examples} with seed {comparison.TRIAL_SEED}"
     if compared.trials
     else "No tuning here: the settings are the config's"
   )
   caption = (
     f"Mean ± standard error of n seeds. Minus {measure.reference}: paired, runs of a seed share"
-    f" initial params, wrong labels and the order of batches. Wall: steps alone. {tuning}."
+    f" initial params, wrong labels and the order of batches. Wall: steps alone. {parts.PEAK} {tuning}."
   )
   console.print(page.terminal_table(header, rows, caption, columns=6))
   body = [

@@ -36,7 +36,8 @@ def write(out: Path, console: Console) -> None:
     "After the last task, over the classes of all. Average accuracy: the mean of the tasks'."
     " Forgetting: how far the earlier tasks are below their best. Mean ± standard error of n seeds."
     f" Minus {reference}: paired, runs of a seed share initial params, the tasks' classes and the"
-    " order of batches. Wall: steps alone. No tuning here: the settings are the config's."
+    f" order of batches. Wall: steps alone. {parts.PEAK} No tuning here: the settings are the"
+    " config's."
   )
   body = [
     f"<p>{parts.setting(config)} Every method learns {budget}; a task starts from the params of"

@@ -14,6 +14,7 @@ from experiments.plots import own_metrics, style
 from experiments.reports import noise, sharpness
 
 PAID_COLUMNS = "steps", "gradients", "wall,\ns", "steps\na second", "peak,\nMB", "n"
+PEAK = "Peak: of the process, to which earlier runs in it may have added."
 SECTIONS = sharpness.section, noise.section  # of what other commands measured
 
 
@@ -81,10 +82,9 @@ def own_settings(opt: dict[str, Any]) -> str:
   return ", ".join(f"{name} {value:.3g}" for name, value in own.items()) or "-"
 
 
-def metrics_figure(runs: dict[str, list[list[dict]]], subtitle: str) -> dict[str, Callable]:
+def metrics_figure(found: dict[str, dict[str, list]], subtitle: str) -> dict[str, Callable]:
   """What methods report of themselves, where one reports anything but counts."""
-  found = {
-    name: seeds for name, seeds in runs.items() if all(seeds) and own_metrics.names(seeds[0])
-  }
   texts = "What the methods report of themselves", subtitle
-  return {"metrics": lambda theme: own_metrics.draw(found, texts, theme)} if found else {}
+  return (
+    {"metrics": lambda theme: own_metrics.draw(found, texts, theme)} if any(found.values()) else {}
+  )

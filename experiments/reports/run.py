@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from experiments import configs, figures, files, page, run, run_directory
-from experiments.plots import style
+from experiments.plots import own_metrics, style
 from experiments.reports import parts
 
 
@@ -23,7 +23,8 @@ def write(directory: Path, console: Console) -> None:
     f"Seed {config.training.seed}. Light: training batches. Strong: test set.",
   )
   drawn = {"curves": lambda theme: figures.run_curves(rows, texts, theme)} | parts.metrics_figure(
-    {configs.method_name(config): [rows["train"]]}, "Means over each twentieth of the steps."
+    {configs.method_name(config): own_metrics.over_training([rows["train"]])},
+    "Means over each twentieth of the steps.",
   )
   style.save_all(drawn, directory)
   console.print(said)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -59,13 +60,28 @@ def test_flags_of_every_method(name, tmp_path):
       ["train", *TINY, "--method", "rst:chance=1"],
       "unknown setting chance of rst: choose from rho",
     ),
-    (["train", *TINY, "--method", "rst:rho=big"], "rst: rho must be float; got big"),
+    (["train", *TINY, "--method", "rst:rho=big"], "rst: rho cannot be 'big'"),
     (["train", *TINY], "--run-dir"),
     (["train", *TINY, "--opt.kappa", "1"], "Unrecognized options: --opt.kappa"),
     (["train", *TINY, "--opt.rho", "small"], "Error parsing --opt.rho"),
     (["train", *TINY, "--training.unit", "days"], "invalid choice 'days'"),
     (["train", *TINY, "--training.budget", "0"], "training.budget must be at least 1; got 0"),
-    (["train", *TINY, "--opt.rho", "-1"], "rho"),
+    (["train", *TINY, "--opt.rho", "-1"], "opt.rho must be finite and at least 0; got -1.0"),
+    (["train", *TINY, "--method"], "--method"),
+    (["train", *TINY, "--method", "looksam:update_interval=0"], "at least 1; got 0"),
+    (["train", *TINY, "--method", "rst:probability=2"], "probability must be in [0, 1]"),
+    (["train", *TINY, "--opt.learning-rate", "nan"], "learning_rate must be finite"),
+    (["train", *TINY, "--opt.clip", "0"], "opt.clip must be finite and above 0; got 0.0"),
+    (["train", *TINY, "--opt.warmup", "1"], "opt.warmup must be in [0, 1); got 1.0"),
+    (["train", *TINY, "--opt.final", "2"], "opt.final must be in [0, 1]; got 2.0"),
+    (["train", *TINY, "--training.seed", "-1"], "training.seed must be at least 0; got -1"),
+    (["train", *TINY, "--training.label-smoothing", "1"], "must be in [0, 1); got 1.0"),
+    (["train", *TINY, "--model.patch", "3"], "Mixer(patch=3, width=8, blocks=1) does not fit"),
+    (["train", *TINY, "--data.train-examples", "1797"], "must be from 1 to 1796; got 1797"),
+    (["train", *TINY, "--data.held-out", "0.0001"], "of 1437 examples leaves a part empty"),
+    (["train", "llama-0.9m", "--data.length", "0"], "data.length must be at least 1; got 0"),
+    (["train", "llama-0.9m", "--data.vocab-size", "256"], "must be at least 257; got 256"),
+    (["train", "llama-0.9m", "--model.heads", "3"], "does not fit the data"),
     (["train", *TINY, "--data.batch-size", "12"], "12 does not divide over 8 devices"),
     (["train", *TINY, "--training.microbatches", "4"], "8 devices in 4 microbatches"),
     (["train", *TINY, "--training.fsdp", "3"], "fsdp 3 does not divide the 8 devices"),
@@ -74,12 +90,31 @@ def test_flags_of_every_method(name, tmp_path):
 def test_refuses_in_one_line(arguments, said, capsys, tmp_path):
   where = [] if said == "--run-dir" else ["--run-dir", str(tmp_path / "run")]
   assert said in refused(capsys, *arguments, *where)
+  assert not (tmp_path / "run" / "config.json").exists()  # another command may have it
+
+
+def test_a_comparison_is_refused_before_it_is_written(capsys, tmp_path):
+  flags = "--methods", "sgd", "rst:probability=2", "--out", str(tmp_path / "out")
+  for command in ("compare", "lifelong"):
+    assert "probability must be in [0, 1]" in refused(capsys, command, *TINY, *flags)
+  assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_says_one_line(capsys, monkeypatch):
+  def interrupted(self, console):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(COMMANDS["list"], "run", interrupted)
+  assert main(["list"]) == 128 + signal.SIGINT
+  assert capsys.readouterr().err == "python -m experiments: interrupted\n"
 
 
 def test_a_method_s_settings_stand_behind_its_name():
   changed = configs.find("digits", "rst:probability=0.25,rho=0.1").opt
   assert changed.method == methods.Rst(probability=0.25, rho=0.1)
   assert changed == dataclasses.replace(configs.CONFIGS["digits"].opt, method=changed.method)
+  found = configs.find("digits", "lookbehind:interpolation=0.5,eta=0.01").opt.method
+  assert found == methods.Lookbehind(interpolation=0.5, eta=0.01)
   assert configs.find("demo", "rst:probability=1").opt.method == dataclasses.replace(
     configs.TUNED["demo"]["rst"].method, probability=1.0
   )

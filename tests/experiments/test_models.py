@@ -16,12 +16,12 @@ IMAGENET, CIFAR = (1, 224, 224, 3), (1, 32, 32, 3)
 ti, s = (functools.partial(models.VisionTransformer, **models.VIT_SHAPES[k]) for k in ("ti", "s"))
 
 # In millions, to the papers' own digits; ResNet-18's to 50's as usual for their form on small images.
+RESNETS = {"20": "0.27", "56": "0.85", "18": "11.17", "34": "21.28", "50": "23.52"}
 PUBLISHED = {
-  "resnet20": (models.resnet20(), CIFAR, "0.27"),
-  "resnet56": (models.resnet56(), CIFAR, "0.85"),
-  "resnet18": (models.resnet18(), CIFAR, "11.17"),
-  "resnet34": (models.resnet34(), CIFAR, "21.28"),
-  "resnet50": (models.resnet50(), CIFAR, "23.52"),
+  **{
+    f"resnet{layers}": (models.ResNet(**models.RESNET_SHAPES[layers]), CIFAR, published)
+    for layers, published in RESNETS.items()
+  },
   "wrn-28-10": (models.WideResNet(28, 10), CIFAR, "36.5"),
   "vit-ti/16": (ti(patch=16, classes=1000), IMAGENET, "5.7"),
   "vit-s/16": (s(patch=16, classes=1000), IMAGENET, "22"),

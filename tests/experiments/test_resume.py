@@ -26,11 +26,13 @@ def finish(directory, *flags, config="digits"):
 
 
 def killed(directory, flags, lines, delay, signum, config="digits"):
-  """Starts a run and sends ``signum`` ``delay`` seconds after it wrote so many metrics."""
-  process = runs.start(directory, *flags, config=config)
+  """Goes on with a run and sends ``signum`` ``delay`` seconds after it wrote so many metrics."""
   metrics = directory / "metrics.jsonl"
+  before = metrics.stat().st_mtime_ns if metrics.exists() else 0
+  process = runs.start(directory, *flags, config=config)
   while process.poll() is None:
-    if metrics.exists() and metrics.read_bytes().count(b"\n") >= lines:
+    wrote = metrics.exists() and metrics.stat().st_mtime_ns > before  # in this process
+    if wrote and metrics.read_bytes().count(b"\n") >= lines:
       time.sleep(delay)
       process.send_signal(signum)
       break
