@@ -16,6 +16,7 @@ A config's own flags: python -m experiments train CONFIG --help
 import argparse
 import dataclasses
 import functools
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -98,9 +99,10 @@ class Compare:
     training = self.config.training
     (unit, amount), *others = given.items() or [(training.unit, training.budget)]
     if others or amount < 1 or self.seeds < 1 or self.trials < 0:
-      raise Refusal("compare wants one of --gradients, --steps, --seconds, and counts that are > 0")
-    if not self.methods or len(set(self.methods)) < len(self.methods):
-      raise Refusal("compare wants --methods, each once")
+      raise Refusal(
+        "compare wants one of --gradients, --steps, --seconds, of 1 at least, and --seeds 1 and"
+        " --trials 0 at least"
+      )
     compared = comparison.Comparison(
       self.config, self.methods, self.seeds, self.trials, unit, amount
     )
@@ -239,4 +241,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-  sys.exit(main(sys.argv[1:]))
+  code = main(sys.argv[1:])
+  sys.stdout.flush()
+  sys.stderr.flush()
+  if code:
+    os._exit(code)  # threads that an error left behind would print tracebacks under the one line

@@ -1,6 +1,9 @@
 """Checkpoints by Orbax: arrays, and what the host knows of the run."""
 
-from collections.abc import Callable
+import contextlib
+import io
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,17 @@ import jax
 import orbax.checkpoint as ocp
 
 from experiments.config import Refusal, reason
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+  """Threads of Orbax print tracebacks of errors that its caller is given as well."""
+  logging.disable()
+  try:
+    with contextlib.redirect_stderr(io.StringIO()):
+      yield
+  finally:
+    logging.disable(logging.NOTSET)
 
 
 class Checkpoints:
@@ -36,7 +50,8 @@ class Checkpoints:
       return
     items = ocp.args.Composite(state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(host))
     try:
-      self.manager.save(step, args=items, force=True)
+      with quiet():
+        self.manager.save(step, args=items, force=True)
     except Exception as error:
       raise Refusal(f"no checkpoint of step {step} in {self.directory}: {reason(error)}") from error
 
@@ -47,13 +62,14 @@ class Checkpoints:
       return None
     items = ocp.args.Composite(state=ocp.args.StandardRestore(like), host=ocp.args.JsonRestore())
     try:
-      found = self.manager.restore(step, args=items)
+      with quiet():
+        found = self.manager.restore(step, args=items)
       return found.state, host(**found.host)
     except Exception as error:
       others = [other for other in self.manager.all_steps() if other != step]
       goes_on = f"from step {max(others)}" if others else "from the start"
       raise Refusal(
-        f"{self.directory / str(step)} is damaged ({reason(error)}): delete it to go on {goes_on}"
+        f"{self.directory / str(step)} is damaged: delete it to go on {goes_on} ({reason(error)})"
       ) from error
 
   def preempted(self, step: int, noted: list[int]) -> bool:

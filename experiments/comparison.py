@@ -7,7 +7,6 @@ run that it was in, and repeats none that is finished.
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,8 +79,8 @@ class Runs:
 
 def compare(comparison: Comparison, out: Path, console: Console) -> None:
   """Runs what is not there yet; writes compare.json first and results.json last."""
-  by_method = {name: configs.with_method(comparison.config, name) for name in comparison.methods}
-  check(by_method.values())
+  by_method = configs.by_method(comparison.config, comparison.methods)
+  check(by_method)
   claim(out, comparison)
   speeds = int(comparison.unit == "seconds")
   runs = Runs(out, len(by_method) * (speeds + comparison.trials + comparison.seeds), console)
@@ -114,13 +113,16 @@ def measure(comparison: Comparison) -> figures.Measure:
   reference = comparison.methods[0]
   if comparison.config.data.set.task == "classification":
     return figures.ACCURACY._replace(reference=reference)
-  return figures.Measure("test_loss", "validation loss, nats a token", 4, "lower", reference)
+  return figures.Measure("test_loss", "test loss, nats a token", 4, "lower", reference)
 
 
 def seed_run(config: Config, runs: Runs, *path: str) -> dict[str, Any]:
   """A run's summary, and its curve: one point an evaluation."""
   result = runs.train(config, *path)
-  rows = run_directory.read_metrics(runs.out.joinpath(*path), "test")
+  directory = runs.out.joinpath(*path)
+  rows = run_directory.read_metrics(directory, "test")
+  if not rows:
+    raise Refusal(f"{directory} has lost its metrics.jsonl: delete it to run it again")
   name = "accuracy" if config.data.set.task == "classification" else "loss"
   training = config.training
   paid = "step" if training.unit == "steps" else "gradients"
@@ -131,9 +133,9 @@ def seed_run(config: Config, runs: Runs, *path: str) -> dict[str, Any]:
   return {"seed": config.training.seed} | result | {"curve": curve}
 
 
-def check(found: Iterable[Config]) -> None:
+def check(by_method: dict[str, Config]) -> None:
   """Refuses, before anything is written, what a run of one of these would be refused for."""
-  first, *others = found
+  first, *others = by_method.values()
   batches.training_source(first)
   example = batches.evaluation_source(first)[0]
   for config in (first, *others):

@@ -29,7 +29,7 @@ class Refusal(Exception):
 
 def reason(error: Exception) -> str:
   """Its first line."""
-  return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+  return (str(error).strip() or type(error).__name__).splitlines()[0][:500]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -53,9 +53,9 @@ def forgetting(accuracy: Sequence[Sequence[float]]) -> list[float]:
 
 def learn(compared: LifelongComparison, out: Path, console: Console) -> None:
   """Runs what is not there yet; writes compare.json first and results.json last."""
-  by_method = {name: configs.with_method(compared.config, name) for name in compared.methods}
+  by_method = configs.by_method(compared.config, compared.methods)
   check(compared)
-  comparison.check([task_config(compared, config, 0, 0) for config in by_method.values()])
+  comparison.check({m: task_config(compared, config, 0, 0) for m, config in by_method.items()})
   comparison.claim(out, compared)
   runs = comparison.Runs(out, len(by_method) * compared.seeds * compared.tasks, console)
   results: dict[str, Any] = {
@@ -75,8 +75,6 @@ def learn(compared: LifelongComparison, out: Path, console: Console) -> None:
 
 
 def check(compared: LifelongComparison) -> None:
-  if not compared.methods or len(set(compared.methods)) < len(compared.methods):
-    raise Refusal("lifelong wants --methods, each once")
   least = {"seeds": 1, "tasks": 2, "replay": 0, "amount": 1}
   for name, smallest in least.items():
     if getattr(compared, name) < smallest:

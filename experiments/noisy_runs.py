@@ -54,7 +54,10 @@ def saved_runs(directory: Path) -> dict[str, list[Path]]:
     raise Refusal(f"{directory}: the comparison is not finished; the same `compare` goes on")
   compared = files.read_json(spec)
   where = lambda method, seed: directory / "runs" / method / f"seed-{seed}"
-  return {m: [where(m, seed) for seed in range(compared["seeds"])] for m in compared["methods"]}
+  found = {m: [where(m, seed) for seed in range(compared["seeds"])] for m in compared["methods"]}
+  for path in (path for paths in found.values() for path in paths):
+    run_directory.read_config(path)  # a run that is gone is missed before the first is measured
+  return found
 
 
 def curves(run: Trained, strengths: dict[str, list[float]], options: NoiseOptions) -> dict:

@@ -12,6 +12,8 @@ from experiments.reports import comparison, lifelong, run, speed_up
 
 def write(directory: Path, console: Console) -> None:
   """report.html and figures in ``directory``, and the table on the terminal."""
+  if not directory.is_dir():
+    raise Refusal(f"there is no directory {directory}")
   spec = directory / "compare.json"
   if spec.exists():
     kind = lifelong if "tasks" in files.read_json(spec) else comparison

@@ -83,7 +83,9 @@ class Metrics:
     path = directory / "metrics.jsonl"
     with open(path, "ab") as lines, open(directory / "timing.jsonl", "ab") as timing:
       if os.fstat(lines.fileno()).st_size < size:
-        raise Refusal(f"{path} is shorter than at the last checkpoint")
+        raise Refusal(
+          f"{path} is shorter than at the last checkpoint: delete {directory} to start again"
+        )
       lines.truncate(size)
       # Not SummaryWriter, whose thread goes on alone where a disk is full.
       events = EventsWriter(str(directory / "tensorboard" / "events"), f".{step}")
@@ -122,5 +124,8 @@ def read_metrics(directory: Path, split: str) -> list[dict[str, float]]:
   path = directory / "metrics.jsonl"
   # Behind the last newline may be what a killed run did not finish.
   whole_lines = path.read_text().split("\n")[:-1] if path.exists() else []
-  rows = [json.loads(line) for line in whole_lines]
+  try:
+    rows = [json.loads(line) for line in whole_lines]
+  except ValueError as error:
+    raise Refusal(f"{path} is damaged: delete {directory} to run it again ({error})") from error
   return [row for row in rows if row["split"] == split]

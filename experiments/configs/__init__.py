@@ -1,6 +1,7 @@
 """Every config by its name, one file a family."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import tyro
 
@@ -55,6 +56,13 @@ def with_method(config: Config, method: str) -> Config:
     opt = tuned or dataclasses.replace(config.opt, method=methods[name]())
   changed = _with_settings(opt.method, name, changes)
   return dataclasses.replace(config, opt=dataclasses.replace(opt, method=changed))
+
+
+def by_method(config: Config, names: Sequence[str]) -> dict[str, Config]:
+  found = {name: with_method(config, name) for name in names}
+  if not names or len(set(found.values())) < len(names):
+    raise Refusal("--methods must be named, and each be another")
+  return found
 
 
 def _with_settings(method: Method, name: str, changes: str) -> Method:

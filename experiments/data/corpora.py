@@ -113,5 +113,5 @@ def directory_of_text(directory: str) -> Corpus:
   paths = sorted(path for path in root.rglob("*") if path.is_file())
   files = [path for path in paths if not path.name.startswith(".")]
   if not files:
-    raise FileNotFoundError(f"text files: there are none under {root}")
+    raise FileNotFoundError(f"text files: there are none under {root} (--data.directory)")
   return corpus_of_files(root.name, root, files, by_name=True)

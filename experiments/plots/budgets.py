@@ -29,7 +29,7 @@ def final_loss(found: dict, theme: dict[str, str]) -> Figure:
   ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
   ax.xaxis.set_minor_locator(NullLocator())
   ax.set_xlabel("steps of a run", size=9.5, color=theme["soft"])
-  ax.set_ylabel("validation loss, nats a token", size=9.5, color=theme["soft"])
+  ax.set_ylabel("test loss, nats", size=9.5, color=theme["soft"])
   seeds = min(row["n"] for row in found["rows"])
   texts = (
     f"{found['config']['name']}: steps to the same loss",

@@ -47,7 +47,7 @@ def read_spec(out: Path, kind: type) -> tuple[dict[str, Any], Any]:
   try:
     fields = {n: configuration.from_dict(value) for n, value in spec.items() if n != "versions"}
     return spec, kind(**fields)
-  except (KeyError, TypeError) as error:
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise Refusal(f"{out} is not a comparison of this version: {error}") from error
 
 

@@ -18,7 +18,7 @@ def write(out: Path, console: Console) -> None:
     "method",
     "steps",
     "n",
-    "validation loss,\nnats a token",
+    "test loss,\nnats",
     f"{reference}'s steps\nover own",
     *("gradients", "steps\na second", "peak,\nMB"),
   )

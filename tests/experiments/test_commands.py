@@ -97,6 +97,8 @@ def test_a_comparison_is_refused_before_it_is_written(capsys, tmp_path):
   flags = "--methods", "sgd", "rst:probability=2", "--out", str(tmp_path / "out")
   for command in ("compare", "lifelong"):
     assert "probability must be in [0, 1]" in refused(capsys, command, *TINY, *flags)
+  flags = "--methods", "rst", "rst:probability=0.5", "--out", str(tmp_path / "out")
+  assert "each be another" in refused(capsys, "compare", *TINY, *flags)
   assert not (tmp_path / "out").exists()
 
 
@@ -169,8 +171,7 @@ def test_damaged_checkpoint(capsys, tmp_path):
     if path.is_file():
       path.write_bytes(path.read_bytes()[:10])
   line = refused(capsys, *flags)
-  assert f"{last} is damaged" in line
-  assert line.endswith("delete it to go on from step 4")
+  assert f"{last} is damaged: delete it to go on from step 4 (" in line
   shutil.rmtree(last)
   assert main(flags) == 0
   assert (directory / "metrics.jsonl").read_bytes() == metrics

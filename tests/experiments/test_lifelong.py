@@ -62,7 +62,7 @@ def test_names_in_the_figure_stay_apart_and_in_order():
   ("flags", "said"),
   [
     ((), "methods"),
-    (("--methods", "sgd", "sgd"), "wants --methods, each once"),
+    (("--methods", "sgd", "sgd"), "--methods must be named, and each be another"),
     (("--methods", "sgd", "adam"), "unknown method adam"),
     (("--methods", "sgd", "--tasks", "3"), "must divide 10 classes; got 3"),
     (("--methods", "sgd", "--tasks", "1"), "--tasks must be at least 2; got 1"),
