@@ -70,6 +70,7 @@ def test_another_file_moves_no_other(directory):
 def test_published_splits_are_kept(tmp_path):
   for split in ("train", "valid", "test"):
     (tmp_path / f"wiki.{split}.tokens").write_text(split)
+  (tmp_path / "README.md").write_text("of no split")
   assert documents(tmp_path, "train") == ["train"]
   assert documents(tmp_path, "validation") == ["valid"]
   assert documents(tmp_path, "test") == ["test"]

@@ -13,11 +13,14 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from experiments.configs.data import TfdsText
+from experiments import batches, configs
+from experiments.config import Refusal
+from experiments.configs.data import IdxImages, TfdsText
 from experiments.data import tfds_images as tfds_images_module
 from experiments.data.idx import idx_images, read_idx
 from experiments.data.tfds_images import DecodedImages, tfds_images
 from experiments.data.tfds_text import tfds_corpus
+from tests.experiments.small import changed
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (10, 4, 5, 3), np.uint8)
 TEXTS = [f"text {i} " * 3 for i in range(40)]
@@ -165,9 +168,23 @@ def test_missing_or_damaged_idx_files(tmp_path):
     idx_images("train", directory=str(tmp_path), data_dir=str(tmp_path))
   path = tmp_path / "train-images-idx3-ubyte"
   write_idx(path, PIXELS[..., 0])
-  path.write_bytes(path.read_bytes()[:-1])
-  with pytest.raises(ValueError, match="no complete IDX file of unsigned bytes"):
-    read_idx(path)
+  whole = path.read_bytes()
+  packed = path.with_name(path.name + ".gz")
+  damaged = [(path, whole[:size]) for size in (0, 3, 10, len(whole) - 1)]
+  for file, content in [*damaged, (packed, gzip.compress(whole)[:-9]), (packed, b"text")]:
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match="no complete IDX file of unsigned bytes"):
+      read_idx(file)
+
+
+def test_another_number_of_classes_is_refused(tmp_path, monkeypatch):
+  monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))
+  write_idx_directory(tmp_path / "digits", PIXELS[..., 0], np.arange(10), 3)
+  for classes in (4, 100):
+    images = IdxImages(str(tmp_path / "digits"), classes)
+    config = changed(configs.CONFIGS["fashion-mnist"], data={"set": images})
+    with pytest.raises(Refusal, match=f"has 10 classes, not data.classes {classes}"):
+      batches.read(config, "train")
 
 
 def test_texts(data_dir, tmp_path, monkeypatch):

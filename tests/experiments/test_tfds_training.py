@@ -8,8 +8,9 @@ import pytest
 import tensorflow_datasets as tfds
 from rich.console import Console
 
-from experiments import configs, run, run_directory
+from experiments import configs, files, run, run_directory, sharpness
 from experiments.configs.data import TfdsImages
+from experiments.measure import SharpnessOptions
 from tests.experiments.small import changed, shrunk
 from tests.experiments.test_tfds import info, png, prepare
 
@@ -45,4 +46,9 @@ def test_imagenet_config(tmp_path):
   assert result["steps"] == 2
   assert result["test_loss"] > 0
   assert run_directory.read_config(tmp_path / "run") == config
+  options = SharpnessOptions(
+    examples=16, num_eigenvalues=1, num_matvecs=2, num_samples=2, probes=1, resolution=2
+  )
+  sharpness.measure(tmp_path / "run", options, Console(quiet=True))
+  assert files.read_json(tmp_path / "run" / "sharpness.json")["examples"] == 16
   assert "tensorflow" not in sys.modules
