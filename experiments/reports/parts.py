@@ -78,8 +78,9 @@ def settings_table(chosen: dict[str, Any]) -> str:
 
 
 def own_settings(opt: dict[str, Any]) -> str:
-  own = {name: value for name, value in opt["method"].items() if name != "type"}
-  return ", ".join(f"{name} {value:.3g}" for name, value in own.items()) or "-"
+  own = {name: x for name, x in opt["method"].items() if name != "type" and x is not None}
+  text = lambda x: x if isinstance(x, str) else f"{x:.3g}"
+  return ", ".join(f"{name} {text(x)}" for name, x in own.items()) or "-"
 
 
 def metrics_figure(found: dict[str, dict[str, list]], subtitle: str) -> dict[str, Callable]:

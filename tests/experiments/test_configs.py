@@ -9,6 +9,7 @@ import pytest
 from experiments import configs
 from experiments.config import differences, from_dict, to_dict
 from experiments.methods import make_optimizer
+from experiments.reports import parts
 
 BATCHES = {"ire": 128, "sala": 128, "lookbehind": 128, "rst": 256}  # of the papers, on CIFAR
 
@@ -48,3 +49,10 @@ def test_ire_begins_where_the_paper_has_it(method):
   chosen = configs.find("ire-cifar10-resnet56", method).opt.method
   assert (chosen.kappa, chosen.flat_fraction, chosen.update_interval) == (2, 0.8, 10)
   assert chosen.start == pytest.approx(2 / 3)
+
+
+def test_settings_in_words():
+  told = lambda method: parts.own_settings(to_dict(configs.find("digits", method).opt))
+  expected = "ascent_steps 2, rho 0.123, interpolation adaptive"
+  assert told("lookbehind:rho=0.1234") == expected
+  assert told("sgd") == "-"
