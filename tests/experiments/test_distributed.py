@@ -59,6 +59,15 @@ def test_both_killed_go_on(tmp_path):
   runs.assert_same_ending(tmp_path / "whole", tmp_path / "killed")
 
 
+def test_both_refuse_another_config(tmp_path):
+  flags = "--training.budget", "8"
+  finish([runs.start(tmp_path / "run", *flags, devices=4)])
+  for process in start_two(tmp_path / "run", *flags, "--training.seed", "1"):
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert "another config: training.seed is 0 and 1" in errors.splitlines()[-1]
+
+
 def test_says_what_is_missing(tmp_path):
   process = runs.start(tmp_path / "run", "--distributed")
   _, errors = process.communicate(timeout=300)
