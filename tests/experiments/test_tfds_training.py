@@ -41,14 +41,14 @@ def test_imagenet_config(tmp_path):
     data={"set": photos},
     training={"budget": 2, "evaluations": 1},
   )
+  options = SharpnessOptions(
+    examples=16, num_eigenvalues=1, num_matvecs=2, num_samples=2, probes=1, resolution=3
+  )
   with jax.numpy_dtype_promotion("standard"):  # as users run it
     result = run.train(config, tmp_path / "run", Console(quiet=True))
+    sharpness.measure(tmp_path / "run", options, Console(quiet=True))
   assert result["steps"] == 2
   assert result["test_loss"] > 0
   assert run_directory.read_config(tmp_path / "run") == config
-  options = SharpnessOptions(
-    examples=16, num_eigenvalues=1, num_matvecs=2, num_samples=2, probes=1, resolution=2
-  )
-  sharpness.measure(tmp_path / "run", options, Console(quiet=True))
   assert files.read_json(tmp_path / "run" / "sharpness.json")["examples"] == 16
   assert "tensorflow" not in sys.modules
