@@ -28,8 +28,7 @@ STYLE = """<style>
     border-bottom: 1px solid var(--line); }
   th { color: var(--soft); font-weight: 500; vertical-align: bottom; white-space: normal; }
   th:first-child, td:first-child { text-align: left; padding-left: 0; }
-  td:first-child { font-weight: 600; }
-  td:first-child { white-space: pre-line; }
+  td:first-child { font-weight: 600; white-space: pre-line; }
   .under td:first-child { color: var(--soft); font-weight: 400; padding-left: 1rem; }
   .text td:nth-child(2), .text th:nth-child(2) { text-align: left; white-space: normal; }
   .small { color: var(--soft); font-size: .875rem; }

@@ -59,6 +59,7 @@ def with_method(config: Config, method: str) -> Config:
 
 
 def by_method(config: Config, names: Sequence[str]) -> dict[str, Config]:
+  """``with_method`` of each name; two spellings of one setting are refused as well."""
   found = {name: with_method(config, name) for name in names}
   if not names or len(set(found.values())) < len(names):
     raise Refusal("--methods must be named, and each be another")

@@ -33,16 +33,17 @@ def find(directory: Path, prefix: str, kind: str) -> Path:
 def read_idx(path: Path) -> np.ndarray:
   """An array of bytes: two zeros, a type code, the number of axes, their lengths, the values."""
   content = path.read_bytes()
+  damaged = ValueError(f"{path} is no complete IDX file of unsigned bytes")
   try:
     if path.suffix == ".gz":
       content = gzip.decompress(content)
     zeros, code, axes = content[:2], content[2], content[3]
     shape = np.frombuffer(content, ">u4", axes, offset=4).tolist()
     values = np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
-  except (EOFError, IndexError, OSError, ValueError, zlib.error):
-    zeros, code = None, None
-  if (zeros, code) != (b"\0\0", UNSIGNED_BYTES):
-    raise ValueError(f"{path} is no complete IDX file of unsigned bytes")
+  except (EOFError, IndexError, OSError, ValueError, zlib.error) as error:
+    raise damaged from error
+  if zeros != b"\0\0" or code != UNSIGNED_BYTES:
+    raise damaged
   return values
 
 

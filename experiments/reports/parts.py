@@ -25,9 +25,9 @@ def setting(config: Config) -> str:
   drawn = ", ".join(n if x is True else f"{n} {x:g}" for n, x in chosen.items() if x)
   augmented = f" Training images are augmented: {drawn}." if drawn else ""
   smooth = f"; label smoothing {training.label_smoothing:g}" if training.label_smoothing else ""
-  about = data.set.about
+  about = data.set.about[:1].upper() + data.set.about[1:]
   return (
-    f"{about[:1].upper()}{about[1:]}{noise}; batches of {data.batch_size}. {type(config.model).__name__} in"
+    f"{about}{noise}; batches of {data.batch_size}. {type(config.model).__name__} in"
     f" {training.compute_dtype}, {config.opt.base.name} with a"
     f" {'cosine' if config.opt.schedule == 'cosine' else 'stepwise'} decay{smooth}.{augmented}"
   )
@@ -86,6 +86,5 @@ def own_settings(opt: dict[str, Any]) -> str:
 def metrics_figure(found: dict[str, dict[str, list]], subtitle: str) -> dict[str, Callable]:
   """What methods report of themselves, where one reports anything but counts."""
   texts = "What the methods report of themselves", subtitle
-  return (
-    {"metrics": lambda theme: own_metrics.draw(found, texts, theme)} if any(found.values()) else {}
-  )
+  draw = lambda theme: own_metrics.draw(found, texts, theme)
+  return {"metrics": draw} if any(found.values()) else {}
