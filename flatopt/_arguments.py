@@ -1,5 +1,6 @@
 """Checks of arguments: every message names the method, the argument, what was seen and allowed."""
 
+import functools
 import math
 import numbers
 from collections.abc import Callable
@@ -30,9 +31,14 @@ def check_number(
       )
     if isinstance(value, np.ndarray):
       _check_range(method, name, value.item(), low, high)
+  elif isinstance(value, optax.GradientTransformation):
+    raise TypeError(
+      f"{method}: {name} must be a number, a scalar array or a schedule; got an optimizer: chain it"
+      f" behind, optax.chain(flatopt.{method}(...), optimizer)"
+    )
   elif isinstance(value, bool) or not isinstance(value, numbers.Real):
     raise TypeError(
-      f"{method}: {name} must be a number, a scalar array or a schedule; got {value!r}"
+      f"{method}: {name} must be a number, a scalar array or a schedule; got {describe(value)}"
     )
   else:
     _check_range(method, name, float(value), low, high)
@@ -47,21 +53,25 @@ def _check_range(method: str, name: str, value: float, low: float, high: float) 
 
 def check_decay(method: str, decay: Any) -> None:
   if isinstance(decay, bool) or not isinstance(decay, numbers.Real):
-    raise TypeError(f"{method}: decay must be a Python number; got {decay!r} ({_STATIC_REMEDY})")
+    raise TypeError(
+      f"{method}: decay must be a Python number; got {describe(decay)} ({_STATIC_REMEDY})"
+    )
   if not 0 <= float(decay) < 1:
     raise ValueError(f"{method}: decay must be in [0, 1); got {decay!r}")
 
 
 def check_integer(method: str, name: str, value: Any, minimum: int) -> None:
   if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-    raise TypeError(f"{method}: {name} must be a Python int; got {value!r} ({_STATIC_REMEDY})")
+    raise TypeError(
+      f"{method}: {name} must be a Python int; got {describe(value)} ({_STATIC_REMEDY})"
+    )
   if value < minimum:
     raise ValueError(f"{method}: {name} must be >= {minimum}; got {value!r}")
 
 
 def check_flag(method: str, name: str, value: Any) -> None:
   if not isinstance(value, bool):
-    raise TypeError(f"{method}: {name} must be True or False; got {value!r}")
+    raise TypeError(f"{method}: {name} must be True or False; got {describe(value)}")
 
 
 def check_key(method: str, key: Any) -> None:
@@ -81,7 +91,9 @@ def _check_is_key(method: str, key: Any, remedy: str) -> None:
   if isinstance(key, numbers.Integral) and not isinstance(key, bool):
     return
   if not isinstance(key, jax.Array) or not (_is_typed_key(key) or _is_raw_key(key)):
-    raise TypeError(f"{method}: key must be a Python int or a JAX key; got {key!r} ({remedy})")
+    raise TypeError(
+      f"{method}: key must be a Python int or a JAX key; got {describe(key)} ({remedy})"
+    )
 
 
 def _is_typed_key(key: jax.Array) -> bool:
@@ -102,11 +114,14 @@ def check_axis(method: str, axis_name: Any, sync_perturbation: Any = False) -> N
 
 
 def check_transformation(method: str, name: str, value: Any) -> None:
-  if not isinstance(value, optax.GradientTransformation):
-    raise TypeError(
-      f"{method}: {name} must be an optax.GradientTransformation; got {value!r}"
-      " (an optax.MultiSteps becomes one by its .gradient_transformation())"
-    )
+  if isinstance(value, optax.GradientTransformation):
+    return
+  seen, remedy = describe(value), ""
+  if isinstance(value, optax.MultiSteps):
+    remedy = " (an optax.MultiSteps becomes one by its .gradient_transformation())"
+  elif callable(value) and hasattr(value, "__name__"):
+    remedy = f" (call it: {value.__name__}(...))"
+  raise TypeError(f"{method}: {name} must be an optax.GradientTransformation; got {seen}{remedy}")
 
 
 def check_params(method: str, params: Params) -> None:
@@ -114,14 +129,15 @@ def check_params(method: str, params: Params) -> None:
   leaves = jax.tree_util.tree_leaves_with_path(
     params, is_leaf=lambda x: isinstance(x, optax.MaskedNode)
   )
-  if not leaves:
+  if not leaves and isinstance(params, dict | list | tuple | None):
     raise ValueError(f"{method}: params is an empty pytree ({params!r}); it needs an array")
   for path, leaf in leaves:
     where = f"params{jax.tree_util.keystr(path)}"
     if isinstance(leaf, optax.MaskedNode):
       raise ValueError(
         f"{method}: {where} is optax.MaskedNode; a method that looks at the loss needs all params:"
-        " use it outside optax.masked and optax.partition, in a chain with them"
+        " use it outside optax.masked and optax.partition, in a chain with them; to freeze params,"
+        " use flatopt.trainable(optimizer, mask)"
       )
     if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
       raise TypeError(
@@ -141,17 +157,45 @@ def check_closures(method: str, params: Params, **closures: Callable[..., Any] |
     if closure is None:
       raise ValueError(
         f"{method}: {name} is missing; pass it: update(updates, state, params, {name}={name})"
+        + _WHERE_CLOSURES_GET_LOST.get(name, "")
       )
     if not callable(closure):
-      raise TypeError(f"{method}: {name} must be a function; got {closure!r}")
+      raise TypeError(f"{method}: {name} must be a function; got {describe(closure)}")
 
 
-def check_update(
-  method: str, updates: Params, params: Params, **closures: Callable[..., Any] | None
-) -> None:
-  """``check_closures``, and that the updates are a tree like the params."""
-  check_closures(method, params, **closures)
-  check_same_tree(method, "updates", updates, params)
+_WHERE_CLOSURES_GET_LOST = {
+  "grad_fn": " (value_fn or obj_fn will do, too; where Flax's own TrainState drops it, use"
+  " flatopt.linen.TrainState)"
+}
+
+
+def check_state(method: str, state_type: type, state: Any) -> None:
+  """Checks the state of one ``update`` call, which a checkpoint may have stripped of its type."""
+  if not isinstance(state, state_type):
+    raise TypeError(
+      f"{method}: state must be a {state_type.__name__}, as init returns it; got"
+      f" {type(state).__name__}. {RESTORE_WITH_TYPES}"
+    )
+
+
+RESTORE_WITH_TYPES = (
+  "A checkpoint restored without a target loses the types of optimizer states: restore it into the"
+  " structure of optimizer.init(params), e.g. with Orbax's StandardRestore(optimizer.init(params))"
+  " or flax.serialization.from_state_dict(optimizer.init(params), restored)"
+)
+
+
+def check_gradients(method: str, name: str, grads: Any, params: Params) -> None:
+  """Checks what a closure returned, and names the usual other things."""
+  structure = jax.tree.structure(params)
+  if isinstance(grads, tuple) and len(grads) == 2 and jax.tree.structure(grads) != structure:
+    for i, whole in ((1, "(value, grads), as jax.value_and_grad"), (0, "(grads, aux)")):
+      if jax.tree.structure(grads[i]) == structure:
+        raise ValueError(
+          f"{method}: the result of {name} has the structure of {whole}; it must be the gradients"
+          f" alone: pass lambda *args: {name}(*args)[{i}]"
+        )
+  check_same_tree(method, f"the result of {name}", grads, params)
 
 
 def check_same_tree(method: str, name: str, tree: Any, params: Params) -> None:
@@ -201,3 +245,30 @@ def draw_key(key: Any, count: jax.Array) -> jax.Array:
 def _from_int(key: Any) -> jax.Array:
   is_int = isinstance(key, numbers.Integral)
   return jax.random.key(int(key), impl="threefry2x32") if is_int else key
+
+
+def describe(value: Any) -> str:
+  """What an error says of a value: arrays by dtype and shape, never by their entries."""
+  is_array = lambda x: isinstance(x, jax.Array | np.ndarray)
+  if callable(value) and hasattr(value, "__name__"):
+    return f"the function {value.__name__}"
+  if any(is_array(leaf) for leaf in jax.tree.leaves(value)):
+    value = jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}" if is_array(x) else x, value)
+    return str(value).replace("'", "")
+  text = repr(value)
+  return text if len(text) <= 80 and " object at 0x" not in text else f"a {type(value).__name__}"
+
+
+def explain_unknown(method: str, words: dict[str, str]) -> Callable[[Callable], Callable]:
+  """A decorator: keyword arguments of other libraries raise with what to write here instead."""
+
+  def decorate(factory):
+    @functools.wraps(factory)
+    def explained(*args, **kwargs):
+      for word in kwargs.keys() & words.keys():
+        raise TypeError(f"{method}: there is no argument {word}; {words[word]}")
+      return factory(*args, **kwargs)
+
+    return explained
+
+  return decorate

@@ -1,16 +1,48 @@
-"""What ``axis_name`` means under ``pmap`` and ``shard_map``."""
+"""What mesh axes mean under ``pmap`` and ``shard_map``: data axes, and axes that shard params."""
 
-from collections.abc import Iterable
+import re
+import warnings
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from flatopt._typing import AxisName, Params
+from flatopt._typing import Axes, AxisName, Params
 
 
 def mean(tree: Params, axis_name: AxisName) -> Params:
   """The mean over the axis; the tree itself without one."""
   return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+
+
+def shard_axes(params: Params, axis_name: AxisName = None) -> Axes:
+  """For every leaf, the mesh axes that it is sharded over: those it varies over, bar the data's.
+
+  Where ``shard_map`` tracks nothing (``check_vma=False``, ``pmap``) there are none.
+  """
+  data_axes = _as_tuple(axis_name)
+  return [tuple(sorted(_varying_names(x).difference(data_axes))) for x in jax.tree.leaves(params)]
+
+
+def total(parts: list[jax.Array], axes: Axes | None = None) -> jax.Array:
+  """The sum over leaves of one scalar a leaf, and over the devices that hold a leaf's shards."""
+  axes = axes or [()] * len(parts)
+  by_names = {names: jnp.zeros((), parts[0].dtype) for names in axes}
+  for part, names in zip(parts, axes, strict=True):
+    by_names[names] += part
+  sums = [
+    jax.lax.psum(varying(part, names), names) if names else part for names, part in by_names.items()
+  ]
+  return sum(sums[1:], sums[0])
+
+
+def size(params: Params, axes: Axes) -> int:
+  """The number of entries of the whole tree, all shards together."""
+  shards = lambda names: jax.lax.axis_size(names) if names else 1
+  return sum(
+    jnp.size(x) * shards(names) for x, names in zip(jax.tree.leaves(params), axes, strict=True)
+  )
 
 
 def varying(tree: Params, axis_name: AxisName) -> Params:
@@ -40,16 +72,56 @@ def check_varying(method: str, updates: Params, axis_name: AxisName) -> None:
       )
 
 
+def warn_if_replicas_diverge(
+  method: str, updates: Params, params: Params, closures: dict[str, Callable[..., Any]]
+) -> None:
+  """Warns where the method runs on several devices, and neither it nor a closure averages.
+
+  Where ``shard_map`` tracks varying axes, those are meant that the updates vary over and the
+  params do not; elsewhere all manual axes.
+  """
+  manual = jax.sharding.get_abstract_mesh().manual_axes
+  if not manual:
+    return
+  arguments = {"grad_fn": (params,), "sampled_grad_fn": (params, jax.random.key(0))}
+  programs = [str(jax.make_jaxpr(fn)(*arguments[name])) for name, fn in closures.items()]
+  for name in manual:
+    tracked = name in _tracked_names(name)
+    if (not tracked or _vary_more(updates, params, name)) and not _averages(programs, name):
+      warnings.warn(
+        f"{method}: runs on the devices of axis {name!r} with axis_name=None: each device looks"
+        " at the loss of its own part of the batch, and replicas drift apart silently. Pass"
+        f" axis_name={name!r} and each device's own gradient, or average inside grad_fn",
+        stacklevel=4,
+      )
+
+
+def _vary_more(updates: Params, params: Params, name: str) -> bool:
+  return any(
+    name in _varying_names(u) and name not in _varying_names(w)
+    for u, w in zip(jax.tree.leaves(updates), jax.tree.leaves(params), strict=True)
+  )
+
+
+def _averages(programs: list[str], name: str) -> bool:
+  """Whether one of the closures' programs sums over the axis."""
+  collective = rf"\b(psum|all_gather|reduce_scatter)\w*\[[^\]]*'{name}'"
+  return any(re.search(collective, program) for program in programs)
+
+
 def _cast(x: jax.Array, names: Iterable[str]) -> jax.Array:
   missing = tuple(name for name in names if name not in _varying_names(x))
   return jax.lax.pcast(x, missing, to="varying") if missing else x
 
 
-def _tracked_names(axis_name: AxisName) -> tuple[str, ...]:
+def _as_tuple(axis_name: AxisName) -> tuple[str, ...]:
   if axis_name is None:
     return ()
-  names = (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
-  return tuple(n for n in names if n in _varying_names(jax.lax.axis_index(n)))
+  return (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
+
+
+def _tracked_names(axis_name: AxisName) -> tuple[str, ...]:
+  return tuple(n for n in _as_tuple(axis_name) if n in _varying_names(jax.lax.axis_index(n)))
 
 
 def _varying_names(x: Any) -> frozenset[str]:

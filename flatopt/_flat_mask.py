@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from flatopt import _arguments, _devices, _tree
+from flatopt import _arguments, _devices, _method, _tree
 from flatopt._typing import AxisName, Limbs, Params
 from flatopt.curvature.hutchinson import hutchinson
 from flatopt.selection import LIMB_BITS, kth_smallest_of_limbs, less
@@ -17,7 +17,7 @@ class FlatMask(NamedTuple):
   """The mask (bool, like params), what it came from, and the estimator's state."""
 
   flat: Params
-  curvature: Params  # None without decay
+  curvature: Params  # () without decay
   threshold: jax.Array
   flat_share: jax.Array
   refreshes: jax.Array
@@ -50,12 +50,11 @@ def flat_mask(
   estimator = optax.with_extra_args_support(curvature)
 
   def init(params) -> FlatMask:
-    _arguments.check_params(method, params)
     dtype = _tree.wide_dtype(*jax.tree.leaves(params))
     zeros = lambda x: jnp.zeros_like(x, dtype=_tree.wide_dtype(x))
     return FlatMask(
       flat=jax.tree.map(lambda x: jnp.zeros_like(x, dtype=bool), params),
-      curvature=jax.tree.map(zeros, params) if decay > 0 else None,
+      curvature=jax.tree.map(zeros, params) if decay > 0 else (),
       threshold=jnp.zeros((), dtype),
       flat_share=jnp.zeros((), jnp.float32),
       refreshes=jnp.zeros((), jnp.int32),
@@ -63,24 +62,28 @@ def flat_mask(
     )
 
   def estimate(mask: FlatMask, step, updates, params, extra_args) -> FlatMask:
+    axes = _devices.shard_axes(params, axis_name)
     params = _devices.varying(params, axis_name)
     diagonal, estimator_state = estimator.update(updates, mask.estimator, params, **extra_args)
     _arguments.check_same_tree(method, "the curvature estimate", diagonal, params)
     magnitude = lambda x, w: jnp.abs(jnp.asarray(x, _tree.wide_dtype(w)))
     diagonal = jax.tree.map(magnitude, _devices.mean(diagonal, axis_name), params)
     h = _average(mask.curvature, diagonal, decay)
-    size = sum(map(jnp.size, jax.tree.leaves(params)))
+    size = _devices.size(params, axes)
     rank = _rank(size, _arguments.value_at(flat_fraction, step))
     some = less((jnp.uint32(0), jnp.uint32(0)), rank)
-    threshold = jnp.where(some, kth_smallest_of_limbs(h, rank), -jnp.inf)
-    is_flat = lambda x: jnp.isfinite(x) & (x.astype(threshold.dtype) <= threshold)
+    # Magnitudes are never below 0, so none is flat where the rank is 0; NaN sorts last, so all
+    # that are finite are flat where it is the threshold.
+    threshold = jnp.where(some, kth_smallest_of_limbs(h, rank, axes), -1)
+    is_flat = lambda x: jnp.isfinite(x) & ~(x.astype(threshold.dtype) > threshold)
     flat = jax.tree.map(is_flat, h)
     counts = [jnp.sum(x, dtype=jnp.int32).astype(jnp.float32) for x in jax.tree.leaves(flat)]
+    share = _devices.total(counts, axes) / size
     return FlatMask(
       flat=flat,
-      curvature=h if decay > 0 else None,
+      curvature=h if decay > 0 else (),
       threshold=threshold,
-      flat_share=sum(counts, jnp.zeros((), jnp.float32)) / size,
+      flat_share=share,
       refreshes=_tree.increment(mask.refreshes),
       estimator=estimator_state,
     )
@@ -88,17 +91,17 @@ def flat_mask(
   def refresh(mask: FlatMask, count, step, updates, params, extra_args) -> FlatMask:
     _arguments.check_same_tree(method, "the mask in the state", mask.flat, params)
     due = (count >= start_step) & ((count - start_step) % update_interval == 0)
-    return jax.lax.cond(
+    return _method.cond(
       due, lambda: estimate(mask, step, updates, params, extra_args), lambda: mask
     )
 
   return init, refresh
 
 
-def _average(average: Params | None, estimate: Params, decay: float) -> Params:
-  """The running mean; without one, entries that are not finite become infinite."""
-  if average is None:
-    return jax.tree.map(lambda x: jnp.where(jnp.isfinite(x), x, jnp.inf), estimate)
+def _average(average: Params, estimate: Params, decay: float) -> Params:
+  """The running mean; without decay the estimate itself."""
+  if decay == 0:
+    return estimate
   move = lambda h, x: jnp.where(jnp.isfinite(x), decay * h + (1 - decay) * x, h)
   return jax.tree.map(move, average, estimate)
 

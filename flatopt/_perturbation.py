@@ -25,26 +25,29 @@ def perturb(
   eta: Any = None,
   scale_mask: Mask | None = None,
   mask: Mask | None = None,
+  axis_name: AxisName = None,
 ) -> tuple[Params, jax.Array]:
   """``(params + eps(grads), whether grads are finite)``, adaptive where ``eta`` is given.
 
   Only the leaves of ``mask`` are perturbed and enter the norm; ``None`` means all. A zero
-  gradient leaves the params as they are. Where the gradient is not finite, neither is the
-  result.
+  gradient leaves the params as they are. The norm is over all shards of the params, wherever
+  they are sharded over other axes than ``axis_name``.
   """
+  axes = _devices.shard_axes(params, axis_name)
   finite = jnp.array(True)
   if mask is not None:
-    finite = jnp.isfinite(_tree.norm(grads))
-    grads = jax.tree.map(lambda on, g: jnp.where(on, g, 0), _full_mask(mask, params), grads)
+    finite = jnp.isfinite(_tree.norm(grads, axes))
+    grads = jax.tree.map(lambda on, g: jnp.where(on, g, 0), full_mask(mask, params), grads)
   if eta is None:
     scale, scaled = (), grads
   else:
     scale = (adaptive_scale(params, eta, scale_mask),)
     scaled = jax.tree.map(lambda g, t: jnp.asarray(g, t.dtype) * t, grads, *scale)
-  norm = _tree.norm(scaled)
-  # Where the norm is too small for its reciprocal, the largest number will do.
-  length = jnp.minimum(jnp.asarray(rho, norm.dtype) / norm, jnp.finfo(norm.dtype).max)
-  length = jnp.where(norm > 0, length, 0)
+  norm = _tree.norm(scaled, axes)
+  rho = jnp.asarray(rho, norm.dtype)
+  # Where rho / norm would overflow, the largest number will do.
+  divisor = jnp.maximum(norm, jax.lax.stop_gradient(rho) / jnp.finfo(norm.dtype).max)
+  length = jnp.where(norm > 0, rho / jnp.where(norm > 0, divisor, 1), 0)
 
   def ascend(length, w, g, *t):
     return w + math.prod(t, start=length * g)
@@ -68,15 +71,18 @@ def sharpness_gradient(
 ) -> tuple[Params, Params]:
   """``(g_s, w + eps)`` with ``g_s = grad_fn(w + eps(grads))``, per device.
 
-  Gradients that are not finite are handed back as they came, so that what stands
-  behind (``optax.apply_if_finite``) sees them.
+  Gradients that are not finite leave as NaN in every entry, so that what stands behind
+  (``optax.apply_if_finite``) sees them. To hand them back as they came would keep them in
+  memory through the second pass.
   """
   source = _devices.mean(grads, axis_name) if sync_perturbation else grads
-  perturbed, finite = perturb(params, source, rho, eta=eta, scale_mask=scale_mask, mask=mask)
+  perturbed, finite = perturb(
+    params, source, rho, eta=eta, scale_mask=scale_mask, mask=mask, axis_name=axis_name
+  )
   perturbed = _devices.varying(perturbed, axis_name)
   sharp = grad_fn(perturbed)
-  _arguments.check_same_tree(method, "the result of grad_fn", sharp, params)
-  sharp = _tree.where(finite, _tree.cast_like(sharp, params), _tree.cast_like(grads, params))
+  _arguments.check_gradients(method, "grad_fn", sharp, params)
+  sharp = jax.tree.map(lambda s: jnp.where(finite, s, jnp.nan), _tree.cast_like(sharp, params))
   return _devices.varying(sharp, axis_name), perturbed
 
 
@@ -89,10 +95,10 @@ def adaptive_scale(params: Params, eta: Any, scale_mask: Mask | None) -> Params:
     dtype = _tree.wide_dtype(w)
     return jnp.where(scaled, jnp.abs(jnp.asarray(w, dtype)) + jnp.asarray(eta, dtype), 1)
 
-  return jax.tree.map(scale, _full_mask(scale_mask, params), params)
+  return jax.tree.map(scale, full_mask(scale_mask, params), params)
 
 
-def _full_mask(mask: Mask, params: Params) -> Params:
+def full_mask(mask: Mask, params: Params) -> Params:
   """A mask with a bool for every leaf, from one that may be a callable or a prefix."""
   mask = mask(params) if callable(mask) else mask
   return jax.tree.map(lambda on, subtree: jax.tree.map(lambda _: on, subtree), mask, params)

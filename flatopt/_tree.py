@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt._typing import Params
+from flatopt import _devices
+from flatopt._typing import Axes, Params
 
 
 def wide_dtype(*leaves: Any) -> Any:
@@ -40,26 +41,61 @@ def where(condition: jax.Array, if_true: Params, if_false: Params) -> Params:
   return jax.tree.map(lambda a, b: jnp.where(condition, a, b), if_true, if_false)
 
 
-def norm(tree: Params) -> jax.Array:
+def norm(tree: Params, axes: Axes | None = None) -> jax.Array:
   """The global l2 norm, in at least float32; not finite where any entry is not.
 
-  Dividing by the largest entry before squaring keeps very small and very large ones in
-  range.
+  ``axes`` names for each leaf the mesh axes that it is sharded over (``_devices.shard_axes``):
+  the norm is that of the whole tree, on every device.
   """
   leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+  groups = {names: [] for names in axes or [()]}
+  for leaf, names in zip(leaves, axes or [()] * len(leaves), strict=True):
+    groups[names].append(leaf)
+  norms = [_norm_over_devices(_local_norm(group), names) for names, group in groups.items()]
+  return norms[0] if len(norms) == 1 else _local_norm(norms)
+
+
+@jax.jit  # compiled once for a set of shapes, also where an update runs eagerly
+def _local_norm(leaves: list[jax.Array]) -> jax.Array:
+  """One pass over the leaves, and one more where the sum of squares leaves the dtype's range."""
   dtype = wide_dtype(*leaves)
-  maxima = [jnp.max(jnp.abs(x), initial=0).astype(dtype) for x in leaves]
-  largest = jnp.max(jnp.stack(maxima))
-  inverse = 1 / jnp.maximum(largest, jnp.finfo(dtype).tiny)
-  squares = [jnp.sum(jnp.square(x.astype(dtype) * inverse)) for x in leaves]
-  return largest * jnp.sqrt(sum(squares, jnp.zeros((), dtype)))
+  limits = jnp.finfo(dtype)
+
+  def sum_of_squares(divisor=None):
+    wide = [x.astype(dtype) for x in leaves]
+    scaled = wide if divisor is None else [x / divisor for x in wide]
+    return sum((jnp.sum(jnp.square(x)) for x in scaled), jnp.zeros((), dtype))
+
+  squares = sum_of_squares()
+
+  def scaled_norm():
+    exponent = 2 * limits.maxexp // 3
+    divisor = jnp.where(squares < 1, 2.0**-exponent, 2.0**exponent).astype(dtype)
+    return divisor * _sqrt(sum_of_squares(divisor))
+
+  in_range = (squares > limits.tiny**0.5) & (squares < jnp.inf)
+  return jax.lax.cond(in_range, lambda: _sqrt(squares), scaled_norm)
 
 
-def dot(a: Params, b: Params) -> jax.Array:
-  """The inner product over all leaves, in at least float32."""
+def _norm_over_devices(norm: jax.Array, names: tuple[str, ...]) -> jax.Array:
+  if not names:
+    return norm
+  norm = _devices.varying(norm, names)
+  largest = jax.lax.pmax(jax.lax.stop_gradient(norm), names)
+  divisor = jnp.where((largest > 0) & (largest < jnp.inf), largest, 1)
+  return divisor * _sqrt(jax.lax.psum(jnp.square(norm / divisor), names))
+
+
+def _sqrt(x: jax.Array) -> jax.Array:
+  """The square root, with a derivative of 0 at 0."""
+  return jnp.where(x == 0, 0, jnp.sqrt(jnp.where(x == 0, 1, x)))
+
+
+def dot(a: Params, b: Params, axes: Axes | None = None) -> jax.Array:
+  """The inner product over all leaves, in at least float32; ``axes`` as in ``norm``."""
   dtype = wide_dtype(*jax.tree.leaves((a, b)))
   product = lambda x, y: jnp.sum(jnp.asarray(x, dtype) * jnp.asarray(y, dtype))
-  return sum(jax.tree.leaves(jax.tree.map(product, a, b)), jnp.zeros((), dtype))
+  return _devices.total(jax.tree.leaves(jax.tree.map(product, a, b)), axes)
 
 
 def interpolate(alpha: Any, start: Params, end: Params) -> Params:
@@ -72,8 +108,9 @@ def increment(count: jax.Array) -> jax.Array:
   return jnp.asarray(optax.safe_increment(count))
 
 
-def projection_coefficient(tree: Params, onto: Params) -> jax.Array:
-  """``<tree, onto> / ||onto||^2``, 0 where ``onto`` is zero."""
-  length = norm(onto)
-  unit = map_wide(lambda n, x: x / n, (jnp.where(length > 0, length, 1),), onto)
-  return jnp.where(length > 0, dot(tree, unit) / jnp.where(length > 0, length, 1), 0)
+def projection_coefficient(tree: Params, onto: Params, axes: Axes | None = None) -> jax.Array:
+  """``<tree, onto> / ||onto||^2``, 0 where ``onto`` is zero; ``axes`` as in ``norm``."""
+  length = norm(onto, axes)
+  length = jnp.where(length == 0, 1, length)
+  unit = map_wide(lambda n, x: x / n, (length,), onto)
+  return dot(tree, unit, axes) / length

@@ -6,18 +6,36 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from flatopt._arguments import RESTORE_WITH_TYPES
 from flatopt._typing import MethodState, Params
 
 
-def _method_states(opt_state: Any) -> Iterator[MethodState]:
-  """flatopt's states anywhere in a pytree, outer before inner."""
+def _method_states(name: str, opt_state: Any) -> list[MethodState]:
+  """flatopt's states anywhere in an optimizer's state, for a function of that name."""
+  found = list(_walk(opt_state))
+  if not found and jax.tree.leaves(opt_state) and not _has_named_tuple(opt_state):
+    raise TypeError(
+      f"{name}: opt_state has lost its types: it holds {type(opt_state).__name__}s in place of"
+      f" optimizer states. {RESTORE_WITH_TYPES}"
+    )
+  return found
+
+
+def _has_named_tuple(tree: Any) -> bool:
+  is_named = lambda x: isinstance(x, tuple) and hasattr(x, "_fields")
+  return any(map(is_named, jax.tree.leaves(tree, is_leaf=is_named)))
+
+
+def _walk(opt_state: Any) -> Iterator[MethodState]:
+  """Outer before inner."""
   found = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, MethodState))
   for node in found:
     if isinstance(node, MethodState):
       yield node
-      yield from _method_states(tuple(node))  # pyright: ignore[reportArgumentType]
+      yield from _walk(tuple(node))  # pyright: ignore[reportArgumentType]
 
 
 def eval_params(opt_state: optax.OptState, params: Params) -> Params:
@@ -41,7 +59,7 @@ def eval_params(opt_state: optax.OptState, params: Params) -> Params:
     >>> flatopt.eval_params(optimizer.init(w), w).tolist()
     [1.0]
   """
-  for state in _method_states(opt_state):
+  for state in _method_states("eval_params", opt_state):
     evaluated = getattr(state, "eval_params", None)
     if evaluated is not None:
       return jax.tree.map(jnp.copy, evaluated)
@@ -71,7 +89,7 @@ def metrics(
     {'sam/count': Array(0, dtype=int32)}
   """
   by_method = defaultdict(list)
-  for state in _method_states(opt_state):
+  for state in _method_states("metrics", opt_state):
     quantities = state.metrics()
     mask = getattr(state, "flat", None)
     if group_fn is not None and mask is not None:
@@ -116,5 +134,7 @@ def extra_gradient_evaluations(opt_state: optax.OptState) -> jax.Array:
     >>> int(flatopt.extra_gradient_evaluations(optimizer.init(jnp.zeros(3))))
     0
   """
-  counts = [state.extra_gradients for state in _method_states(opt_state)]
-  return jnp.asarray(sum(counts, jnp.zeros((), jnp.int32)), jnp.int32)
+  states = _method_states("extra_gradient_evaluations", opt_state)
+  counts = [n for n in (state.extra_gradients for state in states) if isinstance(n, jax.Array)]
+  # On the host a zero is made explicitly, so that jax.transfer_guard("disallow") lets it pass.
+  return sum(counts[1:], counts[0]) if counts else jax.device_put(np.int32(0))

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatopt import _tree
-from flatopt._typing import Limbs, Params
+from flatopt import _devices, _tree
+from flatopt._typing import Axes, Limbs, Params
 
 LIMB_BITS = 16
 
@@ -45,7 +45,8 @@ def kth_smallest(tree: Params, k: jax.typing.ArrayLike) -> jax.Array:
     2.0
   """
   leaves = jax.tree.leaves(tree)
-  size = sum(map(jnp.size, leaves))
+  axes = _devices.shard_axes(leaves)
+  size = _devices.size(leaves, axes)
   if size == 0:
     raise ValueError("kth_smallest: tree has no entries; it must have one or more")
   for leaf in leaves:
@@ -57,7 +58,7 @@ def kth_smallest(tree: Params, k: jax.typing.ArrayLike) -> jax.Array:
       raise ValueError(
         f"kth_smallest: a leaf has {jnp.size(leaf)} entries; each must have fewer than 2^31"
       )
-  return kth_smallest_of_limbs(leaves, _rank_limbs(k, size))
+  return kth_smallest_of_limbs(leaves, _rank_limbs(k, size), axes)
 
 
 def _rank_limbs(k: Any, size: int) -> Limbs:
@@ -78,8 +79,11 @@ def _rank_limbs(k: Any, size: int) -> Limbs:
   return jnp.uint32(high), jnp.uint32(low)
 
 
-def kth_smallest_of_limbs(tree: Params, rank: Limbs) -> jax.Array:
-  """``kth_smallest`` for a rank of ``high * 2^16 + low``, unchecked, at least 1."""
+def kth_smallest_of_limbs(tree: Params, rank: Limbs, axes: Axes) -> jax.Array:
+  """``kth_smallest`` for a rank of ``high * 2^16 + low``, unchecked, at least 1.
+
+  ``axes``: of each leaf, the mesh axes over which its entries lie (``_devices.shard_axes``).
+  """
   leaves = jax.tree.leaves(tree)
   dtypes = {jnp.result_type(leaf) for leaf in leaves}
   dtype = dtypes.pop() if len(dtypes) == 1 else _tree.wide_dtype(*leaves)
@@ -89,7 +93,7 @@ def kth_smallest_of_limbs(tree: Params, rank: Limbs) -> jax.Array:
 
   def fix_bit(i, answer):
     candidate = answer | (jnp.ones((), unsigned) << jnp.asarray(bits - 1 - i, unsigned))
-    below = add_counts([_count_below(x, candidate) for x in ordered])
+    below = add_counts([_count_below(x, candidate) for x in ordered], axes)
     return jnp.where(less(below, rank), candidate, answer)
 
   answer = jax.lax.fori_loop(0, bits, fix_bit, jnp.zeros((), unsigned))
@@ -102,11 +106,11 @@ def _count_below(x: jax.Array, candidate: jax.Array) -> jax.Array:
   return jnp.sum(x < candidate, dtype=dtype).astype(jnp.uint32)
 
 
-def add_counts(counts: list[jax.Array]) -> Limbs:
+def add_counts(counts: list[jax.Array], axes: Axes | None = None) -> Limbs:
   """Sums uint32 counts into two limbs, so that the total may pass 2^32."""
   mask = jnp.uint32(2**LIMB_BITS - 1)
-  low = sum((c & mask for c in counts), jnp.uint32(0))
-  high = sum((c >> LIMB_BITS for c in counts), jnp.uint32(0))
+  low = _devices.total([c & mask for c in counts], axes)
+  high = _devices.total([c >> LIMB_BITS for c in counts], axes)
   return high + (low >> LIMB_BITS), low & mask
 
 

@@ -1,12 +1,12 @@
 """The empirical Fisher diagonal: the squared gradient."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _devices, _tree
+from flatopt import _arguments, _devices, _method, _tree
 from flatopt._typing import AxisName
 
 
@@ -63,15 +63,20 @@ def empirical_fisher(*, axis_name: AxisName = None) -> optax.GradientTransformat
   _arguments.check_axis("empirical_fisher", axis_name)
 
   def init(params):
-    _arguments.check_params("empirical_fisher", params)
     return EmpiricalFisherState(count=jnp.zeros((), jnp.int32))
 
-  def update(updates, state, params: Any = None, *, grad_fn: Any = None, **extra_args):
-    del updates, extra_args
-    _arguments.check_closures("empirical_fisher", params, grad_fn=grad_fn)
-    grads = grad_fn(_devices.varying(params, axis_name))
-    _arguments.check_same_tree("empirical_fisher", "the result of grad_fn", grads, params)
-    estimate = jax.tree.map(jnp.square, grads)
+  def update(updates, state, params, step, extra_args):
+    del updates, step
+    grads = extra_args["grad_fn"](_devices.varying(params, axis_name))
+    _arguments.check_gradients("empirical_fisher", "grad_fn", grads, params)
+    estimate = jax.tree.map(lambda g: jnp.square(g.astype(_tree.wide_dtype(g))), grads)
     return _devices.mean(estimate, axis_name), EmpiricalFisherState(_tree.increment(state.count))
 
-  return optax.GradientTransformationExtraArgs(init, update)
+  return _method.transformation(
+    "empirical_fisher",
+    EmpiricalFisherState,
+    init,
+    update,
+    place="curvature",
+    closures=("grad_fn",),
+  )

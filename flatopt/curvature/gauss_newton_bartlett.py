@@ -1,12 +1,12 @@
 """The Gauss-Newton-Bartlett estimator of the curvature diagonal."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _devices, _tree
+from flatopt import _arguments, _devices, _method, _tree
 from flatopt._typing import AxisName
 
 
@@ -76,20 +76,24 @@ def gauss_newton_bartlett(
   _arguments.check_axis("gauss_newton_bartlett", axis_name)
 
   def init(params):
-    _arguments.check_params("gauss_newton_bartlett", params)
     return GaussNewtonBartlettState(count=jnp.zeros((), jnp.int32))
 
-  def update(updates, state, params: Any = None, *, sampled_grad_fn: Any = None, **extra_args):
-    del updates, extra_args
-    _arguments.check_closures("gauss_newton_bartlett", params, sampled_grad_fn=sampled_grad_fn)
+  def update(updates, state, params, step, extra_args):
+    del updates, step
     params = _devices.varying(params, axis_name)
-    grads = sampled_grad_fn(params, _arguments.draw_key(key, state.count))
-    _arguments.check_same_tree(
-      "gauss_newton_bartlett", "the result of sampled_grad_fn", grads, params
-    )
-    estimate = jax.tree.map(lambda g: batch_size * g * g, grads)
+    grads = extra_args["sampled_grad_fn"](params, _arguments.draw_key(key, state.count))
+    _arguments.check_gradients("gauss_newton_bartlett", "sampled_grad_fn", grads, params)
+    square = lambda g: batch_size * jnp.square(g.astype(_tree.wide_dtype(g)))
+    estimate = jax.tree.map(square, grads)
     return _devices.mean(estimate, axis_name), GaussNewtonBartlettState(
       _tree.increment(state.count)
     )
 
-  return optax.GradientTransformationExtraArgs(init, update)
+  return _method.transformation(
+    "gauss_newton_bartlett",
+    GaussNewtonBartlettState,
+    init,
+    update,
+    place="curvature",
+    closures=("sampled_grad_fn",),
+  )

@@ -1,13 +1,13 @@
 """Hutchinson's estimator of the Hessian diagonal."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _devices, _tree
-from flatopt._typing import AxisName
+from flatopt import _arguments, _devices, _method, _tree
+from flatopt._typing import Axes, AxisName, Params
 
 _MODES = ("forward-reverse", "reverse-reverse")
 
@@ -84,31 +84,50 @@ def hutchinson(
     return jax.vjp(grad_fn, params)[1](vector)[0]
 
   def init(params):
-    _arguments.check_params("hutchinson", params)
     return HutchinsonState(count=jnp.zeros((), jnp.int32), extra_gradients=jnp.zeros((), jnp.int32))
 
-  def update(updates, state, params: Any = None, *, grad_fn: Any = None, **extra_args):
-    del updates, extra_args
-    _arguments.check_closures("hutchinson", params, grad_fn=grad_fn)
+  def update(updates, state, params, step, extra_args):
+    del updates, step
+    axes = _devices.shard_axes(params, axis_name)
     params = _devices.varying(jax.tree.map(jnp.asarray, params), axis_name)
-    draw = _arguments.draw_key(key, state.count)
+    sample_keys = jax.random.split(_arguments.draw_key(key, state.count), num_samples)
+
+    def sample(sample_key):
+      signs = _signs(sample_key, params, axes)
+      v = _devices.varying_like(_tree.cast_like(signs, params), params)
+      hv = product(extra_args["grad_fn"], params, v)
+      _arguments.check_gradients("hutchinson", "grad_fn", hv, params)
+      wide = lambda s, x: s.astype(_tree.wide_dtype(x)) * x.astype(_tree.wide_dtype(x))
+      return jax.tree.map(wide, signs, hv)
 
     def add_sample(total, sample_key):
-      signs = optax.tree.random_like(sample_key, params, jax.random.rademacher, dtype=jnp.int8)
-      v = _devices.varying_like(_tree.cast_like(signs, params), params)
-      hv = product(grad_fn, params, v)
-      _arguments.check_same_tree("hutchinson", "the result of grad_fn", hv, params)
-      add = lambda a, x, y: a + x.astype(a.dtype) * y.astype(a.dtype)
-      return jax.tree.map(add, total, v, hv), None
+      return optax.tree.add(total, sample(sample_key)), None
 
-    zeros = jax.tree.map(lambda w: jnp.zeros_like(w, dtype=_tree.wide_dtype(w)), params)
-    total, _ = jax.lax.scan(
-      add_sample, _devices.varying_like(zeros, params), jax.random.split(draw, num_samples)
-    )
+    first = sample(sample_keys[0])
+    total, _ = jax.lax.scan(add_sample, first, sample_keys[1:])
     mean = jax.tree.map(lambda x: x / num_samples, total)
-    return _tree.cast_like(_devices.mean(mean, axis_name), params), HutchinsonState(
+    return _devices.mean(mean, axis_name), HutchinsonState(
       count=_tree.increment(state.count),
       extra_gradients=state.extra_gradients + 2 * num_samples,
     )
 
-  return optax.GradientTransformationExtraArgs(init, update)
+  return _method.transformation(
+    "hutchinson", HutchinsonState, init, update, place="curvature", closures=("grad_fn",)
+  )
+
+
+def _signs(key: jax.Array, params: Params, axes: Axes) -> Params:
+  """Random signs (int8) like params, independent in every shard of a leaf.
+
+  Devices draw alike; one more sign for each shard makes shards independent of each other.
+  """
+  leaves, structure = jax.tree.flatten(
+    optax.tree.random_like(key, params, jax.random.rademacher, dtype=jnp.int8)
+  )
+  of_shard = lambda names: jax.random.rademacher(
+    jax.random.fold_in(key, jax.lax.axis_index(names)), (), jnp.int8
+  )
+  return jax.tree.unflatten(
+    structure,
+    [x * of_shard(names) if names else x for x, names in zip(leaves, axes, strict=True)],
+  )

@@ -1,12 +1,12 @@
 """Adaptive sharpness-aware minimisation: SAM in a ball that scales with the weights."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _devices, _perturbation, _tree
+from flatopt import _arguments, _devices, _method, _perturbation, _tree
 from flatopt._typing import AxisName, Mask, ScalarOrSchedule
 
 
@@ -85,17 +85,12 @@ def asam(
   _arguments.check_axis("asam", axis_name, sync_perturbation)
 
   def init(params):
-    _arguments.check_params("asam", params)
     return AsamState(count=jnp.zeros((), jnp.int32))
 
-  def update(updates, state, params: Any = None, *, grad_fn: Any = None, step=None, **extra_args):
-    del extra_args
-    _arguments.check_update("asam", updates, params, grad_fn=grad_fn)
-    _devices.check_varying("asam", updates, axis_name)
-    step = state.count if step is None else step
+  def update(updates, state, params, step, extra_args):
     sharp, _ = _perturbation.sharpness_gradient(
       "asam",
-      grad_fn,
+      extra_args["grad_fn"],
       params,
       updates,
       _arguments.value_at(rho, step),
@@ -107,4 +102,6 @@ def asam(
     )
     return _devices.mean(sharp, axis_name), AsamState(_tree.increment(state.count))
 
-  return optax.GradientTransformationExtraArgs(init, update)
+  return _method.transformation(
+    "asam", AsamState, init, update, place="before", closures=("grad_fn",), axis_name=axis_name
+  )

@@ -1,12 +1,12 @@
 """Friendly-SAM: perturbs along the batch's noise, not along the full gradient."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _devices, _perturbation, _tree
+from flatopt import _arguments, _devices, _method, _perturbation, _tree
 from flatopt._typing import AxisName, Params, ScalarOrSchedule
 
 
@@ -63,7 +63,7 @@ def friendly_sam(
 
   Source:
     Li, Zhou, He, Cheng, Huang 2024, arXiv 2403.12350, algorithm 1. A gradient that is not
-    finite passes on unchanged and leaves the average as it is.
+    finite leaves as NaN and does not enter the average.
 
   Example:
     >>> import optax, flatopt
@@ -75,21 +75,16 @@ def friendly_sam(
   _arguments.check_axis("friendly_sam", axis_name, sync_perturbation)
 
   def init(params):
-    _arguments.check_params("friendly_sam", params)
     zeros = lambda w: jnp.zeros_like(w, dtype=_tree.wide_dtype(w))
     return FriendlySamState(jnp.zeros((), jnp.int32), jax.tree.map(zeros, params))
 
-  def update(updates, state, params: Any = None, *, grad_fn: Any = None, step=None, **extra_args):
-    del extra_args
-    _arguments.check_update("friendly_sam", updates, params, grad_fn=grad_fn)
+  def update(updates, state, params, step, extra_args):
     _arguments.check_same_tree("friendly_sam", "average in the state", state.average, params)
-    _devices.check_varying("friendly_sam", updates, axis_name)
-    step = state.count if step is None else step
     sigma_t = (_arguments.value_at(sigma, step),)
     direction = _tree.map_wide(lambda s, g, m: g - s * m, sigma_t, updates, state.average)
     sharp, _ = _perturbation.sharpness_gradient(
       "friendly_sam",
-      grad_fn,
+      extra_args["grad_fn"],
       params,
       direction,
       _arguments.value_at(rho, step),
@@ -97,13 +92,20 @@ def friendly_sam(
       sync_perturbation=sync_perturbation,
     )
     grads = _devices.mean(updates, axis_name)
-    finite = jnp.isfinite(_tree.norm(grads))
+    finite = jnp.isfinite(_tree.norm(grads, _devices.shard_axes(params, axis_name)))
     kept = jnp.where(state.count == 0, 0, decay)
     move = lambda d, m, g: d * m + (1 - d) * g
     average = _tree.map_wide(move, (kept,), state.average, grads)
-    output = _tree.where(finite, _devices.mean(sharp, axis_name), _tree.cast_like(grads, params))
-    return output, FriendlySamState(
+    return _devices.mean(sharp, axis_name), FriendlySamState(
       _tree.increment(state.count), _tree.where(finite, average, state.average)
     )
 
-  return optax.GradientTransformationExtraArgs(init, update)
+  return _method.transformation(
+    "friendly_sam",
+    FriendlySamState,
+    init,
+    update,
+    place="before",
+    closures=("grad_fn",),
+    axis_name=axis_name,
+  )

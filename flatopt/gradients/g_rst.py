@@ -12,7 +12,7 @@ from flatopt.gradients.rst import coin_toss
 
 
 class GRstState(NamedTuple):
-  """Counts of tosses and of heads (X = 1), the last probability, the inner state."""
+  """Counts of steps and of those with X = 1, the last probability, the inner state."""
 
   count: jax.Array
   sharpness_steps: jax.Array

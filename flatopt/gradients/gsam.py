@@ -1,12 +1,12 @@
 """Surrogate-gap SAM: also shrinks the gap between the perturbed loss and the loss."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _devices, _perturbation, _tree
+from flatopt import _arguments, _devices, _method, _perturbation, _tree
 from flatopt._typing import AxisName, ScalarOrSchedule
 
 
@@ -70,17 +70,12 @@ def gsam(
   _arguments.check_axis("gsam", axis_name, sync_perturbation)
 
   def init(params):
-    _arguments.check_params("gsam", params)
     return GsamState(count=jnp.zeros((), jnp.int32))
 
-  def update(updates, state, params: Any = None, *, grad_fn: Any = None, step=None, **extra_args):
-    del extra_args
-    _arguments.check_update("gsam", updates, params, grad_fn=grad_fn)
-    _devices.check_varying("gsam", updates, axis_name)
-    step = state.count if step is None else step
+  def update(updates, state, params, step, extra_args):
     sharp, _ = _perturbation.sharpness_gradient(
       "gsam",
-      grad_fn,
+      extra_args["grad_fn"],
       params,
       updates,
       _arguments.value_at(rho, step),
@@ -89,7 +84,8 @@ def gsam(
     )
     if sync_perturbation:
       updates, sharp = _devices.mean((updates, sharp), axis_name)
-    along = _tree.projection_coefficient(updates, sharp)
+    axes = _devices.shard_axes(params, axis_name)
+    along = _tree.projection_coefficient(updates, sharp, axes)
 
     def decompose(alpha, along, s, g):
       return jnp.where(jnp.isfinite(along), s - alpha * (g - along * s), s)
@@ -98,4 +94,6 @@ def gsam(
     output = _tree.map_wide(decompose, scalars, sharp, updates)
     return _devices.mean(output, axis_name), GsamState(_tree.increment(state.count))
 
-  return optax.GradientTransformationExtraArgs(init, update)
+  return _method.transformation(
+    "gsam", GsamState, init, update, place="before", closures=("grad_fn",), axis_name=axis_name
+  )

@@ -1,12 +1,12 @@
 """IRE before the base optimizer: enhances the drift that sharpness-awareness adds."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _devices, _perturbation, _tree
+from flatopt import _arguments, _devices, _method, _perturbation, _tree
 from flatopt._flat_mask import FlatMask, flat_mask
 from flatopt._typing import AxisName, ScalarOrSchedule
 
@@ -98,15 +98,11 @@ def ire_drift(
   def init(params):
     return IreDriftState(count=jnp.zeros((), jnp.int32), mask=init_mask(params))
 
-  def update(updates, state, params: Any = None, *, grad_fn: Any = None, step=None, **extra_args):
-    _arguments.check_update("ire_drift", updates, params, grad_fn=grad_fn)
-    _devices.check_varying("ire_drift", updates, axis_name)
-    step = state.count if step is None else step
-    extra_args |= {"grad_fn": grad_fn, "step": step}
-    mask = refresh(state.mask, state.count, step, updates, params, extra_args)
+  def update(updates, state, params, step, extra_args):
+    mask = refresh(state.mask, state.count, step, updates, params, extra_args | {"step": step})
     sharp, _ = _perturbation.sharpness_gradient(
       "ire_drift",
-      grad_fn,
+      extra_args["grad_fn"],
       params,
       updates,
       _arguments.value_at(rho, step),
@@ -115,11 +111,18 @@ def ire_drift(
     )
 
     def enhance(kappa, s, g, flat):
-      # Where s and g are the same infinity their difference is not 0, but NaN.
-      return jnp.where(flat & (s != g), s + kappa * (s - g), s)
+      return jnp.where(flat, s + kappa * (s - g), s)
 
     kappa_t = _arguments.value_at(kappa, step)
     output = _tree.map_wide(enhance, (kappa_t,), sharp, updates, mask.flat)
     return _devices.mean(output, axis_name), IreDriftState(_tree.increment(state.count), mask)
 
-  return optax.GradientTransformationExtraArgs(init, update)
+  return _method.transformation(
+    "ire_drift",
+    IreDriftState,
+    init,
+    update,
+    place="before",
+    closures=("grad_fn",),
+    axis_name=axis_name,
+  )

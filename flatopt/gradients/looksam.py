@@ -1,12 +1,12 @@
 """LookSAM: reuses the part of SAM's gradient that changes slowly."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _devices, _perturbation, _tree
+from flatopt import _arguments, _devices, _method, _perturbation, _tree
 from flatopt._typing import AxisName, Params, ScalarOrSchedule
 
 
@@ -62,7 +62,7 @@ def looksam(
 
   Source:
     Liu, Mai, Chen, Hsieh, You 2022, arXiv 2203.02714, algorithm 1. A gradient that is not
-    finite passes on unchanged and leaves the direction as it is.
+    finite leaves as one and does not change the direction.
 
   Example:
     >>> import optax, flatopt
@@ -74,26 +74,22 @@ def looksam(
   _arguments.check_axis("looksam", axis_name, sync_perturbation)
 
   def init(params):
-    _arguments.check_params("looksam", params)
     return LooksamState(
       count=jnp.zeros((), jnp.int32),
       direction=jax.tree.map(jnp.zeros_like, params),
       extra_gradients=jnp.zeros((), jnp.int32),
     )
 
-  def update(updates, state, params: Any = None, *, grad_fn: Any = None, step=None, **extra_args):
-    del extra_args
-    _arguments.check_update("looksam", updates, params, grad_fn=grad_fn)
+  def update(updates, state, params, step, extra_args):
     _arguments.check_same_tree("looksam", "direction in the state", state.direction, params)
-    _devices.check_varying("looksam", updates, axis_name)
-    step = state.count if step is None else step
     grads = _devices.mean(_tree.cast_like(updates, params), axis_name)
-    norm = _tree.norm(grads)
+    axes = _devices.shard_axes(params, axis_name)
+    norm = _tree.norm(grads, axes)
 
     def look():
       sharp, _ = _perturbation.sharpness_gradient(
         "looksam",
-        grad_fn,
+        extra_args["grad_fn"],
         params,
         updates,
         _arguments.value_at(rho, step),
@@ -101,9 +97,9 @@ def looksam(
         sync_perturbation=sync_perturbation,
       )
       sharp = _devices.mean(sharp, axis_name)
-      along = _tree.projection_coefficient(sharp, grads)
+      along = _tree.projection_coefficient(sharp, grads, axes)
       orthogonal = _tree.map_wide(lambda c, s, g: s - c * g, (along,), sharp, grads)
-      length = _tree.norm(orthogonal)
+      length = _tree.norm(orthogonal, axes)
       unit = _tree.map_wide(lambda n, x: x / n, (jnp.where(length > 0, length, 1),), orthogonal)
       return sharp, _tree.where(jnp.isfinite(length), unit, state.direction)
 
@@ -113,11 +109,19 @@ def looksam(
       return _tree.where(jnp.isfinite(norm), imitation, grads), state.direction
 
     due = state.count % update_interval == 0
-    output, direction = jax.lax.cond(due, look, reuse)
+    output, direction = _method.cond(due, look, reuse)
     return output, LooksamState(
       count=_tree.increment(state.count),
       direction=direction,
       extra_gradients=state.extra_gradients + due.astype(jnp.int32),
     )
 
-  return optax.GradientTransformationExtraArgs(init, update)
+  return _method.transformation(
+    "looksam",
+    LooksamState,
+    init,
+    update,
+    place="before",
+    closures=("grad_fn",),
+    axis_name=axis_name,
+  )

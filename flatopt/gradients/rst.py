@@ -1,17 +1,17 @@
 """Randomised sharpness-aware training: a coin between the base gradient and SAM's."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _devices, _tree
+from flatopt import _arguments, _devices, _method, _tree
 from flatopt._typing import AxisName, ScalarOrSchedule
 
 
 class RstState(NamedTuple):
-  """Counts of tosses and of heads (X = 1), the last probability, the inner state."""
+  """Counts of steps and of those with X = 1, the last probability, the inner state."""
 
   count: jax.Array
   sharpness_steps: jax.Array
@@ -43,7 +43,7 @@ def rst(
       output: g                                     where X_t = 0
               (1 - mixing) * g + mixing * inner(g)  where X_t = 1
 
-  Keeps much of SAM's quality at ``probability`` times its extra cost. On tails the
+  Keeps much of SAM's quality at ``probability`` times its extra cost. Where X = 0 the
   second gradient is really not computed (``lax.cond``), except under ``jax.vmap``,
   which turns ``cond`` into ``select`` and pays for both sides. On CPUs a convolution's
   gradient is about 14 times slower inside ``cond``, so RST on a CNN is no bargain
@@ -100,7 +100,6 @@ def coin_toss(method, state_type, inner, probability, mixing, key, axis_name):
   inner = optax.with_extra_args_support(inner)
 
   def init(params):
-    _arguments.check_params(method, params)
     return state_type(
       count=jnp.zeros((), jnp.int32),
       sharpness_steps=jnp.zeros((), jnp.int32),
@@ -108,29 +107,28 @@ def coin_toss(method, state_type, inner, probability, mixing, key, axis_name):
       inner=inner.init(params),
     )
 
-  def update(updates, state, params: Any = None, *, step=None, **extra_args):
-    _arguments.check_update(method, updates, params)
-    _devices.check_varying(method, updates, axis_name)
-    step = state.count if step is None else step
+  def update(updates, state, params, step, extra_args):
     p = jnp.asarray(_arguments.value_at(probability, step), jnp.float32)
     m = _arguments.value_at(mixing, step)
-    heads = jax.random.uniform(_arguments.draw_key(key, state.count), dtype=jnp.float32) < p
+    is_sharp = jax.random.uniform(_arguments.draw_key(key, state.count), dtype=jnp.float32) < p
     updates = _tree.cast_like(updates, params)
 
-    def toss_heads():
-      sharp, inner_state = inner.update(updates, state.inner, params, step=step, **extra_args)
+    def mix_in():
+      sharp, inner_state = inner.update(updates, state.inner, params, **extra_args | {"step": step})
       mixed = _tree.map_wide(_mix, (m,), updates, sharp)
       return _devices.varying(mixed, axis_name), inner_state
 
-    output, inner_state = jax.lax.cond(heads, toss_heads, lambda: (updates, state.inner))
+    output, inner_state = _method.cond(is_sharp, mix_in, lambda: (updates, state.inner))
     return _devices.mean(output, axis_name), state_type(
       count=_tree.increment(state.count),
-      sharpness_steps=state.sharpness_steps + heads.astype(jnp.int32),
+      sharpness_steps=state.sharpness_steps + is_sharp.astype(jnp.int32),
       probability=p,
       inner=inner_state,
     )
 
-  return optax.GradientTransformationExtraArgs(init, update)
+  return _method.transformation(
+    method, state_type, init, update, place="before", axis_name=axis_name
+  )
 
 
 def _mix(m, g, sharp):

@@ -1,12 +1,12 @@
 """Sharpness-aware minimisation: the gradient at the worst point nearby."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _devices, _perturbation, _tree
+from flatopt import _arguments, _devices, _method, _perturbation, _tree
 from flatopt._typing import AxisName, Mask, ScalarOrSchedule
 
 
@@ -78,23 +78,21 @@ def sam(
   _arguments.check_axis("sam", axis_name, sync_perturbation)
 
   def init(params):
-    _arguments.check_params("sam", params)
     return SamState(count=jnp.zeros((), jnp.int32))
 
-  def update(updates, state, params: Any = None, *, grad_fn: Any = None, step=None, **extra_args):
-    del extra_args
-    _arguments.check_update("sam", updates, params, grad_fn=grad_fn)
-    _devices.check_varying("sam", updates, axis_name)
+  def update(updates, state, params, step, extra_args):
     sharp, _ = _perturbation.sharpness_gradient(
       "sam",
-      grad_fn,
+      extra_args["grad_fn"],
       params,
       updates,
-      _arguments.value_at(rho, state.count if step is None else step),
+      _arguments.value_at(rho, step),
       mask=mask,
       axis_name=axis_name,
       sync_perturbation=sync_perturbation,
     )
     return _devices.mean(sharp, axis_name), SamState(_tree.increment(state.count))
 
-  return optax.GradientTransformationExtraArgs(init, update)
+  return _method.transformation(
+    "sam", SamState, init, update, place="before", closures=("grad_fn",), axis_name=axis_name
+  )

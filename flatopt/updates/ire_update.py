@@ -1,12 +1,12 @@
 """Implicit regularisation enhancement: longer steps along flat directions."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _devices, _tree
+from flatopt import _arguments, _devices, _method, _tree
 from flatopt._flat_mask import FlatMask, flat_mask
 from flatopt._typing import AxisName, ScalarOrSchedule
 
@@ -100,9 +100,7 @@ def ire_update(
   def init(params):
     return IreUpdateState(count=jnp.zeros((), jnp.int32), mask=init_mask(params))
 
-  def update(updates, state, params: Any = None, *, step=None, **extra_args):
-    _arguments.check_update("ire_update", updates, params)
-    step = state.count if step is None else step
+  def update(updates, state, params, step, extra_args):
     mask = refresh(state.mask, state.count, step, updates, params, extra_args | {"step": step})
     enhanced = _tree.map_wide(
       lambda kappa, u, flat: jnp.where(flat, u * (1 + kappa), u),
@@ -113,4 +111,6 @@ def ire_update(
     output = _tree.cast_like(_devices.mean(enhanced, axis_name), params)
     return output, IreUpdateState(_tree.increment(state.count), mask)
 
-  return optax.GradientTransformationExtraArgs(init, update)
+  return _method.transformation(
+    "ire_update", IreUpdateState, init, update, place="after", axis_name=axis_name
+  )

@@ -1,12 +1,12 @@
 """Lookahead as a plain transformation: the slow weights live in the state."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _tree
+from flatopt import _arguments, _method, _tree
 from flatopt._typing import Params, ScalarOrSchedule
 
 
@@ -80,18 +80,15 @@ def lookahead(
   base = optax.with_extra_args_support(base_optimizer)
 
   def init(params):
-    _arguments.check_params("lookahead", params)
     # A copy: an alias of the params would break the donation of both.
     slow = jax.tree.map(jnp.copy, params)
     return LookaheadState(jnp.zeros((), jnp.int32), slow, base.init(params))
 
-  def update(updates, state, params: Any = None, *, step=None, **extra_args):
-    _arguments.check_update("lookahead", updates, params)
+  def update(updates, state, params, step, extra_args):
     _arguments.check_same_tree("lookahead", "slow in the state", state.slow, params)
-    extra_args |= {} if step is None else {"step": step}
     updates, base_state = base.update(updates, state.base, params, **extra_args)
     count = _tree.increment(state.count)
-    alpha = _arguments.value_at(slow_step_size, state.count if step is None else step)
+    alpha = _arguments.value_at(slow_step_size, step)
 
     synchronise = count % sync_period == 0
     updates = _tree.cast_like(updates, params)
@@ -100,4 +97,4 @@ def lookahead(
     updates = _tree.where(synchronise, optax.tree.sub(slow, params), updates)
     return updates, LookaheadState(count, slow, base_state)
 
-  return optax.GradientTransformationExtraArgs(init, update)
+  return _method.transformation("lookahead", LookaheadState, init, update, place="around")

@@ -1,12 +1,13 @@
 """Lookbehind: several ascent steps behind each descent, then a step back."""
 
-from typing import Any, NamedTuple
+import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _devices, _perturbation, _tree
+from flatopt import _arguments, _devices, _method, _perturbation, _tree
 from flatopt._typing import AxisName, Mask, ScalarOrSchedule
 
 
@@ -104,7 +105,6 @@ def lookbehind(
   base = optax.with_extra_args_support(base_optimizer)
 
   def init(params):
-    _arguments.check_params("lookbehind", params)
     return LookbehindState(
       count=jnp.zeros((), jnp.int32),
       extra_gradients=jnp.zeros((), jnp.int32),
@@ -112,18 +112,14 @@ def lookbehind(
       base=base.init(params),
     )
 
-  def update(updates, state, params: Any = None, *, grad_fn: Any = None, step=None, **extra_args):
-    _arguments.check_update("lookbehind", updates, params, grad_fn=grad_fn)
-    _devices.check_varying("lookbehind", updates, axis_name)
-    extra_args |= {"grad_fn": grad_fn} | ({} if step is None else {"step": step})
-    step = state.count if step is None else step
+  def update(updates, state, params, step, extra_args):
     params = jax.tree.map(jnp.asarray, params)
 
     def one_round(carry, _):
       ascent, grads, fast, base_state = carry
       grads, ascent = _perturbation.sharpness_gradient(
         "lookbehind",
-        grad_fn,
+        extra_args["grad_fn"],
         ascent,
         grads,
         _arguments.value_at(rho, step),
@@ -146,7 +142,10 @@ def lookbehind(
     )
     displacement = optax.tree.sub(fast, params)
     if adaptive:
-      alphas = jax.tree.map(_adaptive, optax.tree.sub(first, params), displacement)
+      leaves, structure = jax.tree.flatten(displacement)
+      starts = jax.tree.leaves(optax.tree.sub(first, params))
+      axes = _devices.shard_axes(params, axis_name)
+      alphas = structure.unflatten(map(_adaptive, starts, leaves, axes))
     else:
       alpha = jnp.asarray(_arguments.value_at(interpolation, step))
       alphas = jax.tree.map(lambda _: alpha, params)
@@ -159,11 +158,20 @@ def lookbehind(
       base=base_state,
     )
 
-  return optax.GradientTransformationExtraArgs(init, update)
+  return _method.transformation(
+    "lookbehind",
+    LookbehindState,
+    init,
+    update,
+    place="around",
+    closures=("grad_fn",),
+    axis_name=axis_name,
+  )
 
 
-def _adaptive(first: jax.Array, last: jax.Array) -> jax.Array:
-  first, last = (x.astype(_tree.wide_dtype(x)) for x in (first, last))
-  norms = jnp.sqrt(jnp.sum(first * first)) * jnp.sqrt(jnp.sum(last * last))
-  cos = jnp.sum(first * last) / jnp.where(norms > 0, norms, 1)
+def _adaptive(first: jax.Array, last: jax.Array, names: tuple[str, ...]) -> jax.Array:
+  """Alpha of one leaf, which may be sharded over the named axes."""
+  dot = functools.partial(_tree.dot, axes=[names])
+  norms = jnp.sqrt(dot(first, first)) * jnp.sqrt(dot(last, last))
+  cos = dot(first, last) / jnp.where(norms > 0, norms, 1)
   return (cos + 1) / 2

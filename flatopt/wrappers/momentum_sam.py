@@ -1,12 +1,12 @@
 """Momentum-SAM: perturbs along the base optimizer's last update, for no gradient at all."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _perturbation, _tree
+from flatopt import _arguments, _method, _perturbation, _tree
 from flatopt._typing import Params, ScalarOrSchedule
 
 
@@ -69,21 +69,17 @@ def momentum_sam(
   base = optax.with_extra_args_support(base_optimizer)
 
   def init(params):
-    _arguments.check_params("momentum_sam", params)
     # A copy: an alias of the params would break the donation of both.
     unperturbed = jax.tree.map(jnp.copy, params)
     return MomentumSamState(jnp.zeros((), jnp.int32), unperturbed, base.init(params))
 
-  def update(updates, state, params: Any = None, *, step=None, **extra_args):
-    _arguments.check_update("momentum_sam", updates, params)
+  def update(updates, state, params, step, extra_args):
     _arguments.check_same_tree("momentum_sam", "the params in the state", state.unperturbed, params)
-    extra_args |= {} if step is None else {"step": step}
     updates, base_state = base.update(updates, state.base, params, **extra_args)
     unperturbed = optax.apply_updates(state.unperturbed, updates)
-    rho_t = _arguments.value_at(rho, state.count if step is None else step)
-    perturbed, _ = _perturbation.perturb(unperturbed, updates, rho_t)
+    perturbed, _ = _perturbation.perturb(unperturbed, updates, _arguments.value_at(rho, step))
     return optax.tree.sub(perturbed, params), MomentumSamState(
       _tree.increment(state.count), unperturbed, base_state
     )
 
-  return optax.GradientTransformationExtraArgs(init, update)
+  return _method.transformation("momentum_sam", MomentumSamState, init, update, place="around")

@@ -1,12 +1,12 @@
 """Sharpness-aware Lookahead."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _devices, _perturbation, _tree
+from flatopt import _arguments, _devices, _method, _perturbation, _tree
 from flatopt._typing import AxisName, Params, ScalarOrSchedule
 
 
@@ -97,7 +97,6 @@ def sala(
   base = optax.with_extra_args_support(base_optimizer)
 
   def init(params):
-    _arguments.check_params("sala", params)
     return SalaState(
       count=jnp.zeros((), jnp.int32),
       # A copy: an alias of the params would break the donation of both.
@@ -108,12 +107,8 @@ def sala(
       base=base.init(params),
     )
 
-  def update(updates, state, params: Any = None, *, grad_fn: Any = None, step=None, **extra_args):
-    _arguments.check_update("sala", updates, params, grad_fn=grad_fn)
+  def update(updates, state, params, step, extra_args):
     _arguments.check_same_tree("sala", "slow in the state", state.slow, params)
-    _devices.check_varying("sala", updates, axis_name)
-    extra_args |= {"grad_fn": grad_fn} | ({} if step is None else {"step": step})
-    step = state.count if step is None else step
     rho_t = jnp.asarray(_arguments.value_at(rho, step), state.distance.dtype)
     alpha = jnp.asarray(_arguments.value_at(slow_step_size, step), state.distance.dtype)
     count = _tree.increment(state.count)
@@ -125,7 +120,7 @@ def sala(
     def look_nearby():
       return _perturbation.sharpness_gradient(
         "sala",
-        grad_fn,
+        extra_args["grad_fn"],
         params,
         grads,
         rho_t,
@@ -133,18 +128,19 @@ def sala(
         sync_perturbation=sync_perturbation,
       )[0]
 
-    grads = _devices.mean(jax.lax.cond(perturb, look_nearby, lambda: grads), axis_name)
+    grads = _devices.mean(_method.cond(perturb, look_nearby, lambda: grads), axis_name)
     start = _tree.where(from_slow, state.slow, params)
     updates, base_state = base.update(grads, state.base, start, **extra_args)
     fast = optax.apply_updates(start, updates)
 
     def move_slow():
-      distance = (1 - alpha) * _tree.norm(optax.tree.sub(fast, state.slow))
+      axes = _devices.shard_axes(params, axis_name)
+      distance = (1 - alpha) * _tree.norm(optax.tree.sub(fast, state.slow), axes)
       slow = _tree.interpolate(alpha, state.slow, fast)
       stage = jnp.where(distance < rho_t, 2, 1).astype(jnp.int32)
       return slow, distance.astype(state.distance.dtype), stage
 
-    slow, distance, stage = jax.lax.cond(
+    slow, distance, stage = _method.cond(
       synchronise, move_slow, lambda: (state.slow, state.distance, state.stage)
     )
     to_slow = synchronise & (stage == 2)
@@ -159,4 +155,6 @@ def sala(
       base=base_state,
     )
 
-  return optax.GradientTransformationExtraArgs(init, update)
+  return _method.transformation(
+    "sala", SalaState, init, update, place="around", closures=("grad_fn",), axis_name=axis_name
+  )

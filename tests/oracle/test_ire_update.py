@@ -65,7 +65,7 @@ def test_equation(x64, diagonals, settings):
   np.testing.assert_allclose(state.mask.flat_share, masks.mean(axis=1), rtol=1e-6)
   due = [t >= start and (t - start) % interval == 0 for t in range(12)]
   np.testing.assert_array_equal(state.mask.refreshes, np.cumsum(due))
-  assert (state.mask.curvature is None) == ("decay" not in settings)
+  assert (state.mask.curvature == ()) == ("decay" not in settings)
 
 
 def test_ire_without_rho_is_ire_update(x64):
@@ -109,10 +109,10 @@ def test_which_coordinates_are_flat(curvature, flat_fraction, expected):
   np.testing.assert_array_equal(flat(output), 1 + np.array(expected))
 
 
-def test_threshold_is_minus_infinity_where_none_are_flat():
+def test_threshold_is_below_every_magnitude_where_none_are_flat():
   w = jnp.ones(4)
   _, state = once(flatopt.ire_update(1.0, 0.2, curvature=PARAMS_ARE_CURVATURE), w, w)
-  assert state.mask.threshold == -np.inf
+  assert state.mask.threshold < 0
   assert not state.mask.flat.any()
 
 
