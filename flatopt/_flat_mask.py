@@ -10,7 +10,13 @@ import optax
 from flatopt import _arguments, _devices, _method, _tree
 from flatopt._typing import AxisName, Limbs, Params
 from flatopt.curvature.hutchinson import hutchinson
-from flatopt.selection import LIMB_BITS, kth_smallest_of_limbs, less
+from flatopt.selection import (
+  LIMB_BITS,
+  from_ordered_integer,
+  kth_smallest_ordered,
+  less,
+  to_ordered_integers,
+)
 
 
 class FlatMask(NamedTuple):
@@ -72,11 +78,13 @@ def flat_mask(
     size = _devices.size(params, axes)
     rank = _rank(size, _arguments.value_at(flat_fraction, step))
     some = less((jnp.uint32(0), jnp.uint32(0)), rank)
-    # Magnitudes are never below 0, so none is flat where the rank is 0; NaN sorts last, so all
-    # that are finite are flat where it is the threshold.
-    threshold = jnp.where(some, kth_smallest_of_limbs(h, rank, axes), -1)
-    is_flat = lambda x: jnp.isfinite(x) & ~(x.astype(threshold.dtype) > threshold)
-    flat = jax.tree.map(is_flat, h)
+    # From here on only the order counts, and only integers in that order are kept in memory.
+    dtype = mask.threshold.dtype
+    ordered = jax.tree.map(lambda x: to_ordered_integers(x.astype(dtype)), h)
+    kth = kth_smallest_ordered(jax.tree.leaves(ordered), rank, axes)
+    infinite = to_ordered_integers(jnp.asarray(jnp.inf, dtype))
+    flat = jax.tree.map(lambda x: some & (x <= kth) & (x < infinite), ordered)
+    threshold = jnp.where(some, from_ordered_integer(kth, dtype), -1)
     counts = [jnp.sum(x, dtype=jnp.int32).astype(jnp.float32) for x in jax.tree.leaves(flat)]
     share = _devices.total(counts, axes) / size
     return FlatMask(

@@ -30,7 +30,7 @@ def perturb(
   """``(params + eps(grads), whether grads are finite)``, adaptive where ``eta`` is given.
 
   Only the leaves of ``mask`` are perturbed and enter the norm; ``None`` means all. A zero
-  gradient leaves the params as they are. The norm is over all shards of the params, wherever
+  gradient leaves the params as they are, one that is not finite makes them NaN. The norm is over all shards of the params, wherever
   they are sharded over other axes than ``axis_name``.
   """
   axes = _devices.shard_axes(params, axis_name)
@@ -47,7 +47,8 @@ def perturb(
   rho = jnp.asarray(rho, norm.dtype)
   # Where rho / norm would overflow, the largest number will do.
   divisor = jnp.maximum(norm, jax.lax.stop_gradient(rho) / jnp.finfo(norm.dtype).max)
-  length = jnp.where(norm > 0, rho / jnp.where(norm > 0, divisor, 1), 0)
+  length = jnp.where(norm == 0, 0, rho / jnp.where(norm == 0, 1, divisor))
+  length = jnp.where(jnp.isfinite(norm), length, jnp.nan)
 
   def ascend(length, w, g, *t):
     return w + math.prod(t, start=length * g)
@@ -57,6 +58,19 @@ def perturb(
 
 
 def sharpness_gradient(
+  method: str, grad_fn: GradFn, params: Params, grads: Params, rho: Any, **settings: Any
+) -> Params:
+  """``grad_fn(w + eps(grads))`` per device; the settings are those of ``gradient_nearby``.
+
+  Gradients that are not finite leave as NaN in every entry, so that what stands behind
+  (``optax.apply_if_finite``) sees them. To hand them back as they came would keep them in
+  memory through the second pass.
+  """
+  sharp, _, finite = gradient_nearby(method, grad_fn, params, grads, rho, **settings)
+  return nan_unless(finite, sharp)
+
+
+def gradient_nearby(
   method: str,
   grad_fn: GradFn,
   params: Params,
@@ -68,13 +82,8 @@ def sharpness_gradient(
   mask: Mask | None = None,
   axis_name: AxisName = None,
   sync_perturbation: bool = False,
-) -> tuple[Params, Params]:
-  """``(g_s, w + eps)`` with ``g_s = grad_fn(w + eps(grads))``, per device.
-
-  Gradients that are not finite leave as NaN in every entry, so that what stands behind
-  (``optax.apply_if_finite``) sees them. To hand them back as they came would keep them in
-  memory through the second pass.
-  """
+) -> tuple[Params, Params, jax.Array]:
+  """``(grad_fn(w + eps(grads)), w + eps(grads), whether grads are finite)``, per device."""
   source = _devices.mean(grads, axis_name) if sync_perturbation else grads
   perturbed, finite = perturb(
     params, source, rho, eta=eta, scale_mask=scale_mask, mask=mask, axis_name=axis_name
@@ -82,8 +91,11 @@ def sharpness_gradient(
   perturbed = _devices.varying(perturbed, axis_name)
   sharp = grad_fn(perturbed)
   _arguments.check_gradients(method, "grad_fn", sharp, params)
-  sharp = jax.tree.map(lambda s: jnp.where(finite, s, jnp.nan), _tree.cast_like(sharp, params))
-  return _devices.varying(sharp, axis_name), perturbed
+  return _devices.varying(_tree.cast_like(sharp, params), axis_name), perturbed, finite
+
+
+def nan_unless(finite: jax.Array, tree: Params) -> Params:
+  return jax.tree.map(lambda x: jnp.where(finite, x, jnp.nan), tree)
 
 
 def adaptive_scale(params: Params, eta: Any, scale_mask: Mask | None) -> Params:

@@ -109,8 +109,9 @@ def increment(count: jax.Array) -> jax.Array:
 
 
 def projection_coefficient(tree: Params, onto: Params, axes: Axes | None = None) -> jax.Array:
-  """``<tree, onto> / ||onto||^2``, 0 where ``onto`` is zero; ``axes`` as in ``norm``."""
-  length = norm(onto, axes)
-  length = jnp.where(length == 0, 1, length)
-  unit = map_wide(lambda n, x: x / n, (length,), onto)
-  return dot(tree, unit, axes) / length
+  """``<tree, onto> / ||onto||^2``; ``axes`` as in ``norm``.
+
+  0 where ``onto`` is zero or so small that its square is.
+  """
+  square = dot(onto, onto, axes)
+  return dot(tree, onto, axes) / jnp.where(square == 0, 1, square)

@@ -58,7 +58,10 @@ def kth_smallest(tree: Params, k: jax.typing.ArrayLike) -> jax.Array:
       raise ValueError(
         f"kth_smallest: a leaf has {jnp.size(leaf)} entries; each must have fewer than 2^31"
       )
-  return kth_smallest_of_limbs(leaves, _rank_limbs(k, size), axes)
+  dtypes = {jnp.result_type(leaf) for leaf in leaves}
+  dtype = dtypes.pop() if len(dtypes) == 1 else _tree.wide_dtype(*leaves)
+  ordered = [to_ordered_integers(jnp.asarray(leaf, dtype)) for leaf in leaves]
+  return from_ordered_integer(kth_smallest_ordered(ordered, _rank_limbs(k, size), axes), dtype)
 
 
 def _rank_limbs(k: Any, size: int) -> Limbs:
@@ -79,25 +82,20 @@ def _rank_limbs(k: Any, size: int) -> Limbs:
   return jnp.uint32(high), jnp.uint32(low)
 
 
-def kth_smallest_of_limbs(tree: Params, rank: Limbs, axes: Axes) -> jax.Array:
-  """``kth_smallest`` for a rank of ``high * 2^16 + low``, unchecked, at least 1.
+def kth_smallest_ordered(ordered: list[jax.Array], rank: Limbs, axes: Axes) -> jax.Array:
+  """The k-th smallest of unsigned integers, for a rank of ``high * 2^16 + low``, unchecked.
 
   ``axes``: of each leaf, the mesh axes over which its entries lie (``_devices.shard_axes``).
   """
-  leaves = jax.tree.leaves(tree)
-  dtypes = {jnp.result_type(leaf) for leaf in leaves}
-  dtype = dtypes.pop() if len(dtypes) == 1 else _tree.wide_dtype(*leaves)
-  bits = jnp.finfo(dtype).bits
-  unsigned = jnp.dtype(f"uint{bits}")
-  ordered = [_to_ordered_integers(jnp.asarray(leaf, dtype), unsigned) for leaf in leaves]
+  unsigned = ordered[0].dtype
+  bits = unsigned.itemsize * 8
 
   def fix_bit(i, answer):
     candidate = answer | (jnp.ones((), unsigned) << jnp.asarray(bits - 1 - i, unsigned))
     below = add_counts([_count_below(x, candidate) for x in ordered], axes)
     return jnp.where(less(below, rank), candidate, answer)
 
-  answer = jax.lax.fori_loop(0, bits, fix_bit, jnp.zeros((), unsigned))
-  return _from_ordered_integer(answer, dtype)
+  return jax.lax.fori_loop(0, bits, fix_bit, jnp.zeros((), unsigned))
 
 
 def _count_below(x: jax.Array, candidate: jax.Array) -> jax.Array:
@@ -118,15 +116,19 @@ def less(a: Limbs, b: Limbs) -> jax.Array:
   return (a[0] < b[0]) | ((a[0] == b[0]) & (a[1] < b[1]))
 
 
-def _to_ordered_integers(x: jax.Array, unsigned: Any) -> jax.Array:
-  """Negative floats flip every bit, others the sign bit: integer order is float order."""
+def to_ordered_integers(x: jax.Array) -> jax.Array:
+  """Unsigned integers in the order of the floats; NaN comes last.
+
+  Negative floats flip every bit, others the sign bit.
+  """
+  unsigned = jnp.dtype(f"uint{x.dtype.itemsize * 8}")
   bits = jax.lax.bitcast_convert_type(x, unsigned)
   sign = jnp.array(1, unsigned) << (unsigned.itemsize * 8 - 1)
   ordered = jnp.where(bits & sign, ~bits, bits | sign)
   return jnp.where(jnp.isnan(x), ~jnp.zeros((), unsigned), ordered)
 
 
-def _from_ordered_integer(ordered: jax.Array, dtype: Any) -> jax.Array:
+def from_ordered_integer(ordered: jax.Array, dtype: Any) -> jax.Array:
   sign = jnp.array(1, ordered.dtype) << (ordered.dtype.itemsize * 8 - 1)
   bits = jnp.where(ordered & sign, ordered ^ sign, ~ordered)
   return jax.lax.bitcast_convert_type(bits, dtype)

@@ -88,7 +88,7 @@ def asam(
     return AsamState(count=jnp.zeros((), jnp.int32))
 
   def update(updates, state, params, step, extra_args):
-    sharp, _ = _perturbation.sharpness_gradient(
+    sharp = _perturbation.sharpness_gradient(
       "asam",
       extra_args["grad_fn"],
       params,

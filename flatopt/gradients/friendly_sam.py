@@ -82,7 +82,7 @@ def friendly_sam(
     _arguments.check_same_tree("friendly_sam", "average in the state", state.average, params)
     sigma_t = (_arguments.value_at(sigma, step),)
     direction = _tree.map_wide(lambda s, g, m: g - s * m, sigma_t, updates, state.average)
-    sharp, _ = _perturbation.sharpness_gradient(
+    sharp = _perturbation.sharpness_gradient(
       "friendly_sam",
       extra_args["grad_fn"],
       params,

@@ -73,7 +73,7 @@ def gsam(
     return GsamState(count=jnp.zeros((), jnp.int32))
 
   def update(updates, state, params, step, extra_args):
-    sharp, _ = _perturbation.sharpness_gradient(
+    sharp = _perturbation.sharpness_gradient(
       "gsam",
       extra_args["grad_fn"],
       params,

@@ -100,7 +100,7 @@ def ire_drift(
 
   def update(updates, state, params, step, extra_args):
     mask = refresh(state.mask, state.count, step, updates, params, extra_args | {"step": step})
-    sharp, _ = _perturbation.sharpness_gradient(
+    sharp = _perturbation.sharpness_gradient(
       "ire_drift",
       extra_args["grad_fn"],
       params,

@@ -87,7 +87,7 @@ def looksam(
     norm = _tree.norm(grads, axes)
 
     def look():
-      sharp, _ = _perturbation.sharpness_gradient(
+      sharp = _perturbation.sharpness_gradient(
         "looksam",
         extra_args["grad_fn"],
         params,

@@ -81,7 +81,7 @@ def sam(
     return SamState(count=jnp.zeros((), jnp.int32))
 
   def update(updates, state, params, step, extra_args):
-    sharp, _ = _perturbation.sharpness_gradient(
+    sharp = _perturbation.sharpness_gradient(
       "sam",
       extra_args["grad_fn"],
       params,

@@ -117,7 +117,7 @@ def lookbehind(
 
     def one_round(carry, _):
       ascent, grads, fast, base_state = carry
-      grads, ascent = _perturbation.sharpness_gradient(
+      grads, ascent, finite = _perturbation.gradient_nearby(
         "lookbehind",
         extra_args["grad_fn"],
         ascent,
@@ -128,7 +128,7 @@ def lookbehind(
         axis_name=axis_name,
         sync_perturbation=sync_perturbation,
       )
-      descent = _devices.mean(grads, axis_name)
+      descent = _devices.mean(_perturbation.nan_unless(finite, grads), axis_name)
       base_updates, base_state = base.update(descent, base_state, fast, **extra_args)
       return (ascent, grads, optax.apply_updates(fast, base_updates), base_state), None
 

@@ -126,7 +126,7 @@ def sala(
         rho_t,
         axis_name=axis_name,
         sync_perturbation=sync_perturbation,
-      )[0]
+      )
 
     grads = _devices.mean(_method.cond(perturb, look_nearby, lambda: grads), axis_name)
     start = _tree.where(from_slow, state.slow, params)
