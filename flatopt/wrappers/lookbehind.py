@@ -137,9 +137,9 @@ def lookbehind(
     # The first round stands outside the scan, which then need not carry fast_1 along.
     carry, _ = one_round(start, None)
     first = carry[2]
-    (_, _, fast, base_state), _ = jax.lax.scan(
-      one_round, carry, length=ascent_steps - 1, unroll=unroll
-    )
+    if ascent_steps > 1:
+      carry, _ = jax.lax.scan(one_round, carry, length=ascent_steps - 1, unroll=unroll)
+    _, _, fast, base_state = carry
     displacement = optax.tree.sub(fast, params)
     if adaptive:
       leaves, structure = jax.tree.flatten(displacement)
