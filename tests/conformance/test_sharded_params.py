@@ -121,7 +121,9 @@ METHODS = {
     optax.chain(flatopt.sam(0.3, **d), SGD), sync_period=2
   ),
   "sala": lambda **d: flatopt.sala(SGD, sync_period=2, rho=0.3, **d),
-  "lookbehind": lambda **d: flatopt.lookbehind(optax.sgd(0.01), ascent_steps=3, rho=0.2, **d),
+  "lookbehind": lambda **d: flatopt.lookbehind(
+    optax.sgd(0.01), ascent_steps=3, rho=0.2, interpolation="adaptive", **d
+  ),
   "momentum_sam": lambda **d: flatopt.momentum_sam(optax.chain(flatopt.sam(0.1, **d), SGD)),
 }
 
