@@ -1,5 +1,6 @@
 """Exact order statistics of a pytree, without sorting or gathering it."""
 
+import functools
 import numbers
 import operator
 from typing import Any
@@ -82,6 +83,7 @@ def _rank_limbs(k: Any, size: int) -> Limbs:
   return jnp.uint32(high), jnp.uint32(low)
 
 
+@functools.partial(jax.jit, static_argnames="axes")  # compiled once, also where called eagerly
 def kth_smallest_ordered(ordered: list[jax.Array], rank: Limbs, axes: Axes) -> jax.Array:
   """The k-th smallest of unsigned integers, for a rank of ``high * 2^16 + low``, unchecked.
 

@@ -179,7 +179,7 @@ def lookbehind(
 
 def _adaptive(first: jax.Array, last: jax.Array, names: tuple[str, ...]) -> jax.Array:
   """Alpha of one leaf, which may be sharded over the named axes."""
-  dot = functools.partial(_tree.dot, axes=[names])
-  norms = jnp.sqrt(dot(first, first)) * jnp.sqrt(dot(last, last))
+  dot = functools.partial(_tree.dot, axes=(names,))
+  norms = _tree.sqrt(dot(first, first)) * _tree.sqrt(dot(last, last))
   cos = dot(first, last) / jnp.where(norms > 0, norms, 1)
   return (cos + 1) / 2
