@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatopt import _devices, _tree
+from flatopt import _arguments, _devices, _tree
 from flatopt._typing import Axes, Limbs, Params
 
 LIMB_BITS = 16
@@ -75,7 +75,7 @@ def _rank_limbs(k: Any, size: int) -> Limbs:
     high, low = k >> LIMB_BITS, k & (2**LIMB_BITS - 1)
     return jnp.asarray(high).astype(jnp.uint32), jnp.asarray(low).astype(jnp.uint32)
   if isinstance(k, bool) or not isinstance(k, numbers.Integral):
-    raise TypeError(f"kth_smallest: k must be an integer, got {k!r}")
+    raise TypeError(f"kth_smallest: k must be an integer, got {_arguments.describe(k)}")
   k = operator.index(k)
   if not 1 <= k <= size:
     raise ValueError(f"kth_smallest: k must be from 1 to {size}, the number of entries; got {k}")

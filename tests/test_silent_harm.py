@@ -54,6 +54,7 @@ def pmapped(step, optimizer):
 def test_replicas_that_drift_apart_are_warned_of(name):
   optimizer = METHODS[name]()
   with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
     pmapped(step_of(optimizer), optimizer)
   messages = [str(warning.message) for warning in caught]
   assert sum(re.match(WARNING.format(name), message) is not None for message in messages) == 1

@@ -76,7 +76,7 @@ def hutchinson(
   _arguments.check_key("hutchinson", key)
   _arguments.check_axis("hutchinson", axis_name)
   if mode not in _MODES:
-    raise ValueError(f"hutchinson: mode must be one of {_MODES}; got {mode!r}")
+    raise ValueError(f"hutchinson: mode must be one of {_MODES}; got {_arguments.describe(mode)}")
 
   def product(grad_fn, params, vector):
     if mode == "forward-reverse":
