@@ -80,9 +80,7 @@ def lookahead(
   base = optax.with_extra_args_support(base_optimizer)
 
   def init(params):
-    # A copy: an alias of the params would break the donation of both.
-    slow = jax.tree.map(jnp.copy, params)
-    return LookaheadState(jnp.zeros((), jnp.int32), slow, base.init(params))
+    return LookaheadState(jnp.zeros((), jnp.int32), _tree.copy(params), base.init(params))
 
   def update(updates, state, params, step, extra_args):
     _arguments.check_same_tree("lookahead", "slow in the state", state.slow, params)

@@ -69,9 +69,7 @@ def momentum_sam(
   base = optax.with_extra_args_support(base_optimizer)
 
   def init(params):
-    # A copy: an alias of the params would break the donation of both.
-    unperturbed = jax.tree.map(jnp.copy, params)
-    return MomentumSamState(jnp.zeros((), jnp.int32), unperturbed, base.init(params))
+    return MomentumSamState(jnp.zeros((), jnp.int32), _tree.copy(params), base.init(params))
 
   def update(updates, state, params, step, extra_args):
     _arguments.check_same_tree("momentum_sam", "the params in the state", state.unperturbed, params)

@@ -99,8 +99,7 @@ def sala(
   def init(params):
     return SalaState(
       count=jnp.zeros((), jnp.int32),
-      # A copy: an alias of the params would break the donation of both.
-      slow=jax.tree.map(jnp.copy, params),
+      slow=_tree.copy(params),
       stage=jnp.ones((), jnp.int32),
       distance=jnp.zeros((), _tree.wide_dtype(*jax.tree.leaves(params))),
       extra_gradients=jnp.zeros((), jnp.int32),
