@@ -82,7 +82,33 @@ def _with_grad_fn(extra_args: dict[str, Any]) -> dict[str, Any]:
     return extra_args
   _, *others = inspect.signature(value_fn).parameters
   kwargs = {name: extra_args[name] for name in others if name in extra_args}
-  return extra_args | {"grad_fn": jax.grad(lambda params: value_fn(params, **kwargs))}
+  return extra_args | {"grad_fn": _GradientOf(lambda params: value_fn(params, **kwargs))}
+
+
+class _GradientOf:
+  """``jax.grad`` of a function of the params, to be told from a ``grad_fn`` of the caller's."""
+
+  def __init__(self, value_fn: Callable[[Params], jax.Array]):
+    self._grad_fn = jax.grad(value_fn)
+
+  def __call__(self, params: Params) -> Params:
+    return self._grad_fn(params)
+
+
+def base(base_optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+  """The base optimizer of a wrapper, which gets the extra arguments that the caller gave.
+
+  A ``grad_fn`` made here from ``value_fn`` stays here: optax's line searches raise on arguments
+  that they do not know, and flatopt's methods make their own.
+  """
+  inner = optax.with_extra_args_support(base_optimizer)
+
+  def update(updates, state, params: Any = None, **extra_args):
+    if isinstance(extra_args.get("grad_fn"), _GradientOf):
+      del extra_args["grad_fn"]
+    return inner.update(updates, state, params, **extra_args)
+
+  return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
 def cond(predicate: jax.Array, if_true: Callable[[], Any], if_false: Callable[[], Any]) -> Any:

@@ -96,6 +96,8 @@ def trainable(
     for name, gives_gradients in _CLOSURES.items():
       if extra_args.get(name) is not None:
         extra_args[name] = of_trained(extra_args[name], gives_gradients)
+    if extra_args.get("grad") is not None:  # what optax's line searches call the gradient
+      extra_args["grad"] = _prune(is_trained, extra_args["grad"])
     if observe := extra_args.get(_method.OBSERVER):
       extra_args[_method.OBSERVER] = lambda method, place, given, taken: observe(
         method, place, fill(given, zeros), fill(taken, zeros)

@@ -99,7 +99,11 @@ def _made_up_gradients(params: Params, i: int) -> Params:
 
 def _closures(grads: Params) -> dict[str, Any]:
   """Closures of a loss that is linear in the params."""
-  value_fn = lambda params, **kwargs: _tree.dot(grads, params)
+
+  # optax's line searches raise on arguments that are not among the parameters of ``value_fn``.
+  def value_fn(params, *, grad_fn=None, sampled_grad_fn=None, obj_fn=None, flatopt_observer=None):
+    return _tree.dot(grads, params)
+
   return {
     "grad_fn": lambda params: grads,
     "sampled_grad_fn": lambda params, key: grads,

@@ -77,7 +77,7 @@ def lookahead(
   _arguments.check_transformation("lookahead", "base_optimizer", base_optimizer)
   _arguments.check_integer("lookahead", "sync_period", sync_period, minimum=1)
   _arguments.check_number("lookahead", "slow_step_size", slow_step_size, low=0, high=1)
-  base = optax.with_extra_args_support(base_optimizer)
+  base = _method.base(base_optimizer)
 
   def init(params):
     return LookaheadState(jnp.zeros((), jnp.int32), _tree.copy(params), base.init(params))

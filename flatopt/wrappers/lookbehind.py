@@ -110,7 +110,7 @@ def lookbehind(
   if unroll is not True:
     _arguments.check_integer("lookbehind", "unroll", unroll, minimum=1)
   _arguments.check_axis("lookbehind", axis_name, sync_perturbation)
-  base = optax.with_extra_args_support(base_optimizer)
+  base = _method.base(base_optimizer)
 
   def init(params):
     return LookbehindState(

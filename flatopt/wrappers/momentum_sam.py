@@ -66,7 +66,7 @@ def momentum_sam(
   """
   _arguments.check_transformation("momentum_sam", "base_optimizer", base_optimizer)
   _arguments.check_number("momentum_sam", "rho", rho, low=0)
-  base = optax.with_extra_args_support(base_optimizer)
+  base = _method.base(base_optimizer)
 
   def init(params):
     return MomentumSamState(jnp.zeros((), jnp.int32), _tree.copy(params), base.init(params))

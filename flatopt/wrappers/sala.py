@@ -94,7 +94,7 @@ def sala(
   _arguments.check_number("sala", "slow_step_size", slow_step_size, low=0, high=1)
   _arguments.check_number("sala", "rho", rho, low=0)
   _arguments.check_axis("sala", axis_name, sync_perturbation)
-  base = optax.with_extra_args_support(base_optimizer)
+  base = _method.base(base_optimizer)
 
   def init(params):
     return SalaState(

@@ -1,7 +1,6 @@
 """What optax asks of its own optimizers in its own tests, where no other file here asks it."""
 
 import jax
-import jax.numpy as jnp
 import pytest
 
 from tests import problem
