@@ -88,7 +88,7 @@ def hutchinson(
 
   def update(updates, state, params, step, extra_args):
     del updates, step
-    axes = _devices.shard_axes(params, axis_name)
+    axes = _devices.shard_axes(params, axis_name or extra_args.get("axis_name"))
     params = _devices.varying(jax.tree.map(jnp.asarray, params), axis_name)
     sample_keys = jax.random.split(_arguments.draw_key(key, state.count), num_samples)
 
