@@ -107,9 +107,10 @@ def quadrature(
 @jax.jit  # also where the loops are on the host
 def _smooth(nodes: jax.Array, weights: jax.Array) -> SpectralDensity:
   low, high = jnp.min(nodes), jnp.max(nodes)
-  # A spectrum of one point has no range: its own size stands in, or 1 at zero.
+  # A spectrum of one point, up to float32's rounding, has no range: its own size stands in, or 1
+  # at zero.
   size = jnp.maximum(jnp.abs(low), jnp.abs(high))
-  degenerate = high - low <= 1e-6 * size
+  degenerate = high - low <= 1e-5 * size
   spread = jnp.where(degenerate, jnp.where(size > 0, size, 1), high - low)
   width = _BANDWIDTH * spread
   grid = jnp.linspace(low - 5 * width, high + 5 * width, _POINTS, dtype=nodes.dtype)
