@@ -113,7 +113,8 @@ def _smooth(nodes: jax.Array, weights: jax.Array) -> SpectralDensity:
   degenerate = high - low <= 1e-5 * size
   spread = jnp.where(degenerate, jnp.where(size > 0, size, 1), high - low)
   width = _BANDWIDTH * spread
-  grid = jnp.linspace(low - 5 * width, high + 5 * width, _POINTS, dtype=nodes.dtype)
-  kernel = jnp.exp(-jnp.square((grid[:, None] - nodes.ravel()) / width) / 2)
+  # Distances from the lowest node: a narrow kernel far from 0 would be lost in rounding.
+  grid = jnp.linspace(-5 * width, high - low + 5 * width, _POINTS, dtype=nodes.dtype)
+  kernel = jnp.exp(-jnp.square((grid[:, None] - (nodes - low).ravel()) / width) / 2)
   density = kernel @ (weights.ravel() / nodes.shape[0])
-  return SpectralDensity(grid, density / jnp.trapezoid(density, grid))
+  return SpectralDensity(low + grid, density / jnp.trapezoid(density, grid))
