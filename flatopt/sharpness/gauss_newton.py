@@ -25,10 +25,10 @@ def gauss_newton(
       G v = J' H_L J v,   J: the derivative of logits_fn at params
                           H_L: the Hessian of loss_fn at the logits
 
-  The loss's Hessian is G and a term of the model's second derivatives, which vanishes where
-  the model is linear or every loss has its minimum. G has no negative eigenvalues where the
-  loss is convex in the logits, as cross entropy and squared error are; for these two it is the
-  Fisher information, too. Every measure that takes a ``grad_fn`` takes this instead. Cost of a
+  The loss's Hessian is G and a term with the model's second derivatives, which vanishes where
+  the model is linear, or where the loss has no slope in the logits. G has no negative
+  eigenvalues where the loss is convex in the logits, as cross entropy and squared error are;
+  for cross entropy it is the Fisher information. Every measure that takes a ``grad_fn`` takes this instead. Cost of a
   product: less than 2 gradients.
 
   Args:
