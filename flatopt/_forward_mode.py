@@ -9,12 +9,14 @@ from jax.core import Tracer
 from jax.extend.core import Jaxpr, jaxpr_as_fun, subjaxprs
 from jax.interpreters import partial_eval
 
+from flatopt import _arguments
+
 MODES = ("forward-reverse", "reverse-reverse")
 
 
 def check_mode(method: str, mode: Any) -> None:
   if mode not in MODES:
-    raise ValueError(f"{method}: mode must be one of {MODES}; got {mode!r}")
+    raise ValueError(f"{method}: mode must be one of {MODES}; got {_arguments.describe(mode)}")
 
 
 def jvp(method: str, remedy: str, fn: Callable, primals: tuple, tangents: tuple) -> Any:

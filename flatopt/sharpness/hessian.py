@@ -24,9 +24,10 @@ def hessian(grad_fn: Callable[..., Params], *, mode: str = "forward-reverse") ->
 
   Outside jit, a measure is compiled once for the same function objects and options, and the
   programs of the last 16 functions are kept. Each call of ``jax.grad`` and each lambda is
-  another function: make ``grad_fn`` once, outside the loop over epochs. As under ``jax.jit``,
-  what it closes over must not change from call to call; another batch wants another function,
-  or a measure under a jit of your own that takes the batch as an argument.
+  another function: make ``grad_fn`` once, outside the loop over epochs. Where it closes over an
+  array and that name is bound to another one, the measure is compiled anew; a measure under a
+  jit of your own that takes the batch as an argument is not. What it reads off objects
+  (``self.batch``) must not change, as under ``jax.jit``.
 
   Args:
     grad_fn: ``params -> grads``, or ``over_iterable(batch_grad_fn, batches)``. With a second

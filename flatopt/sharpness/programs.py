@@ -1,11 +1,14 @@
 """Compiled programs that outlive a call, so that a measure taken every epoch compiles once."""
 
+import dataclasses
 import functools
-from collections.abc import Callable, Hashable
+import types
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 
@@ -29,16 +32,60 @@ def on_host(owner: Any) -> bool:
 
 
 def program(owner: Hashable, fn: Callable, *static: Any) -> Callable:
-  """The jitted ``fn(*static, ...)``: the same one for equal arguments."""
+  """The jitted ``fn(*static, ...)``: the same one for equal arguments.
+
+  An owner that closes over an array, or reads one from its module, is another owner when that
+  name is bound to another array: the program has the first one built in.
+  """
   if not _has_hash(owner):
     return jax.jit(functools.partial(fn, *static))
-  return _programs_of(owner)(fn, *static)
+  arrays = tuple(map(_SameArray, _arrays_held_by(owner, set())))
+  return _programs_of(owner, arrays)(fn, *static)
 
 
 @functools.lru_cache(maxsize=16)  # Fresh functions and the data they close over must not pile up.
-def _programs_of(owner: Hashable) -> Callable[..., Callable]:
-  del owner  # It is only the key.
+def _programs_of(*key: Hashable) -> Callable[..., Callable]:
+  del key
   return functools.cache(lambda fn, *static: jax.jit(functools.partial(fn, *static)))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)  # compares by identity, as arrays do not
+class _SameArray:
+  array: Any
+
+  def __eq__(self, other: object) -> bool:
+    return isinstance(other, _SameArray) and self.array is other.array
+
+  def __hash__(self) -> int:
+    return id(self.array)
+
+
+def _arrays_held_by(value: Any, seen: set[int]) -> Iterator[Any]:
+  """Arrays that a function closes over or reads from its module, or a function inside it does."""
+  if id(value) in seen:
+    return
+  seen.add(id(value))
+  inside: list[Any] = []
+  if isinstance(value, jax.Array | np.ndarray):
+    yield value
+  elif isinstance(value, dict | list | tuple):
+    inside = list(jax.tree.leaves(value))
+  elif isinstance(value, functools.partial):
+    inside = [value.func, *value.args, *value.keywords.values()]
+  elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+    inside = [getattr(value, field.name) for field in dataclasses.fields(value)]
+  elif isinstance(value, types.FunctionType):
+    read = [value.__globals__.get(name) for name in _global_names(value.__code__)]
+    cells = [cell.cell_contents for cell in value.__closure__ or ()]
+    inside = [*cells, *(x for x in read if not callable(x))]
+  inside.append(getattr(value, "__wrapped__", None))
+  for x in inside:
+    yield from _arrays_held_by(x, seen)
+
+
+def _global_names(code: types.CodeType) -> set[str]:
+  nested = (x for x in code.co_consts if isinstance(x, types.CodeType))
+  return set(code.co_names).union(*map(_global_names, nested))
 
 
 def _has_hash(owner: Any) -> bool:

@@ -149,3 +149,28 @@ def test_no_tracer_outlives_a_jit():
 
   with jax.checking_leaks():
     assert (measure(2.0), measure(3.0)) == (6.0, 9.0)
+
+
+SCALE = jnp.array(1.0)
+
+
+def grad_fn_of_a_global(w):
+  return jax.grad(lambda w: SCALE * jnp.sum(w**2))(w)
+
+
+def test_arrays_that_a_function_closes_over_may_be_rebound(monkeypatch):
+  """Another batch under the same name is another program, not the first one's numbers."""
+  scale = jnp.array(1.0)
+  loss_fn = lambda w: scale * jnp.sum(w**2)
+  nested_grad_fn = jax.grad(loss_fn)
+  batch = {"scale": jnp.array(1.0)}
+  dict_grad_fn = lambda w: jax.grad(lambda w: batch["scale"] * jnp.sum(w**2))(w)
+  measure = lambda fn: float(sharpness.trace(fn, jnp.ones(3), num_samples=2, key=0).mean)
+  average = lambda: float(sharpness.ascent(loss_fn, jnp.ones(3), rho=0.1))
+  grad_fns = nested_grad_fn, dict_grad_fn, grad_fn_of_a_global
+  assert [measure(fn) for fn in grad_fns] == pytest.approx([6, 6, 6])
+  before = average()
+  scale, batch = jnp.array(2.0), {"scale": jnp.array(2.0)}
+  monkeypatch.setattr(f"{__name__}.SCALE", jnp.array(2.0))
+  assert [measure(fn) for fn in grad_fns] == pytest.approx([12, 12, 12])
+  assert average() == pytest.approx(2 * before, rel=1e-5)
