@@ -19,8 +19,8 @@ def functional_value_and_grad(
 
   ``J(p)`` is the Jacobian of the logits at the params ``p``, and ``dL/dz`` the derivative of the
   loss by the logits ``z`` of the clean pass, which does not move with ``p``. With ``sam`` this is
-  Functional SAM, for language models, where plain SAM mostly flattens the loss as a function of
-  the logits. Its authors found it better still with a preconditioned ascent. Cost: that of
+  Functional SAM, for language models, where plain SAM mostly changes the statistics of the
+  logits. Its authors found it better still with a preconditioned ascent. Cost: that of
   ``value_and_grad``; in memory ``dL/dz``, as large as the logits, lives until the last call.
 
   ``curvature.hutchinson`` on this closure would estimate the functional part of the Hessian
@@ -36,8 +36,8 @@ def functional_value_and_grad(
     gives ``grads``.
 
   Source:
-    Singh, Mobahi, Agarwala, Dauphin 2025, arXiv 2502.02407. Their code was not found; checked
-    against two descriptions in public.
+    Singh, Mobahi, Agarwala, Dauphin 2025, arXiv 2502.02407. Their code was not found; the
+    equation was checked against a public description of the algorithm.
 
   Example:
     >>> import jax.numpy as jnp, optax, flatopt
