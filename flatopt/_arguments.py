@@ -108,7 +108,7 @@ def check_axis(method: str, axis_name: Any, sync_perturbation: Any = False) -> N
   names = axis_name if isinstance(axis_name, tuple) else (axis_name,)
   if axis_name is not None and not (names and all(isinstance(n, str) for n in names)):
     raise TypeError(
-      f"{method}: axis_name must be None, a string or a tuple of strings; got {axis_name!r}"
+      f"{method}: axis_name must be None, a string or a tuple of strings; got {describe(axis_name)}"
     )
   check_flag(method, "sync_perturbation", sync_perturbation)
 

@@ -76,7 +76,7 @@ def hutchinson(
   _arguments.check_key("hutchinson", key)
   _arguments.check_axis("hutchinson", axis_name)
   if mode not in _MODES:
-    raise ValueError(f"hutchinson: mode must be one of {_MODES}; got {mode!r}")
+    raise ValueError(f"hutchinson: mode must be one of {_MODES}; got {_arguments.describe(mode)}")
 
   def product(grad_fn, params, vector):
     if mode == "forward-reverse":
@@ -88,7 +88,7 @@ def hutchinson(
 
   def update(updates, state, params, step, extra_args):
     del updates, step
-    axes = _devices.shard_axes(params, axis_name)
+    axes = _devices.shard_axes(params, axis_name or extra_args.get("axis_name"))
     params = _devices.varying(jax.tree.map(jnp.asarray, params), axis_name)
     sample_keys = jax.random.split(_arguments.draw_key(key, state.count), num_samples)
 
