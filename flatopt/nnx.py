@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from flatopt import _arguments, introspection
+from flatopt import _arguments, _devices, introspection
 from flatopt._typing import GradFn, Params
 
 
@@ -71,13 +71,15 @@ def value_and_grad(
 
   def step_fn(model: nnx.Module, *args: Any, **kwargs: Any) -> tuple[Any, Params, GradFn]:
     loss_at, counts = _snapshot(loss_fn, model, args, kwargs, wrt, has_aux)
-    differentiate = jax.grad(lambda params: loss_at(params, counts)[0])
+    start = nnx.as_pure(nnx.state(model, wrt))
     value, grads = clean_pass(model, args, kwargs)
-    return (
-      value,
-      _on_pure_state(transform, grads),
-      lambda params: _on_pure_state(lambda pure: transform(differentiate(pure)), params),
-    )
+
+    def gradient(params: Params) -> Params:
+      # Inside shard_map, the first gradient is per device where its params vary; so is this one.
+      params = _devices.varying_like(params, start)
+      return transform(jax.grad(lambda params: loss_at(params, counts)[0])(params))
+
+    return value, _on_pure_state(transform, grads), lambda p: _on_pure_state(gradient, p)
 
   return step_fn
 

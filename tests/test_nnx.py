@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from jax.sharding import AxisType, PartitionSpec
 
 import flatopt
 import flatopt.nnx
@@ -166,6 +167,26 @@ def test_in_jax_jit():
   grads, again, state = step(state, X)
   assert_close(pure(grads), pure(again))
   assert int(state["dropout"]["rngs"]["count"][...]) == 1
+
+
+def test_averaged_over_devices_it_is_the_global_batch():
+  """Inside ``shard_map``, where the closure gets params that do not vary."""
+  graphdef, params = nnx.split(nnx.Linear(3, 8, rngs=nnx.Rngs(0)))
+  loss_fn = lambda model, x: jnp.mean(model(x) ** 4)
+  mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+  average = lambda grads: jax.lax.pmean(grads, "data")
+
+  def gradients(params, x):
+    model = nnx.merge(graphdef, jax.lax.pcast(params, "data", to="varying"))
+    _, grads, grad_fn = flatopt.nnx.value_and_grad(loss_fn, transform=average)(model, x)
+    return pure(grads), grad_fn(params)
+
+  replicated = PartitionSpec()
+  specs = (replicated, PartitionSpec("data"))
+  found = jax.shard_map(gradients, mesh=mesh, in_specs=specs, out_specs=replicated)(pure(params), X)
+  expected = pure(nnx.grad(loss_fn)(nnx.merge(graphdef, params), X))
+  for grads in found:
+    assert_close(grads, expected)
 
 
 def test_eval_model_has_slow_weights_and_buffers_of_its_own():

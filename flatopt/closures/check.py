@@ -8,8 +8,8 @@ from flatopt import _arguments, _tree
 from flatopt._typing import GradFn, Params
 
 _CAUSES_WHEN_PARALLEL = (
-  "gradients that were clipped or unscaled (do it in transform of closures.value_and_grad); a"
-  " loss that is a sum in one pass and a mean in the other; a mean or a sum over devices in one of"
+  "gradients that were clipped, scaled or unscaled (do it in transform of closures.value_and_grad);"
+  " a loss that is a sum in one pass and a mean in the other; a mean or a sum over devices in one of"
   " them"
 )
 _CAUSES = (

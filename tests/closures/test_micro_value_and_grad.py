@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen
+from jax.sharding import AxisType, PartitionSpec
 
 from flatopt.closures import micro_value_and_grad
 
@@ -94,3 +95,21 @@ def test_dropout_keys_in_the_batch_are_those_of_both_passes():
   assert len(np.unique(kept, axis=0)) == 4  # every microbatch draws its own mask
   np.testing.assert_allclose(grads, 2 * np.mean(kept, axis=0))
   np.testing.assert_array_equal(grad_fn(3 * w), 3 * grads)
+
+
+def test_averaged_over_devices_it_is_the_global_batch(x64):
+  mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+  average = lambda grads: jax.lax.pmean(grads, "data")
+  step_fn = micro_value_and_grad(loss_fn, 3, has_aux=True, transform=average)
+
+  def gradients(w, elsewhere, batch):
+    _, grads, grad_fn = step_fn(jax.lax.pcast(w, "data", to="varying"), batch)
+    return grads, grad_fn(elsewhere)
+
+  replicated = PartitionSpec()
+  specs = (replicated, replicated, PartitionSpec("data"))
+  found = jax.shard_map(gradients, mesh=mesh, in_specs=specs, out_specs=replicated)(
+    jnp.asarray(W), jnp.asarray(ELSEWHERE), (jnp.asarray(INPUTS), TARGETS)
+  )
+  for grads, w in zip(found, (W, ELSEWHERE), strict=True):
+    np.testing.assert_allclose(grads, gradient(w), rtol=1e-12)
