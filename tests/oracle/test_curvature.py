@@ -89,6 +89,89 @@ class TestHutchinson:
 
   def test_reverse_mode_needs_no_forward_mode(self):
     @jax.custom_vjp
+    def grad_fn(params):
+      return quartic(params)
+
+    grad_fn.defvjp(
+      lambda p: (quartic(p), p),
+      lambda p, v: (jax.tree.map(lambda x, y: 3 * x**2 * y, p, v),),
+    )
+    rows, _ = estimates(hutchinson(mode="reverse-reverse"), 1, grad_fn=grad_fn)
+    np.testing.assert_allclose(rows[0], 3 * START**2, rtol=1e-5)
+
+  def test_bfloat16_samples_are_averaged_in_float32(self):
+    """The sum of three samples of 1.0078125 is 3.0234375, which bfloat16 does not hold."""
+    w = jnp.ones(1, jnp.bfloat16)
+    slope = jnp.array(1.0078125, jnp.bfloat16)
+    estimate, _ = once(hutchinson(3), w, w, grad_fn=lambda w: slope * w)
+    assert estimate.dtype == jnp.float32
+    assert estimate.tolist() == [1.0078125]
+
+
+class TestGaussNewtonBartlett:
+  def test_equation(self):
+    sampled_grad_fn = lambda params, key: quartic(params)
+    rows, state = estimates(gauss_newton_bartlett(7), 2, sampled_grad_fn=sampled_grad_fn)
+    np.testing.assert_allclose(rows, np.tile(7 * START**6, (2, 1)), rtol=1e-5)
+    assert state.count == 2
+    assert flatopt.extra_gradient_evaluations(state) == 2
+
+  def test_batch_size_1_is_the_default(self):
+    rows, _ = estimates(gauss_newton_bartlett(), 1, sampled_grad_fn=lambda p, key: quartic(p))
+    np.testing.assert_allclose(rows[0], START**6, rtol=1e-5)
+
+  @pytest.mark.parametrize("key", [3, jax.random.key(3, impl="threefry2x32")], ids=["int", "key"])
+  def test_estimate_t_is_given_key_folded_with_t(self, key):
+    noise = lambda key: tree(jax.random.normal(key, (6,)))
+    estimator = gauss_newton_bartlett(key=key)
+    rows, _ = estimates(estimator, 3, sampled_grad_fn=lambda p, key: noise(key))
+    root = jax.random.key(3, impl="threefry2x32")
+    expected = [flat(noise(jax.random.fold_in(root, t))) ** 2 for t in range(3)]
+    np.testing.assert_allclose(rows, expected, rtol=1e-5)
+
+  def test_batch_size_makes_it_unbiased(self, x64):
+    """Two examples, three classes: the mean over all labels, by their probabilities."""
+    x = np.array([[1.0, -2.0], [0.5, 3.0]])
+    w = np.random.default_rng(0).normal(size=(2, 3))
+    probs = np.array(jax.nn.softmax(x @ w))
+    mean = 0
+    for labels in itertools.product(range(3), repeat=2):
+      grads = x.T @ (probs - np.eye(3)[list(labels)]) / 2
+      estimator = gauss_newton_bartlett(batch_size=2)
+      estimate, _ = estimator.update(
+        None, estimator.init(w), w, sampled_grad_fn=lambda w, key, grads=grads: jnp.asarray(grads)
+      )
+      mean += probs[0, labels[0]] * probs[1, labels[1]] * np.asarray(estimate)
+    gauss_newton_diagonal = (x**2).T @ (probs * (1 - probs)) / 2
+    np.testing.assert_allclose(mean, gauss_newton_diagonal, rtol=1e-12)
+
+
+def test_empirical_fisher():
+  rows, state = estimates(empirical_fisher(), 2, grad_fn=quartic)
+  np.testing.assert_allclose(rows, np.tile(START**6, (2, 1)), rtol=1e-5)
+  assert state.count == 2
+  assert flatopt.extra_gradient_evaluations(state) == 2
+
+
+ESTIMATORS = {
+  "hutchinson": (hutchinson(), 3 * START**2),
+  "gauss_newton_bartlett": (gauss_newton_bartlett(5), 5 * START**6),
+  "empirical_fisher": (empirical_fisher(), START**6),
+}
+
+
+@pytest.mark.parametrize(("estimator", "diagonal"), ESTIMATORS.values(), ids=ESTIMATORS)
+def test_serve_sophia(estimator, diagonal):
+  """Sophia's average after one step is (1 - b2) times the estimate."""
+  optimizer = optax.contrib.sophia(0.1, hessian_diagonal_fn=estimator)
+  with jax.numpy_dtype_promotion("standard"):
+    _, state = once(
+      optimizer, quartic(W), W, grad_fn=quartic, sampled_grad_fn=lambda p, key: quartic(p)
+    )
+  np.testing.assert_allclose(flat(state[0].nu), 0.01 * diagonal, rtol=1e-4)
+
+
+@jax.custom_vjp
 def _cube(w):
   return w**3
 
