@@ -29,6 +29,8 @@ METHODS = {
   "gauss_newton_bartlett": curvature.gauss_newton_bartlett,
   "empirical_fisher": curvature.empirical_fisher,
   "rising_cosine": functools.partial(schedules.rising_cosine, 3),
+  "from_step": schedules.from_step,
+  "every": schedules.every,
   "expected_gradient_evaluations": functools.partial(
     flatopt.expected_gradient_evaluations, num_steps=3
   ),
@@ -59,6 +61,8 @@ NUMBERS = [
   ("expected_gradient_evaluations", "probability", SHARE),
 ]
 INTEGERS = [  # with the smallest that is allowed
+  ("from_step", "start", 0),
+  ("every", "interval", 1),
   ("ire_drift", "update_interval", 1),
   ("ire_drift", "start_step", 0),
   ("ire_update", "update_interval", 1),

@@ -53,7 +53,8 @@ def rst(
     inner: a transformation that looks at the loss elsewhere: ``sam``, ``asam``, ...
     probability: of X = 1, in [0, 1]. The paper's families are optax's
       ``constant_schedule``, ``piecewise_constant_schedule``, ``linear_schedule`` and
-      ``cosine_decay_schedule``, and ``flatopt.schedules.rising_cosine``.
+      ``cosine_decay_schedule``, and ``flatopt.schedules.rising_cosine``. 0 and 1 are exact:
+      ``flatopt.schedules.from_step`` and ``every`` say which steps pay.
     mixing: weight of the sharpness-aware gradient, any finite number; 1 is RST, and
       0 and 1 select exactly.
     key: int or JAX key; toss t uses ``fold_in(key, t)``.

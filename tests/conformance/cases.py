@@ -9,6 +9,7 @@ import pytest
 
 import flatopt
 from flatopt.curvature import empirical_fisher, gauss_newton_bartlett, hutchinson
+from flatopt.schedules import every, from_step
 
 
 class Case(NamedTuple):
@@ -56,6 +57,8 @@ CASES = [
   Case("sam", _before(lambda **d: flatopt.sam(0.1, **d))),
   Case("asam", _before(lambda **d: flatopt.asam(0.5, **d))),
   Case("rst", _before(lambda **d: flatopt.rst(flatopt.sam(0.1), 0.5, **d))),
+  Case("rst_every", _before(lambda **d: flatopt.rst(flatopt.sam(0.1), every(3), **d))),
+  Case("rst_from_step", _before(lambda **d: flatopt.rst(flatopt.sam(0.1), from_step(2), **d))),
   Case("g_rst", _before(lambda **d: flatopt.g_rst(flatopt.sam(0.1), 0.5, **d))),
   Case(
     "ire_drift",
