@@ -56,10 +56,10 @@ def _biases(params):
 CASES = [
   Case("sam", _before(lambda **d: flatopt.sam(0.1, **d))),
   Case("asam", _before(lambda **d: flatopt.asam(0.5, **d))),
-  Case("rst", _before(lambda **d: flatopt.rst(flatopt.sam(0.1), 0.5, **d))),
-  Case("rst_every", _before(lambda **d: flatopt.rst(flatopt.sam(0.1), every(3), **d))),
-  Case("rst_from_step", _before(lambda **d: flatopt.rst(flatopt.sam(0.1), from_step(2), **d))),
-  Case("g_rst", _before(lambda **d: flatopt.g_rst(flatopt.sam(0.1), 0.5, **d))),
+  Case("rst", _before(lambda **d: flatopt.rst(flatopt.sam(0.1, **d), 0.5, **d))),
+  Case("rst_every", _before(lambda **d: flatopt.rst(flatopt.sam(0.1, **d), every(3), **d))),
+  Case("rst_late", _before(lambda **d: flatopt.rst(flatopt.sam(0.1, **d), from_step(2), **d))),
+  Case("g_rst", _before(lambda **d: flatopt.g_rst(flatopt.sam(0.1, **d), 0.5, **d))),
   Case(
     "ire_drift",
     _before(lambda **d: flatopt.ire_drift(0.1, curvature=gauss_newton_bartlett(), **d)),
