@@ -110,7 +110,9 @@ def sam(
   def update(updates, state, params, step, extra_args):
     direction, ascent_state = updates, state.ascent
     if ascent is not None:
-      direction, ascent_state = climb(updates, state.ascent, params, extra_args)
+      direction, ascent_state = _climb(
+        ascent, updates, state.ascent, params, extra_args, axis_name, sync_perturbation
+      )
     sharp = _perturbation.sharpness_gradient(
       "sam",
       extra_args["grad_fn"],
@@ -123,21 +125,21 @@ def sam(
     )
     return _devices.mean(sharp, axis_name), SamState(_tree.increment(state.count), ascent_state)
 
-  def climb(updates, ascent_state, params, extra_args):
-    """The direction, NaN where gradients are not finite, and the state of ``ascent``.
-
-    All devices must keep the same state, so that averaged gradients move it, also where each
-    device goes along what the common state makes of its own.
-    """
-    grads = _tree.cast_like(updates, params)
-    averaged = _devices.mean(grads, axis_name)
-    direction, moved = ascent.update(averaged, ascent_state, params, **extra_args)
-    if axis_name is not None and not sync_perturbation:
-      direction, _ = ascent.update(grads, ascent_state, params, **extra_args)
-    axes = _devices.shard_axes(params, axis_name)
-    finite = jnp.isfinite(_tree.norm(averaged, axes))
-    return _perturbation.nan_unless(finite, direction), _tree.where(finite, moved, ascent_state)
-
   return _method.transformation(
     "sam", SamState, init, update, place="before", closures=("grad_fn",), axis_name=axis_name
   )
+
+
+def _climb(ascent, updates, ascent_state, params, extra_args, axis_name, sync_perturbation):
+  """The direction, NaN where gradients are not finite, and the state of ``ascent``.
+
+  All devices must keep the same state, so that averaged gradients move it, also where each
+  device goes along what the common state makes of its own.
+  """
+  grads = _tree.cast_like(updates, params)
+  averaged = _devices.mean(grads, axis_name)
+  direction, moved = ascent.update(averaged, ascent_state, params, **extra_args)
+  if axis_name is not None and not sync_perturbation:
+    direction, _ = ascent.update(grads, ascent_state, params, **extra_args)
+  finite = jnp.isfinite(_tree.norm(averaged, _devices.shard_axes(params, axis_name)))
+  return _perturbation.nan_unless(finite, direction), _tree.where(finite, moved, ascent_state)

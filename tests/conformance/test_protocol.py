@@ -54,6 +54,7 @@ def test_unknown_extra_arguments_are_accepted(case):
     "ae_sam",
     "sam",
     "lookahead",
+    "weight_average",
     "sala",
     "lookbehind",
     "ire_update",
@@ -98,7 +99,7 @@ INJECTABLE = {
   "ae_sam": (
     flatopt.ae_sam,
     ("num_steps", "decay"),
-    {"inner": flatopt.sam(0.1), "num_steps": 12, "low": -1.0, "high": 1.0},
+    {"inner": flatopt.sam(0.1), "num_steps": 12, "low": -1.0, "high": 6.0},
   ),
   "ire_drift": (
     flatopt.ire_drift,

@@ -154,4 +154,4 @@ def test_frozen_params_are_not_averaged():
     params = optax.apply_updates(params, updates)
   for average, moved in zip(found, (0, 1, 1.5), strict=True):
     expected = tree(jnp.asarray(START - moved * (np.arange(6) >= 2)))
-    chex.assert_trees_all_close(average, expected, rtol=1e-6)
+    chex.assert_trees_all_close(average, expected, rtol=1e-6, atol=1e-6)
