@@ -99,7 +99,7 @@ INJECTABLE = {
   "ae_sam": (
     flatopt.ae_sam,
     ("num_steps", "decay"),
-    {"inner": flatopt.sam(0.1), "num_steps": 12, "low": -1.0, "high": 6.0},
+    {"inner": flatopt.sam(0.1), "num_steps": 12, "low": 1.5, "high": 1.5},
   ),
   "ire_drift": (
     flatopt.ire_drift,
