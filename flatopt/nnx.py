@@ -3,7 +3,7 @@
 Not imported by ``import flatopt``; needs flax.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -11,8 +11,46 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from flatopt import _arguments, _devices, introspection
+from flatopt import _arguments, _batch_statistics, _devices, introspection
 from flatopt._typing import GradFn, Params
+
+
+def batch_statistics(
+  forward: Callable[[Any, Any], Any], model: nnx.Module, batches: Iterable[Any]
+) -> None:
+  """Sets BatchNorm's statistics to the mean of every batch's own at the model's params.
+
+  As ``flatopt.linen.batch_statistics``, for a model at ``eval_params``: averages or slow
+  weights. Each batch is run through once, the first one twice. Nothing but the statistics
+  changes: what the passes do to random counts stays inside.
+
+  Args:
+    forward: ``(model, batch) -> anything``: one pass; it is compiled here.
+    model: in training mode (``model.train()``); its ``nnx.BatchStat`` variables are set.
+    batches: iterable of what ``forward`` takes as its batch; all of them count alike.
+
+  Raises:
+    ValueError: no batch, or a model that is not in training mode.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import flatopt.nnx
+    >>> from flax import nnx
+    >>> model = nnx.BatchNorm(1, rngs=nnx.Rngs(0))
+    >>> batches = [jnp.array([[1.0], [3.0]]), jnp.array([[4.0], [8.0]])]
+    >>> flatopt.nnx.batch_statistics(lambda model, x: model(x), model, batches)
+    >>> round(float(model.mean[0]), 4), round(float(model.var[0]), 4)
+    (4.0, 2.5)
+  """
+  graphdef, statistics, rest = nnx.split(model, nnx.BatchStat, ...)
+
+  def update_fn(rest, statistics, batch):
+    merged = nnx.merge(graphdef, statistics, rest)
+    forward(merged, batch)
+    return nnx.as_pure(nnx.state(merged, nnx.BatchStat))
+
+  pure = nnx.as_pure(rest), nnx.as_pure(statistics)
+  nnx.update(model, _batch_statistics.batch_statistics(update_fn, *pure, batches))
 
 
 def value_and_grad(
