@@ -145,26 +145,35 @@ class LlamaSize(NamedTuple):
   hidden: int
 
 
-def llama_init(rng, size: LlamaSize):
-  layers, dim = size.layers, size.dim
-  head_dim = dim // size.heads
-  layer = lambda *shape: kernel(rng, layers, *shape)
-  return {
-    "embedding": kernel(rng, size.vocabulary, dim),
-    "layers": {
-      "attention_norm": np.ones((layers, dim)),
-      "query": layer(dim, dim),
-      "key": layer(dim, head_dim * size.key_value_heads),
-      "value": layer(dim, head_dim * size.key_value_heads),
-      "attention_out": layer(dim, dim),
-      "mlp_norm": np.ones((layers, dim)),
-      "gate": layer(dim, size.hidden),
-      "up": layer(dim, size.hidden),
-      "down": layer(size.hidden, dim),
-    },
-    "norm": np.ones(dim),
-    "head": kernel(rng, dim, size.vocabulary),
+def llama_shapes(size: LlamaSize) -> dict[str, Any]:
+  """Kernels have two axes after that of the layers, scales one."""
+  dim, head_dim = size.dim, size.dim // size.heads
+  layer = {
+    "attention_norm": (dim,),
+    "query": (dim, dim),
+    "key": (dim, head_dim * size.key_value_heads),
+    "value": (dim, head_dim * size.key_value_heads),
+    "attention_out": (dim, dim),
+    "mlp_norm": (dim,),
+    "gate": (dim, size.hidden),
+    "up": (dim, size.hidden),
+    "down": (size.hidden, dim),
   }
+  return {
+    "embedding": (size.vocabulary, dim),
+    "layers": {name: (size.layers, *shape) for name, shape in layer.items()},
+    "norm": (dim,),
+    "head": (dim, size.vocabulary),
+  }
+
+
+def _llama_init(rng, size: LlamaSize):
+  fill = lambda path, shape: (
+    np.ones(shape) if path[-1].key.endswith("norm") else kernel(rng, *shape)
+  )
+  return jax.tree_util.tree_map_with_path(
+    fill, llama_shapes(size), is_leaf=lambda x: isinstance(x, tuple)
+  )
 
 
 def _rms_norm(x, scale):
@@ -174,14 +183,18 @@ def _rms_norm(x, scale):
 def _rotate(x):
   """Rotary position embeddings of ``(batch, length, heads, head_dim)``."""
   length, half = x.shape[1], x.shape[-1] // 2
-  angles = jnp.arange(length)[:, None] * 10_000.0 ** (-jnp.arange(half) / half)
-  sin, cos = (f(angles)[:, None].astype(x.dtype) for f in (jnp.sin, jnp.cos))
+  angles = np.arange(length)[:, None] * 10_000.0 ** (-np.arange(half) / half)
+  sin, cos = (jnp.asarray(f(angles)[:, None], x.dtype) for f in (np.sin, np.cos))
   first, second = x[..., :half], x[..., half:]
   return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
-def llama_logits(params, tokens, size: LlamaSize, *, remat=False):
-  """Logits of every next token; ``remat`` computes each layer's insides again, backwards."""
+def llama_logits(params, tokens, size: LlamaSize, *, remat=False, constrain=lambda x: x):
+  """Logits of every next token.
+
+  ``remat`` computes each layer's insides again, backwards; ``constrain`` says how what goes from
+  layer to layer is sharded.
+  """
   batch, length = tokens.shape
   split = lambda x, heads: x.reshape(batch, length, heads, size.dim // size.heads)
 
@@ -192,17 +205,17 @@ def llama_logits(params, tokens, size: LlamaSize, *, remat=False):
     attended = jax.nn.dot_product_attention(query, _rotate(key), value, is_causal=True)
     x = x + attended.reshape(x.shape) @ w["attention_out"]
     h = _rms_norm(x, w["mlp_norm"])
-    return x + (jax.nn.silu(h @ w["gate"]) * (h @ w["up"])) @ w["down"], None
+    return constrain(x + (jax.nn.silu(h @ w["gate"]) * (h @ w["up"])) @ w["down"]), None
 
   body = jax.checkpoint(block) if remat else block
-  x, _ = jax.lax.scan(body, params["embedding"][tokens], params["layers"])
+  x, _ = jax.lax.scan(body, constrain(params["embedding"][tokens]), params["layers"])
   return _rms_norm(x, params["norm"]) @ params["head"]
 
 
 SMALL_LLAMA = LlamaSize(vocabulary=256, dim=320, layers=4, heads=4, key_value_heads=2, hidden=864)
 LLAMA = Model(
   "llama",
-  functools.partial(llama_init, size=SMALL_LLAMA),
+  functools.partial(_llama_init, size=SMALL_LLAMA),
   functools.partial(llama_logits, size=SMALL_LLAMA),
   input_shape=(4, 32),
   label_shape=(4, 32),

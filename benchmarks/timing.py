@@ -28,18 +28,29 @@ class Ratio(NamedTuple):
 Run = Callable[[], float]  # seconds of a step
 
 
-def make_run(contender: Contender, model: Model, compiled: jax.stages.Compiled) -> Run:
+def make_run(
+  contender: Contender,
+  model: Model,
+  compiled: jax.stages.Compiled,
+  gradients: int = GRADIENTS_A_RUN,
+) -> Run:
   batch = model.make_batch()
   # The init's results may share buffers with the params, which cannot be donated twice.
   carry = jax.tree.map(jax.numpy.copy, contender.init(model.make_params()))
-  periods = math.ceil(GRADIENTS_A_RUN / (contender.gradients * contender.period))
-  steps = contender.period * periods
+  return run_from(contender, compiled, carry, batch, gradients=gradients)
+
+
+def run_from(contender, compiled, carry, batch, *, gradients=GRADIENTS_A_RUN, block=False) -> Run:
+  """``block`` waits for each step, as virtual devices need it: their queued steps can deadlock."""
+  steps = contender.period * math.ceil(gradients / (contender.gradients * contender.period))
 
   def run() -> float:
     nonlocal carry
     start = time.perf_counter()
     for _ in range(steps * contender.calls):
       carry = compiled(carry, *batch)
+      if block:
+        jax.block_until_ready(carry)
     jax.block_until_ready(carry)
     return (time.perf_counter() - start) / steps
 
