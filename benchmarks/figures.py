@@ -6,19 +6,19 @@ from typing import Any
 THEMES = {
   "light": {
     "ground": "#ffffff",
-    "ink": "#1f2328",
-    "soft": "#656d76",
-    "grid": "#d0d7de",
-    "ours": "#0b6e99",
-    "peers": "#b35900",
+    "ink": "#1b1d21",
+    "soft": "#6a6f77",
+    "grid": "#dfe2e6",
+    "ours": "#0072b2",
+    "peers": "#c25400",
   },
   "dark": {
-    "ground": "#0d1117",
-    "ink": "#e6edf3",
-    "soft": "#8d96a0",
-    "grid": "#30363d",
-    "ours": "#58b6e0",
-    "peers": "#f0a35e",
+    "ground": "#15171b",
+    "ink": "#eceef1",
+    "soft": "#9aa0a8",
+    "grid": "#363b43",
+    "ours": "#56b4e9",
+    "peers": "#f0a03c",
   },
 }
 LINES = ("o-", "s-", "^-", "D-", "v-", "o--", "s--", "^--", "D--", "v--", "x-", "x--")
