@@ -34,6 +34,15 @@ def shapes(contender: Contender, model: Model) -> tuple[Any, Any]:
   return params, jax.eval_shape(contender.init, params)
 
 
+def num_params(model: Model) -> int:
+  return sum(x.size for x in jax.tree.leaves(jax.eval_shape(model.make_params)))
+
+
+def state_bytes(contender: Contender, model: Model) -> int:
+  params, carry = shapes(contender, model)
+  return tree_bytes(carry) - tree_bytes(params)
+
+
 def compile_step(contender: Contender, model: Model) -> jax.stages.Compiled:
   """The step with its carry donated, as in training."""
   _, carry = shapes(contender, model)
@@ -45,7 +54,6 @@ def measure(contender: Contender, model: Model) -> tuple[Cost, jax.stages.Compil
   start = time.perf_counter()
   compiled = compile_step(contender, model)
   compile_seconds = time.perf_counter() - start
-  params, carry = shapes(contender, model)
   analysis = _analysis(compiled.cost_analysis)
   if isinstance(analysis, list):  # one for each device program, in some versions
     analysis = analysis[0] if analysis else None
@@ -54,7 +62,7 @@ def measure(contender: Contender, model: Model) -> tuple[Cost, jax.stages.Compil
     flops=per_step("flops"),
     bytes_accessed=per_step("bytes accessed"),
     temp_bytes=getattr(_analysis(compiled.memory_analysis), "temp_size_in_bytes", None),
-    state_bytes=tree_bytes(carry) - tree_bytes(params),
+    state_bytes=state_bytes(contender, model),
     compile_seconds=compile_seconds,
   )
   return cost, compiled

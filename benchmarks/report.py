@@ -41,7 +41,7 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def step_table(measured: dict[str, Any]) -> str:
-  base, size = measured["rows"]["base"], measured["params_bytes"]
+  base, size = measured["rows"]["base"], measured["num_params"]
   rows = []
   for name, row in measured["rows"].items():
     over_base = lambda key, row=row: (
@@ -56,12 +56,12 @@ def step_table(measured: dict[str, Any]) -> str:
         over_base("flops"),
         over_base("bytes_accessed"),
         "" if temp is None else f"{temp / 1e6:.2f}",
-        "" if temp is None else f"{(temp - base_temp) / size:.2f}",
-        f"{4 * (row['state_bytes'] - base['state_bytes']) / size:.2f}",
+        "" if temp is None else f"{(temp - base_temp) / 4 / size:.2f}",
+        f"{(row['state_bytes'] - base['state_bytes']) / size:.2f}",
         f"{row['compile_seconds']:.1f}",
       ]
     )
-  return f"### {measured['model']}: {size // 4:,} params\n\n{table(STEP_COLUMNS, rows)}\n"
+  return f"### {measured['model']}: {size:,} params\n\n{table(STEP_COLUMNS, rows)}\n"
 
 
 def times(ratio: dict[str, float] | None) -> tuple[str, str]:

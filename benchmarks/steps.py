@@ -9,7 +9,7 @@ from benchmarks.models import Model
 
 
 def measure(model: Model, only: list[str] | None = None, rounds: int = 9) -> dict[str, Any]:
-  """``{"model", "params_bytes", "rows"}``; no times where ``rounds`` is 0."""
+  """``{"model", "num_params", "rows"}``; no times where ``rounds`` is 0."""
   rows: dict[str, dict[str, Any]] = {}
   runs = {}
   for contender in contenders(only):
@@ -21,5 +21,4 @@ def measure(model: Model, only: list[str] | None = None, rounds: int = 9) -> dic
   if rounds:
     for name, ratio in timing.interleave(runs, rounds).items():
       rows[name]["time"] = ratio._asdict()
-  params, _ = program.shapes(contenders([])[0], model)
-  return {"model": model.name, "params_bytes": program.tree_bytes(params), "rows": rows}
+  return {"model": model.name, "num_params": program.num_params(model), "rows": rows}
