@@ -18,6 +18,8 @@ from benchmarks import figures, growth, report, steps, torch_peers
 from benchmarks.models import MODELS
 
 HERE = pathlib.Path(__file__).parent
+PAGE = pathlib.Path("docs/cost.md")
+PAGE_COMMAND = "python -m benchmarks --no-time --models mlp llama --docs"
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -30,6 +32,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
   parser.add_argument("--rounds", type=int, default=9, help="interleaved runs of each method")
   parser.add_argument("--no-time", action="store_true", help="exact columns only")
   parser.add_argument("--no-growth", action="store_true", help="the models' tables only")
+  parser.add_argument("--docs", action="store_true", help="exact columns into docs/cost.md")
   parser.add_argument(
     "--out", type=pathlib.Path, help="folder to write to; without it only a whole run is written"
   )
@@ -75,6 +78,8 @@ def main() -> None:
   results = measure(arguments)
   if folder:
     write(results, folder)
+  if arguments.docs:
+    report.replace_part(PAGE, PAGE_COMMAND, report.exact_table(results["models"]))
 
 
 if __name__ == "__main__":

@@ -45,11 +45,10 @@ def _canvas(theme, columns: int, width: float, height: float):
   all_axes = figure.subplots(1, columns, squeeze=False)[0]
   for axes in all_axes:
     axes.set_facecolor(theme["ground"])
-    axes.tick_params(colors=theme["soft"], labelcolor=theme["ink"], length=0)
+    axes.tick_params(which="both", colors=theme["soft"], labelcolor=theme["ink"], length=0)
     axes.grid(color=theme["grid"], linewidth=0.6)
     axes.set_axisbelow(True)
-    for side in axes.spines.values():
-      side.set_visible(False)
+    axes.spines[:].set_visible(False)
   return figure, all_axes
 
 
@@ -57,7 +56,7 @@ def _steps(results, theme):
   """Time over the base's: every method of every model, with its interval and its gradients."""
   models = results["models"]
   names = [name for name in models[0]["rows"] if name != "base"][::-1]
-  figure, all_axes = _canvas(theme, len(models), 2.6 + 2.5 * len(models), 1.2 + 0.27 * len(names))
+  figure, all_axes = _canvas(theme, len(models), 3 + 2.4 * len(models), 1.4 + 0.27 * len(names))
   for axes, measured in zip(all_axes, models, strict=True):
     for y, name in enumerate(names):
       row = measured["rows"][name]
@@ -65,51 +64,62 @@ def _steps(results, theme):
       axes.plot([time["low"], time["high"]], [y, y], color=shade, linewidth=3, alpha=0.5)
       axes.plot(time["median"], y, "o", color=shade, markersize=5)
       axes.plot(row["gradients"], y, "|", color=theme["ink"], markersize=11)
+    times = [row["time"] for name, row in measured["rows"].items() if name != "base"]
+    low, high = min(t["low"] for t in times), max(t["high"] for t in times)
     axes.set_xscale("log")
-    ticks = (1, 2, 4, 8, 16, 32, 64)
-    last = max(row["time"]["high"] for row in measured["rows"].values())
-    shown = [t for t in ticks if t <= 1.3 * last]
-    axes.set_xticks(shown, [str(t) for t in shown])
-    axes.minorticks_off()
-    axes.set_title(measured["model"], color=theme["ink"], size=11)
+    axes.set_xlim(min(0.9, 0.95 * low), 1.1 * max(high, 2))
+    _ticks(axes, [t for t in (1, 2, 4, 8, 16, 32, 64) if t <= 1.1 * high])
+    axes.set_title(measured["model"], color=theme["ink"], size=10)
     axes.set_yticks(range(len(names)), names if axes is all_axes[0] else [""] * len(names), size=9)
-  figure.suptitle(
-    "A step's time over the base optimizer's (dots, with intervals); gradients a step (bars)",
-    color=theme["ink"],
-    size=12,
-  )
+  title = "A step's time over the base's, with its interval.\nBars: gradients a step, on average."
+  figure.suptitle(title, color=theme["ink"], size=11, x=0.02, ha="left")
   return figure
 
 
 def _growth(results, theme):
-  figure, (own, cycle, devices) = _canvas(theme, 3, 15, 4.8)
-  _lines(
-    own, theme, results["params"], "name", "size", lambda row: 1e9 * row["seconds"] / row["size"]
-  )
-  own.set(xscale="log", yscale="log")
-  own.set_title("the optimizer's own part: ns a param", color=theme["ink"], size=11)
+  figure, (own, cycle, devices) = _canvas(theme, 3, 13, 5.8)
+  ns_a_param = lambda row: 1e9 * row["seconds"] / row["size"]
+  _lines(own, theme, results["params"], "name", "size", ns_a_param)
+  own.set_title("the optimizer's own part, ns a param", color=theme["ink"], size=10)
   own.set_xlabel("params", color=theme["soft"])
   over_base = lambda row: row["time"]["median"]
   _lines(cycle, theme, results["k"], "series", "k", over_base)
-  cycle.set_title("time over the base's, MLP", color=theme["ink"], size=11)
+  _ticks(cycle, sorted({row["k"] for row in results["k"]}))
+  cycle.set_title("MLP, time over the base's", color=theme["ink"], size=10)
   cycle.set_xlabel("k", color=theme["soft"])
-  _lines(devices, theme, results["devices"], "name", "devices", over_base)
-  devices.set(xscale="log", yscale="log")
-  counts = sorted({row["devices"] for row in results["devices"]})
-  devices.set_xticks(counts, [str(n) for n in counts])
-  devices.minorticks_off()
-  devices.set_title("time over the base's, data-parallel MLP", color=theme["ink"], size=11)
+  methods = [row for row in results["devices"] if row["name"] != "base"]
+  _lines(devices, theme, methods, "name", "devices", over_base)
+  _ticks(devices, sorted({row["devices"] for row in methods}))
+  devices.set_title("MLP, split batch, time over the base's", color=theme["ink"], size=10)
   devices.set_xlabel("virtual devices of one CPU", color=theme["soft"])
   return figure
 
 
+def _ticks(axes, values: list[int]) -> None:
+  axes.set_xticks(values, [str(value) for value in values])
+  axes.minorticks_off()
+
+
 def _lines(axes, theme, rows, series: str, x: str, y_of) -> None:
-  """One line for each value of ``series``."""
+  """One line for each value of ``series``, on logarithmic axes, with the key below."""
   from matplotlib import colormaps
+  from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
   names = list(dict.fromkeys(row[series] for row in rows))
-  colours = colormaps["tab20"].colors
   for i, name in enumerate(names):
     points = [(row[x], y_of(row)) for row in rows if row[series] == name]
-    axes.plot(*zip(*points, strict=True), LINES[i], color=colours[i], label=name, markersize=4)
-  axes.legend(fontsize=7.5, frameon=False, labelcolor=theme["ink"])
+    shade = colormaps["tab10"].colors[i % 10]
+    axes.plot(*zip(*points, strict=True), LINES[i], color=shade, label=name, markersize=4)
+  axes.set(xscale="log", yscale="log")
+  axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+  axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+  axes.yaxis.set_minor_locator(NullLocator())
+  axes.tick_params(which="both", labelsize=8)
+  axes.legend(
+    fontsize=8,
+    frameon=False,
+    labelcolor=theme["ink"],
+    ncols=2,
+    loc="upper center",
+    bbox_to_anchor=(0.5, -0.14),
+  )

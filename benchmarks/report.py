@@ -1,5 +1,6 @@
 """The tables of a run, and the page that holds them."""
 
+import pathlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -62,6 +63,29 @@ def step_table(measured: dict[str, Any]) -> str:
       ]
     )
   return f"### {measured['model']}: {size:,} params\n\n{table(STEP_COLUMNS, rows)}\n"
+
+
+def exact_table(models: list[dict[str, Any]]) -> str:
+  """What is known without a clock, for the docs: two columns for each model."""
+  columns = [f"{kind}, {m['model']}" for kind in ("bytes accessed", "memory") for m in models]
+  rows = []
+  for name in models[0]["rows"]:
+    found = [(m["rows"][name], m["rows"]["base"], 4 * m["num_params"]) for m in models]
+    cells = [f"{row['bytes_accessed'] / base['bytes_accessed']:.2f}" for row, base, _ in found]
+    cells += [f"{(row['temp_bytes'] - base['temp_bytes']) / size:.2f}" for row, base, size in found]
+    row, base, size = found[0]
+    state = 4 * (row["state_bytes"] - base["state_bytes"]) / size
+    rows.append([name, f"{row['gradients']:g}", *cells, f"{state:.0f}"])
+  return table(["method", "gradients", *columns, "state"], rows)
+
+
+def replace_part(page: pathlib.Path, command: str, text: str) -> None:
+  """Puts ``text`` between the comments that name the command in a page of the docs."""
+  begin, end = f"<!-- from: {command} -->\n", "<!-- end -->\n"
+  before, found, rest = page.read_text().partition(begin)
+  if not found or end not in rest:
+    raise SystemExit(f"{page}: no {begin.strip()} with an end")
+  page.write_text(f"{before}{begin}\n{text.strip()}\n\n{end}{rest.partition(end)[2]}")
 
 
 def times(ratio: dict[str, float] | None) -> tuple[str, str]:

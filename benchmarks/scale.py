@@ -15,8 +15,9 @@ import subprocess
 import sys
 from typing import Any
 
+from benchmarks import report
+
 PAGE = pathlib.Path("docs/scale.md")
-BEGIN, END = "<!-- tables: python -m benchmarks.scale -->\n", "<!-- end of tables -->\n"
 LAYOUTS = {"FSDP": 1, "FSDP and tensor parallelism": 8}  # how many devices share a product
 COLUMNS = (
   "method",
@@ -52,12 +53,7 @@ def rows(devices: int, model_parallel: int, size: str, only: list[str] | None) -
 
 def markdown(title: str, found: list[Any]) -> str:
   base = found[0]
-  lines = [
-    f"### {title}",
-    "",
-    "| " + " | ".join(COLUMNS) + " |",
-    "|---|---" + "|---:" * (len(COLUMNS) - 2) + "|",
-  ]
+  lines = []
   for row in found:
     arrays = dict(row["arrays"])
     gather, reduce = arrays.pop("all-gather", 0), arrays.pop("all-reduce", 0)
@@ -75,8 +71,8 @@ def markdown(title: str, found: list[Any]) -> str:
       beyond or "none",
       str(row["scalars"]),
     ]
-    lines.append("| " + " | ".join(cells) + " |")
-  return "\n".join(lines) + "\n"
+    lines.append(cells)
+  return f"### {title}\n\n{report.table(COLUMNS, lines)}\n"
 
 
 def passes(counts: dict[str, int]) -> str:
@@ -105,8 +101,7 @@ def main() -> None:
     tables.append(markdown(f"{layout}: {mesh} devices", found))
     print(tables[-1], flush=True)
   if arguments == parser.parse_args([]):
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(before + BEGIN + "\n" + "\n".join(tables) + "\n" + END + rest.partition(END)[2])
+    report.replace_part(PAGE, "python -m benchmarks.scale", "\n".join(tables))
 
 
 if __name__ == "__main__":
