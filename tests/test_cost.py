@@ -61,6 +61,46 @@ def test_state_bytes(name, bytes_a_param):
   assert 0 < num_bytes - bytes_a_param * NUM_PARAMS <= A_FEW_SCALARS
 
 
+def copies_above_base(name, model):
+  """Temporary memory above the base step's, in copies of the params."""
+  num_bytes = cost(name, model).temp_bytes - cost("base", model).temp_bytes
+  return num_bytes / 4 / program.num_params(MODELS[model])
+
+
+each_model = pytest.mark.parametrize(
+  "model", ["mlp", pytest.param("llama", marks=pytest.mark.slow)]
+)
+
+
+@each_model
+@pytest.mark.parametrize(
+  ("name", "copies"),
+  [("sam", 0), ("asam", 0), ("rst(.5)", 0), ("sala(5), stage 2", 0), ("gsam", 1)],
+)
+def test_memory_beside_optax_sam(name, copies, model):
+  floor = copies_above_base("optax.contrib.sam, opaque", model)
+  assert copies_above_base(name, model) <= floor + copies + 0.02
+
+
+@pytest.mark.parametrize(
+  ("name", "limit"),
+  [
+    ("ire(10), GNB", 1.05),
+    ("lookbehind(5), fixed", 3.1),
+    ("lookbehind(5), adaptive", 4.1),
+    ("lookbehind(5), fixed, unrolled", 3.1),
+    ("lookbehind(5), adaptive, unrolled", 4.1),
+  ],
+)
+def test_memory_above_the_base_step(name, limit):
+  assert copies_above_base(name, "mlp") <= limit
+
+
+def test_memory_of_ire_drift_is_that_of_sam_or_ire():
+  dearer = max(copies_above_base(name, "mlp") for name in ("sam", "ire(10), GNB"))
+  assert copies_above_base("ire(rho), GNB", "mlp") <= dearer + 0.02
+
+
 def measured(program, **options):
   """What ``program`` prints as JSON, in a process whose programs are compiled as for users."""
   hasty = "XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS"
