@@ -11,7 +11,7 @@ STAMP = $(VENV)/.installed-$(VERSION)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 
-.PHONY: demo example test test-slow check docs clean
+.PHONY: demo example test test-slow check docs bench scale clean
 .DEFAULT_GOAL = test
 
 demo: $(STAMP)-demo  ## trains eleven optimizers on MNIST-5k and reports: 5 minutes
@@ -34,6 +34,12 @@ check: $(STAMP)-dev  ## ruff and pyright
 
 docs: $(STAMP)-docs  ## the site, in site/
 	$(BIN)/mkdocs build --strict
+
+bench: $(STAMP)-bench  ## what every method costs, beside peers: 15 minutes, a quiet machine
+	$(BIN)/python -m benchmarks
+
+scale: $(STAMP)-bench  ## bytes and collectives of a Llama of 8 B params on 64 virtual devices
+	$(BIN)/python -m benchmarks.scale
 
 clean:
 	rm -rf $(VENV) site runs
