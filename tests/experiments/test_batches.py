@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import batches
 from experiments.config import Augment, Data, DataSet
-from experiments.configs.data import StandardLibrary
 from experiments.data import arrays, augment
+from experiments.data.sets import StandardLibrary
+from experiments.training import batches
 from tests.experiments.small import DIGITS, RandomImages, changed
 
 CIFAR = {"crop": 4, "flip": True, "cutout": 3}

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import summary
-from experiments.demo import comparison, data, flatness, report, training, tuning
-from experiments.demo.config import COMPARED, Config
+from experiments.comparisons.demo import comparison, data, flatness, training, tuning
+from experiments.comparisons.demo.config import COMPARED, Config
+from experiments.measures import statistics
+from experiments.presets import demo
+from experiments.reports import demo as report
 
-TUNING = json.loads(comparison.TUNING.read_text())
+TUNING = json.loads(demo.TUNING.read_text())
 TINY = Config(
   methods={method: TUNING["chosen"][method] for method in COMPARED},
   seeds=(0, 1),
@@ -29,7 +31,7 @@ COSTLIEST_STEP = 3  # gradients: Lookbehind of two rounds, or SAM and IRE's esti
 @pytest.fixture(
   scope="module",
   params=[
-    pytest.param(("sgd", "sam", "lookbehind", "ire(rho)"), id="four"),
+    pytest.param(("sgd", "sam", "lookbehind", "ire_drift"), id="four"),
     pytest.param(COMPARED, id="all", marks=pytest.mark.slow),
   ],
 )
@@ -132,7 +134,7 @@ def test_a_seed_repeats_and_no_dtype_is_promoted():
   digits = data.split(data.mnist_5k(), TINY.train_examples)
   task = training.make_task(TINY, 7, *digits)
   evaluation = training.compile_evaluation(TINY, *digits)
-  program = training.compile_program(TINY, "sam+ire", evaluation, task)
+  program = training.compile_program(TINY, "sam_ire", evaluation, task)
   one, two = (
     training.train(TINY, program, evaluation, task, 7, on_chunk=lambda *_: None)[0]
     for _ in range(2)
@@ -156,13 +158,13 @@ def test_batches_are_permutations():
 
 
 def test_paired_difference():
-  mean, error = summary.paired_difference([3.0, 5.0, 7.0], [1.0, 2.0, 6.0])
+  mean, error = statistics.paired_difference([3.0, 5.0, 7.0], [1.0, 2.0, 6.0])
   assert mean == 2.0
   assert error == pytest.approx(1 / np.sqrt(3))
   # What the seeds share cancels: the unpaired error would be 1.8.
-  assert summary.paired_difference([10.0, 50.0, 90.0], [9.0, 49.0, 89.0]) == (1.0, 0.0)
-  assert summary.paired_difference([2.0], [1.0]) == (1.0, None)
-  assert summary.mean_and_error([1.0, np.nan]) == (None, None)
+  assert statistics.paired_difference([10.0, 50.0, 90.0], [9.0, 49.0, 89.0]) == (1.0, 0.0)
+  assert statistics.paired_difference([2.0], [1.0]) == (1.0, None)
+  assert statistics.mean_and_error([1.0, np.nan]) == (None, None)
 
 
 def test_tuning_was_the_same_for_every_method():
