@@ -13,12 +13,15 @@ from experiments.reports import directory
 
 @dataclasses.dataclass(frozen=True)
 class Compare:
-  """Trains methods times seeds at an equal budget, and reports; goes on where it was."""
+  """Methods times seeds at an equal budget; goes on where it was left."""
 
   config: Annotated[Config, Inline]
   out: Path  # holds every run, and the report
   methods: tuple[str, ...]  # the others are compared with the first
   seeds: int = 3
+  base: str | None = None  # instead of the config's own, as adamw:b2=0.99; so
+  model: str | None = None  # the model,
+  data: str | None = None  # and the data set, by the names that `list` shows
   trials: int = 4  # of tuning, for every method; 0 takes the config's settings
   gradients: int | None = None  # that every run pays; else the config's budget,
   steps: int | None = None  # or steps that every run takes,

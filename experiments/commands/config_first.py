@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from experiments.config import Refusal
 from experiments.config.flags import parse
 from experiments.presets import CONFIGS
 
+PARTS = "method", "base", "model", "data"  # that a flag puts in place of the config's own
+
 
 def parse_with_config(kind: type, prog: str, arguments: Sequence[str]) -> Any:
   """The config that comes first gives the flags behind it their types and defaults."""
@@ -19,14 +22,16 @@ def parse_with_config(kind: type, prog: str, arguments: Sequence[str]) -> Any:
   names = ", ".join(CONFIGS)
   if {"-h", "--help"} & set(arguments[:1]):
     first = next(iter(CONFIGS.values()))
-    print(f"A config comes first, here {first.name}; others are {names}.")
+    said = f"A config comes first, here {first.name}; others are {names}."
+    print(textwrap.fill(said, 80, break_on_hyphens=False))
     return parse(kind, arguments, f"{prog} {first.name}", kind(**missing | {"config": first}))
   if not arguments or arguments[0].startswith("-"):
     raise Refusal(f"{prog.split()[-1]} wants a config first: one of {names}")
   chosen, *flags = arguments
-  method = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-  method.add_argument("--method", nargs="?")
-  config = presets.find(chosen, method.parse_known_args(flags)[0].method)
+  swaps = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+  for part in PARTS:
+    swaps.add_argument(f"--{part}", nargs="?")
+  config = presets.find(chosen, **vars(swaps.parse_known_args(flags)[0]))
   return parse(kind, flags, f"{prog} {chosen}", kind(**missing | {"config": config}))
 
 

@@ -14,7 +14,7 @@ from experiments.reports import demo as report
 
 @dataclasses.dataclass(frozen=True)
 class Demo:
-  """Eleven methods on digits with wrong labels, at equal gradients: what `make demo` runs."""
+  """Eleven methods on digits with wrong labels: what `make demo` runs."""
 
   out: Path = Path("runs/demo")
   gradients: int = presets.CONFIGS["demo"].training.budget  # of every run

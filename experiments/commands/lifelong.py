@@ -13,7 +13,7 @@ from experiments.reports import directory
 
 @dataclasses.dataclass(frozen=True)
 class Lifelong:
-  """Trains methods on one task of classes after another, and reports what they forget."""
+  """Methods on one task of classes after another, and what they forget."""
 
   config: Annotated[Config, Inline]
   out: Path  # holds every run, and the report
@@ -21,6 +21,9 @@ class Lifelong:
   tasks: int = 5  # that the classes are dealt to
   replay: int = 0  # examples of earlier tasks in memory; half of all draws are from them
   seeds: int = 3
+  base: str | None = None  # instead of the config's own, as adamw:b2=0.99; so
+  model: str | None = None  # the model,
+  data: str | None = None  # and the data set, by the names that `list` shows
   gradients: int | None = None  # that every task pays; else the config's budget,
   steps: int | None = None  # or steps that every task takes
 

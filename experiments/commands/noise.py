@@ -15,7 +15,7 @@ from experiments.reports import directory as reports
 
 @dataclasses.dataclass(frozen=True)
 class Noise:
-  """Test accuracy against the strength of weight noise: of a run, or of a finished comparison."""
+  """Test accuracy against weight noise, of a run or of a finished comparison."""
 
   directory: tyro.conf.Positional[Path]
   options: Annotated[NoiseOptions, Inline] = dataclasses.field(default_factory=NoiseOptions)

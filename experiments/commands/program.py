@@ -1,9 +1,9 @@
 """The experiments' commands; each explains itself with --help.
 
   python -m experiments list [configs|methods|bases|models|data]
-  python -m experiments train CONFIG --run_dir DIR [--method NAME] [--opt.rho 0.1 ...]
-  python -m experiments compare CONFIG --methods sgd sam rst --seeds 3 --gradients 2000 --out DIR
-  python -m experiments lifelong CONFIG --methods sgd sam --tasks 5 --gradients 400 --out DIR
+  python -m experiments train CONFIG --run_dir DIR [--method NAME]
+  python -m experiments compare CONFIG --methods sgd sam --seeds 3 --out DIR
+  python -m experiments lifelong CONFIG --methods sgd sam --tasks 5 --out DIR
   python -m experiments speed-up DIR DIR ... --out DIR
   python -m experiments sharpness RUN_DIR
   python -m experiments noise DIR
@@ -24,6 +24,7 @@ from rich.console import Console
 from experiments.commands.config_first import parse_with_config
 from experiments.config import Refusal
 from experiments.config.flags import parse
+from experiments.config.packages import INSTALL
 from experiments.config.registry import unknown
 
 PROG = "python -m experiments"
@@ -63,6 +64,11 @@ def main(arguments: Sequence[str]) -> int:
     else:
       command = parse(kind, flags, f"{PROG} {name}")
     command.run(Console())
+  except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] in ("", "experiments", "flatopt"):
+      raise
+    print(f"{PROG}: {name} needs the package {error.name}: {INSTALL}", file=sys.stderr)
+    return 2
   except (Refusal, OSError) as error:
     print(f"{PROG}: {error}", file=sys.stderr)
     return getattr(error, "code", 2)

@@ -15,7 +15,7 @@ from experiments.reports import directory
 
 @dataclasses.dataclass(frozen=True)
 class Sharpness:
-  """How flat the training loss is where a saved run has come to, by flatopt.sharpness."""
+  """How flat the training loss is where a saved run has come to."""
 
   run_dir: tyro.conf.Positional[Path]
   options: Annotated[SharpnessOptions, Inline] = dataclasses.field(default_factory=SharpnessOptions)

@@ -16,7 +16,10 @@ class Train:
 
   config: Annotated[Config, Inline]
   run_dir: Path  # holds all of the run
-  method: str | None = None  # instead of the config's own
+  method: str | None = None  # instead of the config's own, as rst:probability=0.25,rho=0.1; so
+  base: str | None = None  # the base optimizer,
+  model: str | None = None  # the model,
+  data: str | None = None  # and the data set, by the names that `list` shows
   distributed: bool = False  # this is one of several processes, which clusters tell JAX of;
   coordinator_address: str | None = None  # elsewhere, the first one's HOST:PORT,
   num_processes: int | None = None  # how many there are,

@@ -39,14 +39,16 @@ class Comparison:
 def compare(comparison: Comparison, out: Path, console: Console) -> None:
   """Runs what is not there yet; writes compare.json first and results.json last."""
   by_method = presets.by_method(comparison.config, comparison.methods)
-  check(by_method)
+  check_grids(comparison, by_method)
+  check({f"{m} {i}": one for m, found in by_method.items() for i, one in enumerate(found)})
   claim(out, comparison)
   speeds = int(comparison.unit == "seconds")
   runs = Runs(out, len(by_method) * (speeds + comparison.trials + comparison.seeds), console)
   results: dict[str, Any] = {"runs": {}, "chosen": {}, "trials": {}, "own_metrics": {}}
-  for name, config in by_method.items():
-    config = with_budget(comparison, config, runs, name)
-    config, results["trials"][name] = tuned(comparison, config, runs, name)
+  for name, candidates in by_method.items():
+    training = with_budget(comparison, candidates[0], runs, name).training
+    candidates = [dataclasses.replace(one, training=training) for one in candidates]
+    config, results["trials"][name] = tuned(comparison, candidates, runs, name)
     results["chosen"][name] = configuration.to_dict(config.opt)
     results["runs"][name] = [
       seed_run(with_training(config, seed=seed), runs, "runs", name, f"seed-{seed}")
@@ -88,6 +90,15 @@ def seed_run(config: Config, runs: Runs, *path: str) -> dict[str, Any]:
   return {"seed": config.training.seed} | result | {"curve": curve}
 
 
+def check_grids(comparison: Comparison, by_method: dict[str, list[Config]]) -> None:
+  """A method that names what to try is given as many trials as the others."""
+  for name, found in by_method.items():
+    if len(found) not in (1, comparison.trials):
+      raise Refusal(
+        f"{name} is {len(found)} settings to try: --trials {len(found)} gives every method as many"
+      )
+
+
 def with_budget(comparison: Comparison, config: Config, runs: Runs, name: str) -> Config:
   """Seconds become the steps that this machine makes in them."""
   if comparison.unit != "seconds":
@@ -98,18 +109,24 @@ def with_budget(comparison: Comparison, config: Config, runs: Runs, name: str) -
 
 
 def tuned(
-  comparison: Comparison, config: Config, runs: Runs, name: str
+  comparison: Comparison, candidates: list[Config], runs: Runs, name: str
 ) -> tuple[Config, list[dict[str, Any]]]:
-  """The best trial's config, by what a held-out part of the training set says, and all trials."""
+  """The best trial's config, by what a held-out part of the training set says, and all trials.
+
+  Several candidates are the trials; one alone is what trials are drawn around.
+  """
   judged_by = score(comparison)
-  candidates = tuning.trial_configs(config, comparison.trials)
+  key = judged_by.key.replace("test", "validation")
+  if len(candidates) == 1:
+    candidates = tuning.trial_configs(candidates[0], comparison.trials) or candidates
   trials, scores = [], []
-  for index, candidate in enumerate(candidates):
+  for index, candidate in enumerate(candidates if comparison.trials else ()):
     data = dataclasses.replace(candidate.data, held_out=tuning.HELD_OUT)
     trial = with_training(dataclasses.replace(candidate, data=data), seed=tuning.SEED)
-    value = runs.train(trial, "trials", name, str(index))[judged_by.key]
-    trials.append({"opt": configuration.to_dict(trial.opt), judged_by.key: value})
+    found = runs.train(trial, "trials", name, str(index))
+    value = found.get(key, found.get(judged_by.key))  # as older versions called it
+    trials.append({"opt": configuration.to_dict(trial.opt), key: value})
     sign = 1 if judged_by.better == "higher" else -1
     scores.append(-math.inf if value is None else sign * value)
-  best = candidates[int(np.argmax(scores))] if candidates else config
+  best = candidates[int(np.argmax(scores))] if scores else candidates[0]
   return best, trials

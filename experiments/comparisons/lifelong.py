@@ -39,7 +39,8 @@ class LifelongComparison:
 
 def learn(compared: LifelongComparison, out: Path, console: Console) -> None:
   """Runs what is not there yet; writes compare.json first and results.json last."""
-  by_method = presets.by_method(compared.config, compared.methods)
+  names = presets.by_method(compared.config, compared.methods)
+  by_method = {name: presets.with_method(compared.config, name) for name in names}
   check(compared)
   check_runs({m: task_config(compared, config, 0, 0) for m, config in by_method.items()})
   claim(out, compared)

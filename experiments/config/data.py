@@ -5,6 +5,7 @@ import dataclasses
 import math
 from typing import Annotated, Any, ClassVar, Literal
 
+from experiments.config.packages import missing_packages
 from experiments.config.part import Inline, Part
 
 
@@ -14,6 +15,7 @@ class DataSet(Part, abc.ABC):
 
   task: ClassVar[Literal["classification", "next_token"]]
   about: ClassVar[str]  # for `list`
+  packages: ClassVar[tuple[str, ...]] = ()  # that reading it imports
 
   @property
   @abc.abstractmethod
@@ -21,6 +23,10 @@ class DataSet(Part, abc.ABC):
 
   @abc.abstractmethod
   def source(self, split: Literal["train", "test"]) -> Any: ...
+
+  def missing(self) -> str | None:
+    """What has to be done before it can be read, for `list`; ``None`` where it is ready."""
+    return missing_packages(self.packages)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +70,11 @@ class Data(Part):
   test_examples: int | None = None  # evaluated on; all where none are named
   augment: Augment = Augment()
   lifelong: Lifelong = Lifelong()
+
+  @property
+  def evaluated_on(self) -> Literal["validation", "test"]:
+    """What the numbers of an evaluation are called, in every file."""
+    return "validation" if self.held_out else "test"
 
   def __post_init__(self):
     for name in ("batch_size", "test_examples"):

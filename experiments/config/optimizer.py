@@ -16,7 +16,7 @@ class Method(Part, abc.ABC):
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
-      value, least = getattr(self, field.name), 1 if field.type is int else 0
+      value, least = getattr(self, field.name), 1 if field.type in (int, "int") else 0
       if isinstance(value, int | float) and not least <= value < math.inf:
         raise ValueError(f"opt.{field.name} must be finite and at least {least}; got {value}")
 
@@ -33,8 +33,16 @@ class Method(Part, abc.ABC):
 class Base(Part, abc.ABC):
   """A base optimizer's direction, decay of the weights included, before the learning rate."""
 
+  schedule: ClassVar[str | None] = None  # the only one that it goes with, if there is one
+  moves_freely: ClassVar[bool] = True  # its steps may start anywhere, as methods around it want
+
   @abc.abstractmethod
   def direction(self, weight_decay: float) -> Any: ...
+
+  def around(self, scaled: Any, rate: Any) -> Any:
+    """What is left to do around the scaled direction; ``rate(paid)`` is the learning rate."""
+    del rate
+    return scaled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +53,13 @@ class Opt(Part):
   weight_decay: float
   clip: float | None = None  # global norm, of what the method hands to the base
   warmup: float = 0.0  # share of the budget
-  schedule: Literal["cosine", "tenths"] = "cosine"  # tenths: /10 at each quarter of the budget
+  schedule: Literal["cosine", "tenths", "constant"] = "cosine"  # tenths: /10 at each quarter
   final: float = 0.0  # of the peak, where the cosine ends
 
   def __post_init__(self):
+    only = self.base.schedule
+    if only not in (None, self.schedule):
+      raise ValueError(f"{type(self.base).__name__} goes with opt.schedule {only} alone")
     for name in ("learning_rate", "weight_decay"):
       if not 0 <= getattr(self, name) < math.inf:
         raise ValueError(f"opt.{name} must be finite and at least 0; got {getattr(self, name)}")

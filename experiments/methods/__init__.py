@@ -5,6 +5,9 @@ from experiments.methods.around import Lookbehind as Lookbehind
 from experiments.methods.around import MomentumSam as MomentumSam
 from experiments.methods.around import Sala as Sala
 from experiments.methods.bases import AdamW as AdamW
+from experiments.methods.bases import Lion as Lion
+from experiments.methods.bases import Muon as Muon
+from experiments.methods.bases import ScheduleFreeAdamW as ScheduleFreeAdamW
 from experiments.methods.bases import Sgd as Sgd
 from experiments.methods.before import Asam as Asam
 from experiments.methods.before import FriendlySam as FriendlySam
@@ -16,6 +19,7 @@ from experiments.methods.before import Sam as Sam
 from experiments.methods.ire import Ire as Ire
 from experiments.methods.ire import IreDrift as IreDrift
 from experiments.methods.ire import SamIre as SamIre
+from experiments.methods.optimizer import eval_params as eval_params
 from experiments.methods.optimizer import learning_rate as learning_rate
 from experiments.methods.optimizer import make_optimizer as make_optimizer
 from experiments.methods.registry import BASES as BASES

@@ -4,6 +4,7 @@ import dataclasses
 
 from experiments import models
 from experiments.config import Model
+from experiments.models.registry import MODELS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,3 +56,19 @@ RESNET18, RESNET34, RESNET50, RESNET56 = (
   ResNet(**models.RESNET_SHAPES[layers]) for layers in ("18", "34", "50", "56")
 )
 WRN28 = WideResNet(28, 10)
+VIT_TINY, VIT_SMALL = (VisionTransformer(**models.VIT_SHAPES[size]) for size in ("ti", "s"))
+LLAMA = {f"llama-{size.lower()}": Llama(**shape) for size, shape in models.LLAMA_SHAPES.items()}
+
+for _name, _model in {
+  "mixer": Mixer(),
+  "resnet18": RESNET18,
+  "resnet20": ResNet(),
+  "resnet34": RESNET34,
+  "resnet50": RESNET50,
+  "resnet56": RESNET56,
+  "wrn28": WRN28,
+  "vit-ti": VIT_TINY,
+  "vit-s": VIT_SMALL,
+  **LLAMA,
+}.items():
+  MODELS.add(_name, _model)

@@ -49,11 +49,12 @@ def curves(results: dict, score: Score, texts: tuple[str, str], theme: dict) -> 
 def run_curves(
   rows: dict[str, list[dict]], texts: tuple[str, str], theme: dict[str, str]
 ) -> Figure:
-  """Loss and accuracy of one run: training batches behind, the test set before them."""
+  """Loss and accuracy of one run: training batches behind, what it is evaluated on before them."""
   figure, axes = canvas(theme, 8, 3.6, 0.8, columns=2)
   for ax, name in zip(axes.flat, ("loss", "accuracy, %"), strict=True):
-    for split, shade, width in (("train", "soft", 1.0), ("test", "before the base", 2.4)):
-      points = [(row["gradients"], row[name.split(",")[0]]) for row in rows[split]]
+    drawn = zip(rows.values(), ("soft", "before the base"), (1.0, 2.4), strict=True)
+    for split, shade, width in drawn:
+      points = [(row["gradients"], row[name.split(",")[0]]) for row in split]
       if points:
         ax.plot(*zip(*points, strict=True), color=theme[shade], linewidth=width)
     ax.set_title(name, loc="left", size=10.5, color=theme["ink"], pad=3)

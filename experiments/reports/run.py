@@ -14,7 +14,8 @@ from experiments.training import loop, run_directory
 
 def write(directory: Path, console: Console) -> None:
   config = run_directory.read_config(directory)
-  rows = {split: run_directory.read_metrics(directory, split) for split in ("train", "test")}
+  evaluated_on = config.data.evaluated_on
+  rows = {split: run_directory.read_metrics(directory, split) for split in ("train", evaluated_on)}
   summary = directory / "summary.json"
   said = (
     loop.sentence(files.read_json(summary))
@@ -23,7 +24,7 @@ def write(directory: Path, console: Console) -> None:
   )
   texts = (
     f"{config.name} with {method_name(config.opt)}",
-    f"Seed {config.training.seed}. Light: training batches. Strong: test set.",
+    f"Seed {config.training.seed}. Light: training batches. Strong: {evaluated_on} set.",
   )
   drawn = {"curves": lambda theme: curves.run_curves(rows, texts, theme)} | parts.metrics_figure(
     {method_name(config.opt): own_metrics.over_training([rows["train"]])},

@@ -16,7 +16,7 @@ from rich.console import Console
 
 import flatopt
 from experiments.config import Config, Refusal, files
-from experiments.methods import learning_rate
+from experiments.methods import eval_params, learning_rate
 from experiments.training import batches, peak_memory, run_directory, saved_runs
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.step import Program, TrainState, make_program
@@ -95,6 +95,7 @@ class Run:
 
   def __init__(self, config: Config, directory: Path, console: Console):
     self.config, self.console = config, console
+    self.split = config.data.evaluated_on
     self.test_source = batches.evaluation_source(config)
     self.batches = batches.training_batches(config)
     self.program: Program = make_program(config, self.test_source[0])
@@ -116,7 +117,7 @@ class Run:
     shapes = lambda state: jax.tree.map(lambda x: x.shape, (state.params, state.model_state))
     if shapes(state) != shapes(self.program.shapes):
       raise Refusal(f"{other} holds a run of another model")
-    params = flatopt.eval_params(state.opt_state, state.params)
+    params = eval_params(state.opt_state, state.params)
     return self.program.start(params, state.model_state)
 
   def paid(self) -> float:
@@ -146,12 +147,10 @@ class Run:
     self.save()
     self.checkpoints.close()
     latest = self.position.latest
-    return {
-      "steps": self.step,
-      "gradients": self.gradients,
-      "test_loss": files.finite(latest["test_loss"]),
-      "test_accuracy": files.finite(latest["test_accuracy"]),
-    } | self.timing()
+    reached = {
+      name: files.finite(latest[name]) for name in (f"{self.split}_loss", f"{self.split}_accuracy")
+    }
+    return {"steps": self.step, "gradients": self.gradients} | reached | self.timing()
 
   def advance(self, timed: bool) -> None:
     """One step; the first of a session compiles, and its time says nothing."""
@@ -184,8 +183,8 @@ class Run:
   def evaluate(self) -> None:
     size = self.config.data.batch_size
     means = evaluate(self.program, self.state, self.test_source, size)
-    self.metrics.write("test", self.step, {"gradients": self.gradients} | means)
-    self.position.latest |= {f"test_{name}": value for name, value in means.items()}
+    self.metrics.write(self.split, self.step, {"gradients": self.gradients} | means)
+    self.position.latest |= {f"{self.split}_{name}": value for name, value in means.items()}
     self.position.evaluated = int(self.paid() * self.config.training.evaluations)
 
   def save(self) -> None:
@@ -207,7 +206,8 @@ class Run:
     return steps / seconds if steps else 0.0
 
   def note(self) -> str:
-    texts = {"loss": "loss {:.4f}", "accuracy": "{:.1f} %", "test_accuracy": "test {:.1f} %"}
+    texts = {"loss": "loss {:.4f}", "accuracy": "{:.1f} %"}
+    texts[f"{self.split}_accuracy"] = self.split + " {:.1f} %"
     latest = self.position.latest
     shown = [text.format(latest[name]) for name, text in texts.items() if name in latest]
     return ", ".join([*shown, f"{self.gradients} gradients", f"{self.speed():.1f} steps/s"])
@@ -223,8 +223,13 @@ def evaluate(program: Program, state: TrainState, source: Sequence, size: int) -
 
 
 def sentence(result: dict[str, Any]) -> str:
-  loss, accuracy = result["test_loss"], result["test_accuracy"]
-  reached = "Diverged" if loss is None else f"Test loss {loss:.4f}, test accuracy {accuracy:.2f} %"
+  split = "validation" if "validation_loss" in result else "test"
+  loss, accuracy = result[f"{split}_loss"], result[f"{split}_accuracy"]
+  reached = (
+    "Diverged"
+    if loss is None
+    else f"{split.capitalize()} loss {loss:.4f}, {split} accuracy {accuracy:.2f} %"
+  )
   return (
     f"{reached}; {result['steps']} steps, {result['gradients']} gradients,"
     f" {result['steps_per_second']:.1f} steps a second, {result['peak_memory_mb']:.0f} MB at most"

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-import flatopt
 from experiments.config import Config, Refusal
 from experiments.data.arrays import Subset
+from experiments.methods import eval_params
 from experiments.training import batches, run_directory
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.losses import Losses, make_task
@@ -63,7 +63,7 @@ def restore(directory: Path) -> Trained:
   return Trained(
     config,
     int(state.step),
-    flatopt.eval_params(state.opt_state, state.params),
+    eval_params(state.opt_state, state.params),
     state.model_state,
     Losses(model, make_task(config, train=True)),
     Losses(model, make_task(config, train=False)),

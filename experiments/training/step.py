@@ -11,7 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import flatopt
 from experiments.config import Config, Refusal, reason
-from experiments.methods import make_optimizer
+from experiments.methods import eval_params, make_optimizer
 from experiments.training.losses import Losses, make_task
 
 AXES = ("data", "fsdp")
@@ -93,7 +93,7 @@ def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
     return state, metrics | {"gradients": state.gradients()}
 
   def evaluate(state: TrainState, batch, weights_B):
-    params = flatopt.eval_params(state.opt_state, state.params)
+    params = eval_params(state.opt_state, state.params)
     return test_losses.evaluate(params, state.model_state, batch, weights_B)
 
   try:

@@ -23,6 +23,13 @@ def refused(capsys, *arguments):
   return line
 
 
+def test_help_of_all_fits_eighty_columns(capsys):
+  assert main(["--help"]) == 0
+  printed = capsys.readouterr().out
+  assert all(f"python -m experiments {name}" in printed for name in COMMANDS)
+  assert max(map(len, printed.splitlines())) <= 80
+
+
 def test_list_names_every_config(capsys):
   assert main(["list"]) == 0
   printed = capsys.readouterr().out
@@ -30,11 +37,14 @@ def test_list_names_every_config(capsys):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help(command, capsys):
+def test_help_fits_eighty_columns(command, capsys, monkeypatch):
+  monkeypatch.setenv("COLUMNS", "80")
   with pytest.raises(SystemExit) as left:
     main([command, "--help"])
   assert not left.value.code
-  assert command in capsys.readouterr().out
+  printed = capsys.readouterr().out
+  assert command in printed
+  assert not [line for line in printed.splitlines() if len(line) > 80]
 
 
 @pytest.mark.parametrize("name", presets.CONFIGS)
@@ -59,13 +69,16 @@ def test_flags_of_every_method(name, tmp_path):
     (["walk"], "unknown command walk: choose from list"),
     (["train"], "wants a config first"),
     (["train", "cifar"], "unknown config cifar: choose from digits"),
-    (["train", *TINY, "--method", "adam"], "unknown method adam (did you mean asam?): choose from sgd"),
+    (
+      ["train", *TINY, "--method", "adam"],
+      "unknown method adam (did you mean asam?): choose from sgd",
+    ),
     (
       ["train", *TINY, "--method", "rst:chance=1"],
-      "unknown setting chance of rst: choose from rho",
+      "unknown setting of rst chance: choose from rho",
     ),
     (["train", *TINY, "--method", "rst:rho=big"], "rst: rho cannot be 'big'"),
-    (["train", *TINY], "--run-dir"),
+    (["train", *TINY], "--run_dir"),
     (["train", *TINY, "--opt.kappa", "1"], "Unrecognized options: --opt.kappa"),
     (["train", *TINY, "--opt.rho", "small"], "Error parsing --opt.rho"),
     (["train", *TINY, "--training.unit", "days"], "invalid choice 'days'"),
@@ -92,7 +105,7 @@ def test_flags_of_every_method(name, tmp_path):
   ],
 )
 def test_refuses_in_one_line(arguments, said, capsys, tmp_path):
-  where = [] if said == "--run-dir" else ["--run-dir", str(tmp_path / "run")]
+  where = [] if said == "--run_dir" else ["--run-dir", str(tmp_path / "run")]
   assert said in refused(capsys, *arguments, *where)
   assert not (tmp_path / "run" / "config.json").exists()  # another command may have it
 

@@ -60,8 +60,16 @@ def test_results_are_those_of_the_runs(compared):
   best = {}
   for method, trials in results["trials"].items():
     assert len(trials) == TINY.trials
-    best[method] = max(trials, key=lambda trial: trial["test_accuracy"])["opt"]
+    best[method] = max(trials, key=lambda trial: trial["validation_accuracy"])["opt"]
   assert results["chosen"] == best
+
+
+def test_trials_say_validation_in_every_file(compared):
+  directory = compared[0] / "trials" / "sgd" / "0"
+  for name in ("summary.json", "metrics.jsonl"):
+    written = (directory / name).read_text()
+    assert "validation" in written
+    assert "test" not in written
 
 
 def test_report_is_drawn_again_from_the_files(compared, capsys):
