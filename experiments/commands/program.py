@@ -11,6 +11,7 @@
   python -m experiments demo
 
 A config's own flags: python -m experiments train CONFIG --help
+Methods, models, data and configs of your own: --import MODULE with any of these
 """
 
 import importlib
@@ -21,6 +22,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from experiments.commands.additions import import_additions
 from experiments.commands.config_first import parse_with_config
 from experiments.config import Refusal
 from experiments.config.flags import parse
@@ -53,11 +55,13 @@ def command_type(name: str) -> type:
 
 def main(arguments: Sequence[str]) -> int:
   """The exit code: 0, 2 for what is refused, 128 + N for signal N."""
-  if not arguments or arguments[0] in ("-h", "--help"):
-    print(__doc__)
-    return 0 if arguments else 2
-  name, *flags = arguments
+  name = "experiments"
   try:
+    arguments = import_additions(arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+      print(__doc__)
+      return 0 if arguments else 2
+    name, *flags = arguments
     kind = command_type(name)
     if "config" in kind.__dataclass_fields__:
       command = parse_with_config(kind, f"{PROG} {name}", flags)

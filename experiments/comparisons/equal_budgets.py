@@ -66,6 +66,7 @@ def compare(comparison: Comparison, out: Path, console: Console) -> None:
     reference=comparison.methods[0],
     means=PAID,
   )
+  files.write_csv(out / "results.csv", table.run_rows(results["runs"]))
   files.write_json(out / "results.json", results)
 
 

@@ -56,6 +56,7 @@ def learn(compared: LifelongComparison, out: Path, console: Console) -> None:
     key: table.summarise(results["runs"], key=key, reference=compared.methods[0], means=PAID)
     for key in MEASURES
   }
+  files.write_csv(out / "results.csv", table.run_rows(results["runs"]))
   files.write_json(out / "results.json", results)
 
 

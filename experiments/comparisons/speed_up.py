@@ -98,4 +98,5 @@ def measure(directories: Sequence[Path], reference: str, out: Path) -> None:
     raise Refusal(f"{reference} is to be there with the same seeds as the others")
   out.mkdir(parents=True, exist_ok=True)
   found = {"reference": reference, "rows": speed_ups(runs, reference), "runs": runs}
+  files.write_csv(out / "speed_up.csv", found["rows"])
   files.write_json(out / "speed_up.json", found | shared)

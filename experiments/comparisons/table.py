@@ -1,8 +1,19 @@
 """From runs to the rows of a table."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from experiments.measures.statistics import mean_and_error, paired_difference
+
+
+def scalars(run: dict[str, Any]) -> dict[str, Any]:
+  """What of a run is one number or word: no curves."""
+  return {name: x for name, x in run.items() if not isinstance(x, list | dict | tuple)}
+
+
+def run_rows(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+  """A row a run, methods and seeds in order."""
+  return [{"method": method} | scalars(run) for method, seeds in runs.items() for run in seeds]
 
 
 def summarise(

@@ -1,8 +1,10 @@
 """JSON files that are whole or not there, and the versions that belong in them."""
 
+import csv
 import json
 import math
 import platform
+from collections.abc import Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,16 @@ def write_json(path: Path, content: Any) -> None:
   except OSError:
     draft.unlink(missing_ok=True)
     raise
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+  """A line a row, all columns that any has; as whole as ``write_json``."""
+  draft = path.with_name(path.name + ".draft")
+  with open(draft, "w", newline="") as file:
+    writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
+    writer.writeheader()
+    writer.writerows(rows)
+  draft.replace(path)
 
 
 def read_json(path: Path) -> Any:

@@ -5,6 +5,8 @@ from typing import Any, ClassVar
 
 import tyro
 
+from experiments.config.refusal import Refusal
+
 # Options of what a config chose stand beside the others: --opt.rho, not --opt.method.rho.
 Inline = tyro.conf.arg(name="")
 
@@ -31,6 +33,8 @@ def from_dict(value: Any) -> Any:
   """The inverse of ``to_dict``."""
   if isinstance(value, dict):
     fields = {name: from_dict(x) for name, x in value.items() if name != "type"}
+    if value["type"] not in Part.types:
+      raise Refusal(f"{value['type']} is of no module here: --import the module that registers it")
     return Part.types[value["type"]](**fields)
   return tuple(map(from_dict, value)) if isinstance(value, list) else value
 

@@ -62,7 +62,22 @@ def measure(directory: Path, options: NoiseOptions, console: Console) -> None:
     "runs": found,
     "versions": files.versions(),
   }
+  files.write_csv(directory / "noise.csv", csv_rows(found, strengths))
   files.write_json(directory / NUMBERS, written)
+
+
+def csv_rows(
+  found: dict[str, list[dict]], strengths: dict[str, list[float]]
+) -> list[dict[str, Any]]:
+  """A row a method, seed, kind of noise and strength."""
+  return [
+    {"method": method, "seed": run["seed"], "kind": kind, "strength": strength}
+    | {name: values[i] for name, values in run[kind].items()}
+    for method, runs in found.items()
+    for run in runs
+    for kind in KINDS
+    for i, strength in enumerate(strengths[kind])
+  ]
 
 
 def runs_below(directory: Path) -> dict[str, list[Path]]:

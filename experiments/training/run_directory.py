@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 import jax
 from tensorboardX.event_file_writer import EventsWriter
@@ -120,11 +120,14 @@ class Metrics:
 
 
 def read_metrics(directory: Path, split: str) -> list[dict[str, float]]:
+  return [row for row in read_lines(directory) if row["split"] == split]
+
+
+def read_lines(directory: Path) -> list[dict[str, Any]]:
   path = directory / "metrics.jsonl"
   # Behind the last newline may be what a killed run did not finish.
   whole_lines = path.read_text().split("\n")[:-1] if path.exists() else []
   try:
-    rows = [json.loads(line) for line in whole_lines]
+    return [json.loads(line) for line in whole_lines]
   except ValueError as error:
     raise Refusal(f"{path} is damaged: delete {directory} to run it again ({error})") from error
-  return [row for row in rows if row["split"] == split]

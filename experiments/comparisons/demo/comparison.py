@@ -96,6 +96,7 @@ def compare(config: Config, out: Path, seconds: float, console: Console) -> None
     out / "config.json", {"config": dataclasses.asdict(config), "versions": files.versions()}
   )
   rows = table.summarise(runs, with_error=tuple(flatness.MEASURES))
+  files.write_csv(out / "results.csv", table.run_rows(runs))
   files.write_json(
     out / "results.json",
     {
