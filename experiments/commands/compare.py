@@ -7,6 +7,7 @@ from typing import Annotated
 from rich.console import Console
 
 from experiments.comparisons import equal_budgets
+from experiments.comparisons.sharing import one_at_a_time
 from experiments.config import Config, Inline, Refusal
 from experiments.reports import directory
 
@@ -41,4 +42,5 @@ class Compare:
       self.config, self.methods, self.seeds, self.trials, unit, amount
     )
     equal_budgets.compare(compared, self.out, console)
-    directory.write(self.out, console)
+    with one_at_a_time(self.out):
+      directory.write(self.out, console)

@@ -7,6 +7,7 @@ from typing import Annotated
 from rich.console import Console
 
 from experiments.comparisons import lifelong
+from experiments.comparisons.sharing import one_at_a_time
 from experiments.config import Config, Inline, Refusal
 from experiments.reports import directory
 
@@ -38,4 +39,5 @@ class Lifelong:
       self.config, self.methods, self.seeds, self.tasks, self.replay, unit, amount
     )
     lifelong.learn(compared, self.out, console)
-    directory.write(self.out, console)
+    with one_at_a_time(self.out):
+      directory.write(self.out, console)

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from experiments.config import Config, Inline, Refusal
 from experiments.training import loop
+from experiments.training.display import sentence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,4 +35,4 @@ class Train:
       except (ValueError, RuntimeError) as error:
         raise Refusal(f"--distributed: {error}") from error
 
-    console.print(loop.sentence(loop.train(self.config, self.run_dir, console)))
+    console.print(sentence(loop.train(self.config, self.run_dir, console)))

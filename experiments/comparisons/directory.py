@@ -2,14 +2,16 @@
 
 import contextlib
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from experiments import config as configuration
+from experiments.comparisons.sharing import Job, one_at_a_time
 from experiments.config import Config, Refusal, files
-from experiments.training import batches, loop
+from experiments.training import batches, loop, run_directory
 from experiments.training.step import make_program
 
 
@@ -18,16 +20,24 @@ def with_training(config: Config, **changes) -> Config:
 
 
 class Runs:
-  """Runs below one directory, counted for the reader."""
+  """Runs below one directory."""
 
-  def __init__(self, out: Path, total: int, console: Console):
-    self.out, self.total, self.console = out, total, console
-    self.done = 0
+  def __init__(self, out: Path, console: Console):
+    self.out, self.console = out, console
+
+  def finished(self, *path: str) -> bool:
+    return (self.out.joinpath(*path) / "summary.json").exists()
 
   def train(self, config: Config, *path: str) -> dict[str, Any]:
-    self.done += 1
-    self.console.print(f"run {self.done} of {self.total}: {' '.join(path)}")
-    return loop.train(config, self.out.joinpath(*path), self.console)
+    """Its summary, at once where it is finished."""
+    directory = self.out.joinpath(*path)
+    if self.finished(*path):  # read without its lock, which others may want for the same
+      run_directory.refuse_another(directory, config)
+      return files.read_json(directory / "summary.json")
+    return loop.train(config, directory, self.console)
+
+  def job(self, config: Config, *path: str) -> Job:
+    return Job(path, functools.partial(self.train, config, *path))
 
 
 def check(by_method: dict[str, Config]) -> None:
@@ -41,7 +51,12 @@ def check(by_method: dict[str, Config]) -> None:
 
 def claim(out: Path, comparison: Any) -> None:
   """Makes ``out`` this comparison's own, a dataclass of all that its runs depend on."""
-  path, spec = out / "compare.json", to_json(comparison)
+  with one_at_a_time(out):
+    _claim(out / "compare.json", comparison)
+
+
+def _claim(path: Path, comparison: Any) -> None:
+  spec = to_json(comparison)
   if not path.exists():
     files.write_json(path, spec | {"versions": files.versions()})
     return
@@ -52,7 +67,7 @@ def claim(out: Path, comparison: Any) -> None:
     fields = {name: configuration.from_dict(value) for name, value in found.items()}
     found = to_json(type(comparison)(**fields))
   if lines := configuration.differences(found, spec):
-    raise Refusal(f"{out} holds another comparison: {', '.join(lines)}")
+    raise Refusal(f"{path.parent} holds another comparison: {', '.join(lines)}")
 
 
 def to_json(comparison: Any) -> dict[str, Any]:

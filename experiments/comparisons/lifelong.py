@@ -5,6 +5,7 @@ on with the run that it was in, and repeats none that is finished.
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,9 +18,11 @@ from experiments.comparisons import table
 from experiments.comparisons.directory import Runs, claim, with_training
 from experiments.comparisons.directory import check as check_runs
 from experiments.comparisons.equal_budgets import PAID
+from experiments.comparisons.sharing import Job, one_at_a_time, train_all
 from experiments.config import Config, Lifelong, Refusal, files
 from experiments.measures.forgetting import average_accuracy, forgetting
-from experiments.training import batches, loop, saved_runs
+from experiments.training import batches, saved_runs
+from experiments.training.evaluation import evaluate
 
 MEASURES = ("average_accuracy", "forgetting")
 
@@ -44,7 +47,22 @@ def learn(compared: LifelongComparison, out: Path, console: Console) -> None:
   check(compared)
   check_runs({m: task_config(compared, config, 0, 0) for m, config in by_method.items()})
   claim(out, compared)
-  runs = Runs(out, len(by_method) * compared.seeds * compared.tasks, console)
+  runs = Runs(out, console)
+  train_all(
+    lambda: [
+      job
+      for name, config in by_method.items()
+      for seed in range(compared.seeds)
+      for job in unfinished(compared, config, seed, runs, name)
+    ],
+    console,
+  )
+  with one_at_a_time(out):
+    write_results(compared, by_method, runs)
+
+
+def write_results(compared: LifelongComparison, by_method: dict[str, Config], runs: Runs) -> None:
+  """Once all runs are finished, from their files."""
   results: dict[str, Any] = {
     "chosen": {name: configuration.to_dict(config.opt) for name, config in by_method.items()},
     "runs": {
@@ -56,8 +74,8 @@ def learn(compared: LifelongComparison, out: Path, console: Console) -> None:
     key: table.summarise(results["runs"], key=key, reference=compared.methods[0], means=PAID)
     for key in MEASURES
   }
-  files.write_csv(out / "results.csv", table.run_rows(results["runs"]))
-  files.write_json(out / "results.json", results)
+  files.write_csv(runs.out / "results.csv", table.run_rows(results["runs"]))
+  files.write_json(runs.out / "results.json", results)
 
 
 def check(compared: LifelongComparison) -> None:
@@ -77,15 +95,39 @@ def task_config(compared: LifelongComparison, config: Config, seed: int, task: i
   return with_training(config, unit=compared.unit, budget=compared.amount, seed=seed, **start)
 
 
+def unfinished(
+  compared: LifelongComparison, config: Config, seed: int, runs: Runs, name: str
+) -> list[Job]:
+  """The first task that is not measured: the ones behind it start from it."""
+  for task in range(compared.tasks):
+    path = task_path(name, seed, task)
+    if not (runs.out.joinpath(*path) / "tasks.json").exists():
+      train = functools.partial(train_and_measure, compared, config, seed, task, runs, name)
+      return [Job(path, train)]
+  return []
+
+
+def task_path(name: str, seed: int, task: int) -> tuple[str, ...]:
+  return "runs", name, f"seed-{seed}", f"task-{task}"
+
+
+def train_and_measure(
+  compared: LifelongComparison, config: Config, seed: int, task: int, runs: Runs, name: str
+) -> tuple[dict[str, Any], list[float]]:
+  path = task_path(name, seed, task)
+  paid = runs.train(task_config(compared, config, seed, task), *path)
+  return paid, accuracies(runs.out.joinpath(*path))
+
+
 def one_seed(
   compared: LifelongComparison, config: Config, seed: int, runs: Runs, name: str
 ) -> dict[str, Any]:
   """All tasks in turn: the accuracies after each, the measures, and what was paid in all."""
   accuracy, paid = [], []
   for task in range(compared.tasks):
-    path = "runs", name, f"seed-{seed}", f"task-{task}"
-    paid.append(runs.train(task_config(compared, config, seed, task), *path))
-    accuracy.append(accuracies(runs.out.joinpath(*path)))
+    one, measured = train_and_measure(compared, config, seed, task, runs, name)
+    paid.append(one)
+    accuracy.append(measured)
   curves = {"average_accuracy": average_accuracy(accuracy), "forgetting": forgetting(accuracy)}
   return {
     "seed": seed,
@@ -109,6 +151,6 @@ def accuracies(directory: Path) -> list[float]:
       split = dataclasses.replace(config.data.lifelong, task=task)
       data = dataclasses.replace(config.data, lifelong=split)
       source = batches.evaluation_source(dataclasses.replace(config, data=data))
-      found.append(loop.evaluate(program, state, source, config.data.batch_size)["accuracy"])
+      found.append(evaluate(program, state, source, config.data.batch_size)["accuracy"])
     files.write_json(path, found)
   return files.read_json(path)

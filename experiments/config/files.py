@@ -1,10 +1,12 @@
 """JSON files that are whole or not there, and the versions that belong in them."""
 
+import contextlib
 import csv
 import json
 import math
 import platform
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -24,26 +26,29 @@ def finite(x) -> float | None:
   return float(x) if math.isfinite(x) else None
 
 
-def write_json(path: Path, content: Any) -> None:
-  """All of it or nothing: neither a kill nor a full disk leaves half a file."""
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+  """A file to write in place of ``path``: neither a kill nor a full disk leaves half of it."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  draft = path.with_name(path.name + ".draft")
+  draft = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.draft")  # others may write it too
   try:
-    draft.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    yield draft
     draft.replace(path)
-  except OSError:
+  finally:
     draft.unlink(missing_ok=True)
-    raise
+
+
+def write_json(path: Path, content: Any) -> None:
+  with written_whole(path) as draft:
+    draft.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-  """A line a row, all columns that any has; as whole as ``write_json``."""
-  draft = path.with_name(path.name + ".draft")
-  with open(draft, "w", newline="") as file:
+  """A line a row, with all columns that any has."""
+  with written_whole(path) as draft, open(draft, "w", newline="") as file:
     writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
     writer.writeheader()
     writer.writerows(rows)
-  draft.replace(path)
 
 
 def read_json(path: Path) -> Any:

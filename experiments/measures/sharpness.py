@@ -14,6 +14,7 @@ from experiments.config import Refusal, files
 from experiments.measures.options import check_at_least, check_positive
 from experiments.training import batches, saved_runs
 from experiments.training.saved_runs import Trained
+from experiments.training.step import loops_are_slow
 from flatopt import sharpness
 
 LOSS = 1 / 3  # of a gradient, which is a pass forwards and about two backwards
@@ -123,12 +124,6 @@ def measures(o: SharpnessOptions) -> dict[str, Measure]:
     "line": landscape(1, fine),
     "plane": landscape(2, o.resolution),
   }
-
-
-def loops_are_slow(params: Any) -> bool:
-  """XLA:CPU is, with gradients of convolutions: fourteen times slower inside its loops."""
-  convolves = any(jnp.ndim(w) == 4 for w in jax.tree.leaves(params))
-  return convolves and jax.default_backend() == "cpu"
 
 
 def evaluator(run: Trained, pairs: list, on_host: bool) -> Callable[[Measure], Any]:

@@ -9,7 +9,8 @@ from experiments.config import files
 from experiments.methods import method_name
 from experiments.plots import curves, style
 from experiments.reports import page, parts
-from experiments.training import loop, run_directory
+from experiments.training import run_directory
+from experiments.training.display import sentence
 
 
 def write(directory: Path, console: Console) -> None:
@@ -18,7 +19,7 @@ def write(directory: Path, console: Console) -> None:
   rows = {split: run_directory.read_metrics(directory, split) for split in ("train", evaluated_on)}
   summary = directory / "summary.json"
   said = (
-    loop.sentence(files.read_json(summary))
+    sentence(files.read_json(summary))
     if summary.exists()
     else "Not finished: the same `train` goes on."
   )

@@ -3,15 +3,14 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import grain
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
 from experiments.config import Augment, Config, Refusal
-from experiments.data import augment
 from experiments.data import class_tasks as lifelong
-from experiments.data.arrays import Subset, WrongLabels
+from experiments.data.arrays import Subset, WrongLabels, in_memory
+from experiments.training.streams import Gathered, Stream
 
 Batch = dict[str, Any]
 
@@ -85,38 +84,26 @@ def evaluation_source(config: Config) -> Sequence:
 
 def centred(config: Config, source: Sequence) -> Sequence:
   """Images of all sizes as evaluation sees them."""
-  size = config.data.augment.size
-  return grain.MapDataset.source(source).map(augment.CentralCrop(size)) if size else source
+  if not config.data.augment.size:
+    return source
+  import grain
+
+  from experiments.data.augment import CentralCrop
+
+  return grain.MapDataset.source(source).map(CentralCrop(config.data.augment.size))
 
 
-def image_transforms(chosen: Augment, dtype: np.dtype) -> list[grain.transforms.RandomMap]:
-  """Of single training images. What Cutout takes away is about zero to the model."""
-  grey = 128 if np.issubdtype(dtype, np.integer) else 0
-  transforms = (
-    (chosen.size, augment.RandomResizedCrop(chosen.size)),
-    (chosen.crop, augment.RandomCrop(chosen.crop)),
-    (chosen.flip, augment.RandomFlip()),
-    (chosen.cutout, augment.Cutout(chosen.cutout, fill=grey)),
-  )
-  return [transform for on, transform in transforms if on]
-
-
-def training_batches(config: Config) -> grain.DatasetIterator:
+def training_batches(config: Config) -> Stream:
   """This process's part of endless batches, a new permutation an epoch, every image drawn anew.
 
-  The iterator's ``get_state`` and ``set_state`` are the position that a checkpoint keeps.
+  Arrays in memory are gathered from; all else is read, and changed, by Grain.
   """
-  source, chosen = training_source(config), config.data.augment
-  dataset = grain.MapDataset.source(source).seed(config.training.seed).shuffle().repeat()
-  if chosen != Augment():
-    for transform in image_transforms(chosen, source[0]["image"].dtype):
-      dataset = dataset.random_map(transform)
-  # Processes part behind what is drawn for each image, and draw one weight for what they mix.
-  dataset = dataset[jax.process_index() :: jax.process_count()]
-  dataset = dataset.batch(config.data.batch_size // jax.process_count(), drop_remainder=True)
-  if chosen.mixup:
-    dataset = dataset.random_map(augment.Mixup(chosen.mixup, config.data.set.classes))
-  return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
+  source = training_source(config)
+  if in_memory(source) and config.data.augment == Augment():
+    return Gathered(source, config.data.batch_size, config.training.seed)
+  from experiments.training.drawn import drawn_batches
+
+  return drawn_batches(config, source)
 
 
 def evaluation_batches(source: Sequence, size: int) -> Iterator[tuple[Batch, np.ndarray]]:
@@ -125,7 +112,11 @@ def evaluation_batches(source: Sequence, size: int) -> Iterator[tuple[Batch, np.
   for start in range(0, len(source), size):
     indices = start + jax.process_index() * local + np.arange(local)
     weights_B = (indices < len(source)).astype(np.float32)
-    examples = [source[int(i)] for i in np.minimum(indices, len(source) - 1)]
+    there = np.minimum(indices, len(source) - 1)
+    if in_memory(source):
+      yield source.take(there), weights_B
+      continue
+    examples = [source[int(i)] for i in there]
     yield jax.tree.map(lambda *x: np.stack(x), *examples), weights_B
 
 

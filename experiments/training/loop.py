@@ -2,47 +2,26 @@
 
 import contextlib
 import dataclasses
-import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from rich import progress
 from rich.console import Console
 
-import flatopt
 from experiments.config import Config, Refusal, files
-from experiments.methods import eval_params, learning_rate
+from experiments.methods import eval_params
 from experiments.training import batches, peak_memory, run_directory, saved_runs
 from experiments.training.checkpoints import Checkpoints
-from experiments.training.step import Program, TrainState, make_program
+from experiments.training.dispatch import Dispatcher, Taken
+from experiments.training.display import progress_display
+from experiments.training.evaluation import evaluate
+from experiments.training.signals import Interrupted, noted_signals
+from experiments.training.step import Program, Stop, TrainState, make_program
 
-
-class Interrupted(Refusal):
-  """SIGTERM or Ctrl-C; everything is saved."""
-
-  def __init__(self, noted: list[int]):
-    signum = noted[0] if noted else signal.SIGTERM
-    self.code = 128 + signum
-    super().__init__("interrupted and saved: the same command goes on from here")
-
-
-@contextlib.contextmanager
-def noted_signals() -> Iterator[list[int]]:
-  """SIGTERM and SIGINT only note themselves, for the loop to save and leave."""
-  noted: list[int] = []
-  # Among several processes SIGTERM is JAX's, which lets all of them leave at one step.
-  kinds = (signal.SIGTERM, signal.SIGINT) if jax.process_count() == 1 else ()
-  before = [signal.signal(kind, lambda signum, _: noted.append(signum)) for kind in kinds]
-  try:
-    yield noted
-  finally:
-    for kind, handler in zip(kinds, before, strict=True):
-      signal.signal(kind, handler)
+LONGEST = 0.5  # seconds of a dispatch, about: signals wait for its end
+NO_LIMIT = 2**31 - 1
 
 
 @contextlib.contextmanager
@@ -91,22 +70,32 @@ class Position:
 
 
 class Run:
-  """The loop, its arrays on the devices and its position on the host."""
+  """The loop: what is due when, on the devices and in the run's files."""
 
   def __init__(self, config: Config, directory: Path, console: Console):
     self.config, self.console = config, console
     self.split = config.data.evaluated_on
     self.test_source = batches.evaluation_source(config)
-    self.batches = batches.training_batches(config)
+    stream = batches.training_batches(config)
     self.program: Program = make_program(config, self.test_source[0])
     self.checkpoints = Checkpoints(directory / "checkpoints")
     restored = self.checkpoints.restore(self.program.shapes, Position)
     if restored is None:
-      self.state, self.position = self.first_state(directory), Position()
+      state, self.position = self.first_state(directory), Position()
     else:
-      self.state, self.position = restored
-      self.batches.set_state(self.position.data)
-    self.step, self.gradients = int(self.state.step), int(self.state.gradients())
+      state, self.position = restored
+      stream.set_state(self.position.data)
+    self.dispatcher = Dispatcher(self.program, stream, state)
+    self.clock: float | None = None  # when timed steps began that ``position.seconds`` lacks
+    self.sent = 0
+
+  @property
+  def step(self) -> int:
+    return self.dispatcher.step
+
+  @property
+  def gradients(self) -> int:
+    return self.dispatcher.gradients
 
   def first_state(self, directory: Path) -> TrainState:
     """Initial params, or those that another run is evaluated at; no optimizer state goes on."""
@@ -120,31 +109,59 @@ class Run:
     params = eval_params(state.opt_state, state.params)
     return self.program.start(params, state.model_state)
 
-  def paid(self) -> float:
-    """The share of the budget."""
+  def spent(self) -> int:
+    """Of the budget."""
+    return self.gradients if self.config.training.unit == "gradients" else self.step
+
+  def evaluations_due(self) -> int:
+    """How many have come due by now."""
     training = self.config.training
-    spent = self.gradients if training.unit == "gradients" else self.step
-    return spent / training.budget
+    return self.spent() * training.evaluations // training.budget
+
+  def stop(self) -> Stop:
+    """Where the next dispatch ends at most: at a log, a checkpoint, an evaluation or the end."""
+    training, planned = self.config.training, self.dispatcher.planned
+    next_multiple = lambda every: (planned // every + 1) * every
+    step = min(next_multiple(training.log_every), next_multiple(training.checkpoint_every))
+    due = -(-(self.position.evaluated + 1) * training.budget // training.evaluations)
+    limit = min(due, training.budget)
+    if self.clock is None:
+      step = planned + 1  # the first step of a session compiles, and its time says nothing
+    elif jax.process_count() == 1:  # each has a clock of its own
+      step = min(step, planned + max(1, int(LONGEST * self.speed())))
+    if training.unit == "steps":
+      return Stop(min(step, limit), NO_LIMIT)
+    return Stop(step, limit)
+
+  def has_to_look(self) -> bool:
+    """Whether what is on its way has to end before more is sent."""
+    training, planned = self.config.training, self.dispatcher.planned
+    if not self.dispatcher.under_way:
+      return False
+    if self.dispatcher.full or self.clock is None:
+      return True
+    spent = planned if training.unit == "steps" else self.spent()
+    due = spent * training.evaluations // training.budget > self.position.evaluated
+    return due or planned % training.checkpoint_every == 0
 
   def train(self, metrics: run_directory.Metrics, noted: list[int]) -> dict[str, Any]:
     self.metrics = metrics
     training = self.config.training
-    resumed_at = self.step
+    share = lambda: self.spent() / training.budget
     with progress_display(self.console) as display:
-      bar = display.add_task(self.config.name, total=1.0, completed=self.paid(), note="compiling")
-      while self.paid() < 1:
-        self.advance(timed=self.step > resumed_at)
-        if self.step % training.log_every == 0:
-          self.log()
-        if int(self.paid() * training.evaluations) > self.position.evaluated:
-          self.evaluate()
-        if self.step % training.checkpoint_every == 0:
-          self.save()
-        display.update(bar, completed=self.paid(), note=self.note())
-        if self.checkpoints.preempted(self.step, noted):
-          self.save()
+      bar = display.add_task(self.config.name, total=1.0, completed=share(), note="compiling")
+      while self.spent() < training.budget:
+        while not self.has_to_look():
+          self.dispatcher.send(self.stop())
+        self.receive()
+        interrupted = self.checkpoints.preempted(self.sent, noted)
+        self.sent += 1
+        if interrupted or not self.dispatcher.under_way:
+          self.settle(interrupted)
+        display.update(bar, completed=share(), note=self.note())
+        if interrupted:
           raise Interrupted(noted)
-    self.save()
+    self.settle(save=True)
     self.checkpoints.close()
     latest = self.position.latest
     reached = {
@@ -152,57 +169,70 @@ class Run:
     }
     return {"steps": self.step, "gradients": self.gradients} | reached | self.timing()
 
-  def advance(self, timed: bool) -> None:
-    """One step; the first of a session compiles, and its time says nothing."""
-    started = time.perf_counter()
-    batch = batches.place(next(self.batches), self.program.batch_sharding)
-    self.state, found = self.program.step(self.state, batch, np.float32(self.paid()))
-    # Waits for the step: the state alone knows whether the budget is paid.
-    found = {name: x.item() for name, x in found.items()}
-    self.gradients = found.pop("gradients")
-    self.step += 1
+  def receive(self) -> None:
+    """What a dispatch found, while the next one runs."""
+    taken = self.dispatcher.receive()
     position = self.position
-    position.window = {
-      name: position.window.get(name, 0.0) + x for name, x in (found | {"steps": 1}).items()
-    }
-    if timed:
-      position.seconds += time.perf_counter() - started
-      position.timed_steps += 1
+    for values in zip(*taken.each.values(), strict=True):
+      for name, x in zip((*taken.each, "steps"), (*values, 1), strict=True):
+        position.window[name] = position.window.get(name, 0.0) + x
+    if self.clock is None:
+      self.clock = time.perf_counter()
+    else:
+      position.timed_steps += taken.steps
+    if taken.steps and taken.step % self.config.training.log_every == 0:
+      self.log(taken)
 
-  def log(self) -> None:
+  def settle(self, save: bool) -> None:
+    """Ends what is on its way, and does what is due where it ended."""
+    while self.dispatcher.under_way:
+      self.receive()
+    self.stop_clock()
+    if self.evaluations_due() > self.position.evaluated:
+      self.evaluate()
+    if save or self.step % self.config.training.checkpoint_every == 0:
+      self.save()
+    self.clock = time.perf_counter()
+
+  def stop_clock(self) -> None:
+    self.position.seconds, self.clock = self.seconds(), None
+
+  def seconds(self) -> float:
+    running = 0.0 if self.clock is None else time.perf_counter() - self.clock
+    return self.position.seconds + running
+
+  def log(self, taken: Taken) -> None:
     window = self.position.window
     means = {name: window[name] / window["steps"] for name in ("loss", "accuracy")}
-    rate = learning_rate(self.config.opt, jnp.float32(self.paid()))
-    own = {name: x.item() for name, x in flatopt.metrics(self.state.opt_state).items()}
-    values = {"gradients": self.gradients, "learning_rate": rate.item()} | means | own
-    self.metrics.write("train", self.step, values)
-    self.metrics.write_timing(self.step, self.timing())
+    paid = {"gradients": taken.gradients, "learning_rate": taken.learning_rate}
+    self.metrics.write("train", taken.step, paid | means | taken.own)
+    self.metrics.write_timing(taken.step, self.timing())
     self.position.latest |= means
     self.position.window = {}
 
   def evaluate(self) -> None:
     size = self.config.data.batch_size
-    means = evaluate(self.program, self.state, self.test_source, size)
+    means = evaluate(self.program, self.dispatcher.state, self.test_source, size)
     self.metrics.write(self.split, self.step, {"gradients": self.gradients} | means)
     self.position.latest |= {f"{self.split}_{name}": value for name, value in means.items()}
-    self.position.evaluated = int(self.paid() * self.config.training.evaluations)
+    self.position.evaluated = self.evaluations_due()
 
   def save(self) -> None:
     self.position.metrics_size = self.metrics.sync()
-    self.position.data = self.batches.get_state()
-    self.checkpoints.save(self.step, self.state, dataclasses.asdict(self.position))
+    self.position.data = self.dispatcher.stream.get_state()
+    self.checkpoints.save(self.step, self.dispatcher.state, dataclasses.asdict(self.position))
 
   def timing(self) -> dict[str, float]:
     position = self.position
     position.peak_memory_mb = max(position.peak_memory_mb, peak_memory.peak_mb())
     return {
-      "seconds": position.seconds,
+      "seconds": self.seconds(),
       "steps_per_second": self.speed(),
       "peak_memory_mb": position.peak_memory_mb,
     }
 
   def speed(self) -> float:
-    steps, seconds = self.position.timed_steps, self.position.seconds
+    steps, seconds = self.position.timed_steps, self.seconds()
     return steps / seconds if steps else 0.0
 
   def note(self) -> str:
@@ -211,37 +241,3 @@ class Run:
     latest = self.position.latest
     shown = [text.format(latest[name]) for name, text in texts.items() if name in latest]
     return ", ".join([*shown, f"{self.gradients} gradients", f"{self.speed():.1f} steps/s"])
-
-
-def evaluate(program: Program, state: TrainState, source: Sequence, size: int) -> dict[str, float]:
-  """Mean loss and accuracy over ``source``, in batches of ``size``."""
-  sums = {"loss": 0.0, "accuracy": 0.0, "count": 0.0}
-  for batch in batches.evaluation_batches(source, size):
-    found = program.evaluate(state, *batches.place(batch, program.batch_sharding))
-    sums = {name: sums[name] + found[name].item() for name in sums}
-  return {name: sums[name] / sums["count"] for name in ("loss", "accuracy")}
-
-
-def sentence(result: dict[str, Any]) -> str:
-  split = "validation" if "validation_loss" in result else "test"
-  loss, accuracy = result[f"{split}_loss"], result[f"{split}_accuracy"]
-  reached = (
-    "Diverged"
-    if loss is None
-    else f"{split.capitalize()} loss {loss:.4f}, {split} accuracy {accuracy:.2f} %"
-  )
-  return (
-    f"{reached}; {result['steps']} steps, {result['gradients']} gradients,"
-    f" {result['steps_per_second']:.1f} steps a second, {result['peak_memory_mb']:.0f} MB at most"
-  )
-
-
-def progress_display(console: Console) -> progress.Progress:
-  return progress.Progress(
-    progress.TextColumn("{task.description}"),
-    progress.BarColumn(bar_width=30),
-    progress.TaskProgressColumn(),
-    progress.TextColumn("{task.fields[note]}"),
-    progress.TimeRemainingColumn(),
-    console=console,
-  )

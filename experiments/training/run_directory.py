@@ -22,6 +22,10 @@ from experiments import config as configuration
 from experiments.config import Config, Refusal, files
 
 
+class Busy(Refusal):
+  """Another process has the run."""
+
+
 def read_config(directory: Path) -> Config:
   path = directory / "config.json"
   if not path.exists():
@@ -44,7 +48,7 @@ def claimed(directory: Path, config: Config) -> Iterator[None]:
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-      raise Refusal(f"another process is training in {directory}") from None
+      raise Busy(f"another process is training in {directory}") from None
     refuse_another(directory, config)
     yield
 

@@ -1,4 +1,4 @@
-"""The compiled part of a run: initial state, a step, an evaluation, each on a mesh."""
+"""The compiled part of a run: initial state, several steps, an evaluation, each on a mesh."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,14 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 import flatopt
-from experiments.config import Config, Refusal, reason
-from experiments.methods import eval_params, make_optimizer
+from experiments.config import Config, Refusal, Training, reason
+from experiments.methods import eval_params, learning_rate, make_optimizer
+from experiments.training.gradients import gradients
 from experiments.training.losses import Losses, make_task
+from experiments.training.mesh import AXES, make_mesh, sharding
 
-AXES = ("data", "fsdp")
+MOST_STEPS, MOST_BYTES = 32, 2**26  # of one dispatch, and of the batches that it is given
 
 
 class TrainState(NamedTuple):
@@ -27,39 +29,24 @@ class TrainState(NamedTuple):
     return self.step + flatopt.extra_gradient_evaluations(self.opt_state)
 
 
+class Stop(NamedTuple):
+  """Steps are taken while both counts are below these."""
+
+  step: Any
+  gradients: Any
+
+
 class Program(NamedTuple):
   """Compiled functions of a run, and where its arrays live."""
 
   init: Callable[[], TrainState]
   start: Callable[[Any, Any], TrainState]  # from params and statistics that there are
-  step: Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, jax.Array]]]
+  steps: Callable[[TrainState, Any, Stop], tuple[TrainState, dict[str, Any]]]
+  at_once: int  # batches that ``steps`` is given
   evaluate: Callable[[TrainState, Any, Any], dict[str, jax.Array]]
   shapes: TrainState  # with shardings
   batch_sharding: NamedSharding
-
-
-def make_mesh(config: Config) -> jax.sharding.Mesh:
-  """Batches are split over all devices, params and optimizer state over ``fsdp`` of them."""
-  devices, fsdp = jax.device_count(), config.training.fsdp
-  size, parts = config.data.batch_size, config.training.microbatches
-  if devices % fsdp:
-    raise Refusal(f"training.fsdp {fsdp} does not divide the {devices} devices")
-  if size % (devices * parts):
-    raise Refusal(
-      f"data.batch_size {size} does not divide over {devices} devices"
-      + (f" in {parts} microbatches" if parts > 1 else "")
-    )
-  return jax.make_mesh((devices // fsdp, fsdp), AXES, axis_types=(AxisType.Auto,) * 2)
-
-
-def sharding(mesh: jax.sharding.Mesh, x: Any) -> NamedSharding:
-  """Splits the longest axis that ``fsdp`` divides, if there is one."""
-  fsdp = mesh.shape["fsdp"]
-  lengths = [length if length % fsdp == 0 else 0 for length in x.shape]
-  if fsdp == 1 or not any(lengths):
-    return NamedSharding(mesh, PartitionSpec())
-  longest = int(np.argmax(lengths))
-  return NamedSharding(mesh, PartitionSpec(*[None] * longest, "fsdp"))
+  batches_sharding: NamedSharding  # of several, along an axis in front that counts them
 
 
 def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
@@ -80,17 +67,27 @@ def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
   def start(params, model_state) -> TrainState:
     return TrainState(params, model_state, optimizer.init(params), jnp.int32(0))
 
-  def step(state: TrainState, batch, paid):
+  def step(state: TrainState, batch):
     key = jax.random.fold_in(step_key, state.step)
     (model_state, metrics), grads, closures = gradients(
       train_losses, training.microbatches, state, batch, key
     )
     updates, opt_state = optimizer.update(
-      grads, state.opt_state, state.params, paid=paid, **closures
+      grads, state.opt_state, state.params, paid=share_paid(training, state), **closures
     )
     params = optax.apply_updates(state.params, updates)
-    state = TrainState(params, model_state, opt_state, state.step + 1)
-    return state, metrics | {"gradients": state.gradients()}
+    return TrainState(params, model_state, opt_state, state.step + 1), metrics
+
+  def steps(state: TrainState, batches, stop: Stop):
+    state, metrics = in_turn(step, state, batches, stop)
+    found = {
+      "step": state.step,
+      "gradients": state.gradients(),
+      "learning_rate": learning_rate(config.opt, share_paid(training, state)),
+      "own": flatopt.metrics(state.opt_state),
+      "each": metrics,
+    }
+    return state, found
 
   def evaluate(state: TrainState, batch, weights_B):
     params = eval_params(state.opt_state, state.params)
@@ -105,59 +102,56 @@ def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
   return Program(
     jax.jit(init, out_shardings=shardings),
     jax.jit(start, out_shardings=shardings),
-    jax.jit(step, donate_argnums=0, out_shardings=(shardings, everywhere)),
+    jax.jit(steps, donate_argnums=0, out_shardings=(shardings, everywhere)),
+    1 if loops_are_slow(shapes.params) else steps_at_once(config, example),
     jax.jit(evaluate, out_shardings=everywhere),
     jax.tree.map(
       lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings
     ),
     NamedSharding(mesh, PartitionSpec(AXES)),
+    NamedSharding(mesh, PartitionSpec(None, AXES)),
   )
 
 
-def gradients(losses: Losses, parts: int, state: TrainState, batch, key):
-  """A batch's clean pass, ((statistics, metrics), grads), and its closures.
+def in_turn(step: Callable, state: TrainState, batches: Any, stop: Stop):
+  """A step a batch until one limit is reached: the state, and the metrics of each step.
 
-  Dropout's keys follow the microbatch, so that every pass over a batch drops the same.
+  One batch alone is a step without a loop, and without limits.
   """
-  size = len(jax.tree.leaves(batch)[0])
-  batch = batch | {"part": jnp.arange(size, dtype=jnp.int32) % parts}
-  part_key = lambda micro: jax.random.fold_in(key, micro["part"][0])
+  at_once = len(jax.tree.leaves(batches)[0])
+  batch_at = lambda i: jax.tree.map(lambda x: x[i], batches)
+  if at_once == 1:
+    state, metrics = step(state, batch_at(0))
+    return state, jax.tree.map(lambda x: x[None], metrics)
+  _, one = jax.eval_shape(step, state, batch_at(0))
+  none = jax.tree.map(lambda x: jnp.zeros((at_once, *x.shape), x.dtype), one)
 
-  def clean_pass(model_state, micro):
-    loss_fn = jax.value_and_grad(losses.loss, has_aux=True)
-    (_, aux), grads = loss_fn(state.params, model_state, micro, part_key(micro))
-    return aux, grads
+  def goes_on(carry):
+    i, state, _ = carry
+    return (i < at_once) & (state.step < stop.step) & (state.gradients() < stop.gradients)
 
-  def accumulated_pass():
-    def add(carry, micro):
-      model_state, total = carry
-      (model_state, metrics), grads = clean_pass(model_state, micro)
-      return (model_state, optax.tree.add(total, grads)), metrics
+  def body(carry):
+    i, state, kept = carry
+    state, metrics = step(state, batch_at(i))
+    return i + 1, state, jax.tree.map(lambda x, new: x.at[i].set(new), kept, metrics)
 
-    # As micro_grad_fn cuts it: devices that share the batch share every part.
-    cut = jax.tree.map(
-      lambda x: jnp.swapaxes(x.reshape(size // parts, parts, *x.shape[1:]), 0, 1), batch
-    )
-    start = state.model_state, optax.tree.zeros_like(state.params)
-    (model_state, total), metrics = jax.lax.scan(add, start, cut)
-    means = jax.tree.map(lambda x: jnp.mean(x, axis=0), metrics)
-    return (model_state, means), optax.tree.scale(1 / parts, total)
+  _, state, metrics = jax.lax.while_loop(goes_on, body, (jnp.int32(0), state, none))
+  return state, metrics
 
-  def grad_of(loss_fn):
-    # A single part stays out of a scan, in which XLA:CPU is slow with convolutions.
-    if parts == 1:
-      return jax.grad(lambda params: loss_fn(params, batch))
-    return flatopt.closures.micro_grad_fn(loss_fn, batch, parts)
 
-  def loss_fn(params, micro):
-    return losses.loss(params, state.model_state, micro, part_key(micro))[0]
+def share_paid(training: Training, state: TrainState) -> jax.Array:
+  """Of the budget, told by the devices: the host does not wait for it."""
+  spent = state.gradients() if training.unit == "gradients" else state.step
+  return spent.astype(jnp.float32) / jnp.float32(training.budget)
 
-  def sampled_grad_fn(params, label_key):
-    def sampled_loss(params, micro):
-      labels = jax.random.fold_in(label_key, micro["part"][0])
-      return losses.sampled_loss(params, state.model_state, micro, part_key(micro), labels)
 
-    return grad_of(sampled_loss)(params)
+def loops_are_slow(params: Any) -> bool:
+  """XLA:CPU is, with gradients of convolutions: fourteen times slower inside its loops."""
+  convolves = any(len(w.shape) == 4 for w in jax.tree.leaves(params))
+  return convolves and jax.default_backend() == "cpu"
 
-  aux, grads = clean_pass(state.model_state, batch) if parts == 1 else accumulated_pass()
-  return aux, grads, {"grad_fn": grad_of(loss_fn), "sampled_grad_fn": sampled_grad_fn}
+
+def steps_at_once(config: Config, example: dict[str, np.ndarray]) -> int:
+  """As many as are between two logs, and as their batches have room for."""
+  size = config.data.batch_size * sum(np.asarray(x).nbytes for x in example.values())
+  return max(1, min(config.training.log_every, MOST_STEPS, MOST_BYTES // size))

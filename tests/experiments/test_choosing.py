@@ -112,12 +112,12 @@ def test_says_in_one_line_what_was_meant(flags, said, capsys, tmp_path):
 
 def test_a_missing_package_is_one_line():
   program = (
-    "import sys; sys.modules['grain'] = None; from experiments.commands.program import main;"
+    "import sys; sys.modules['orbax'] = None; from experiments.commands.program import main;"
     "sys.exit(main(['train', 'digits', '--run_dir', 'never']))"
   )
   ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
   assert ended.returncode == 2
   (line,) = ended.stderr.splitlines()
   assert line.endswith(
-    'train needs the package grain: pip install -c constraints.txt -e ".[experiments]"'
+    'train needs the package orbax.checkpoint: pip install -c constraints.txt -e ".[experiments]"'
   )

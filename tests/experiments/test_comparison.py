@@ -112,7 +112,8 @@ def test_seconds_become_steps():
       return {"steps_per_second": 12.5}
 
   timed = dataclasses.replace(TINY, unit="seconds", amount=10)
-  training = equal_budgets.with_budget(timed, DIGITS, Runs(), "sam").training
+  (config,) = equal_budgets.with_budget(timed, [DIGITS], Runs(), "sam")
+  training = config.training
   assert (training.unit, training.budget) == ("steps", 125)
 
 

@@ -102,7 +102,7 @@ def short(config, **training):
 
 
 def first_state(config, directory):
-  return loop.Run(config, directory, QUIET).state
+  return loop.Run(config, directory, QUIET).dispatcher.state
 
 
 @pytest.mark.slow  # compiles five training loops
@@ -151,15 +151,15 @@ def test_a_killed_task_goes_on_with_the_memory_that_it_had(tmp_path, monkeypatch
   loop.train(changed(part(DIGITS, 5, 0, 9), training=steps), tmp_path / "task-0", QUIET)
   config = changed(part(DIGITS, 5, 1, 9), training=steps | {"start_from": "../task-0"})
   loop.train(config, tmp_path / "whole", QUIET)
-  advance = loop.Run.advance
+  receive = loop.Run.receive
 
-  def advance_until_killed(loop, timed):
-    if loop.step == 6:
+  def receive_until_killed(loop):
+    if loop.step >= 6:
       raise runs.Killed
-    advance(loop, timed)
+    receive(loop)
 
   with monkeypatch.context() as patch:
-    patch.setattr(loop.Run, "advance", advance_until_killed)
+    patch.setattr(loop.Run, "receive", receive_until_killed)
     with pytest.raises(runs.Killed):
       loop.train(config, tmp_path / "killed", QUIET)
   loop.train(config, tmp_path / "killed", QUIET)
