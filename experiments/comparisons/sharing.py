@@ -39,7 +39,7 @@ def train_all(
       except Busy:
         continue
       waiting = False
-      console.print(f"trained: {' '.join(job.path)}")
+      console.print(f"done: {' '.join(job.path)}")
       break
     else:
       if not waiting:

@@ -1,7 +1,4 @@
-"""The demo's report: a table, figures and one self-contained page, from the run's files alone.
-
-python -m experiments report runs/demo      # draws everything again
-"""
+"""The report of demos of before, which were no comparison like the others, from their files."""
 
 import json
 from collections.abc import Callable
@@ -10,11 +7,12 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from experiments.comparisons.demo import flatness
 from experiments.comparisons.score import ACCURACY
+from experiments.measures import flatness
 from experiments.plots import curves as curve_figures
 from experiments.plots import flatness as flatness_figures
 from experiments.plots import landscapes, rankings, style
+from experiments.reports import flatness as flat
 from experiments.reports import page
 
 COLUMNS = (
@@ -42,56 +40,6 @@ def cells(row: dict) -> list[str]:
     with_error("loss_increase", digits=3),
     f"{row['steps'] / row['seconds']:.0f}",
   ]
-
-
-FLATNESS_COLUMNS = (
-  "method",
-  "test\naccuracy,\n%",
-  "worst\ncase",
-  "adaptive",
-  "average",
-  "top\neigenvalue",
-  "trace",
-)
-
-
-def flatness_cells(row: dict) -> list[str]:
-  """A row as the texts under ``FLATNESS_COLUMNS``."""
-  digits = {
-    "loss_increase": 3,
-    "adaptive_increase": 3,
-    "average_increase": 3,
-    "top_eigenvalue": 1,
-    "trace": 0,
-  }
-  return [
-    row["method"],
-    page.number(row["test_accuracy"], row["test_accuracy_error"]),
-    *(page.number(row[key], row[key + "_error"], digits=digits[key]) for key in digits),
-  ]
-
-
-def agreement(results: dict) -> str:
-  """Which measures go with test accuracy over the methods, and which do not."""
-  named = {
-    "loss_increase": "the worst-case loss increase",
-    "adaptive_increase": "the adaptive one",
-    "average_increase": "the average one",
-    "top_eigenvalue": "the top eigenvalue",
-    "trace": "the trace",
-  }
-  told = [
-    f"{named[key]} " + f"{value:+.2f}".replace("-", "\u2212")
-    for key, value in results["rank_correlations"].items()
-    if value is not None
-  ]
-  if not told:
-    return "Too few methods, or losses that are not finite: no correlations."
-  return (
-    f"Rank correlation (Spearman's, over {len(results['table'])} methods) of test accuracy with"
-    f" flatness by {', by '.join(told)}. At +1 the flatter minimum always is the better one; below"
-    " +0.6 or so, eleven methods cannot tell a measure from chance."
-  )
 
 
 def texts(results: dict, config: dict) -> dict[str, str]:
@@ -190,8 +138,8 @@ def write(out: Path, console: Console) -> None:
     f'<p class="small">{say["caption"]}</p>',
     *(page.picture(out, name) for name in ("accuracy", "curves")),
     "<h2>How flat</h2>",
-    f"<p>{agreement(results)}</p>",
-    f'<div class="wide">{page.html_table(FLATNESS_COLUMNS, map(flatness_cells, rows))}</div>',
+    f"<p>{flat.agreement(rows)}</p>",
+    f'<div class="wide">{page.html_table(flat.COLUMNS, map(flat.cells, rows))}</div>',
     f'<p class="small">{say["flatness"]}</p>',
     *(page.picture(out, name) for name in ("flatness", "landscapes")),
     f"<h2>How the hyper-parameters were chosen</h2>\n<p>{say['tuning']}</p>",
@@ -200,8 +148,8 @@ def write(out: Path, console: Console) -> None:
   ]
   page.write_page(out / "report.html", "Eleven optimizers, equal gradients", parts)
   console.print(page.terminal_table(COLUMNS, map(cells, rows), say["caption"], columns=7))
-  means = ([cell.split(" ±")[0] for cell in flatness_cells(row)] for row in rows)
-  console.print(page.terminal_table(FLATNESS_COLUMNS, means, agreement(results)))
+  means = ([cell.split(" ±")[0] for cell in flat.cells(row)] for row in rows)
+  console.print(page.terminal_table(flat.COLUMNS, means, flat.agreement(rows)))
   if say["notice"]:
     console.print(say["notice"], style="yellow")
   console.print(f"{out / 'report.html'}, figures, results.json and config.json are written")

@@ -173,7 +173,7 @@ def test_the_demo_needs_few_packages():
     [sys.executable, "-c", program], capture_output=True, check=True, text=True
   ).stdout.split()
   assert {"flax", "matplotlib", "tyro"} <= set(imported)
-  assert not {"grain", "tensorboardX", "tensorflow_datasets", "tokenizers"} & set(imported)
+  assert not {"grain", "array_record", "tensorflow_datasets", "tokenizers"} & set(imported)
 
 
 def test_damaged_checkpoint(capsys, tmp_path):
