@@ -27,10 +27,11 @@ test: $(STAMP)-dev  ## the fast suite and the doctests
 test-slow: $(STAMP)-dev  ## timings, gigabytes, every method in the dear contracts: an hour, a quiet machine
 	$(BIN)/python -m pytest -m slow
 
-check: $(STAMP)-dev  ## ruff and pyright
+check: $(STAMP)-dev  ## ruff, pyright, and who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
 
 docs: $(STAMP)-docs  ## the site, in site/
 	$(BIN)/mkdocs build --strict

@@ -89,7 +89,7 @@ def flat_mask(
     largest = to_ordered_integers(jnp.asarray(jnp.finfo(dtype).max, dtype))
     flat = jax.tree.map(lambda x: (x <= kth) & (x <= largest), ordered)
     counts = [jnp.sum(x, dtype=jnp.int32).astype(jnp.float32) for x in jax.tree.leaves(flat)]
-    share = _devices.total(counts, axes) / size
+    share = _devices.total(counts, axes) / float(size)
     return FlatMask(
       flat=flat,
       curvature=h if decay > 0 else (),

@@ -73,27 +73,32 @@ each_model = pytest.mark.parametrize(
 
 
 @each_model
-@pytest.mark.parametrize(
-  ("name", "copies"),
-  [("sam", 0), ("asam", 0), ("rst(.5)", 0), ("sala(5), stage 2", 0), ("gsam", 1)],
-)
-def test_memory_beside_optax_sam(name, copies, model):
+@pytest.mark.parametrize("name", ["sam", "asam"])
+def test_memory_is_that_of_optax_sam(name, model):
   floor = copies_above_base("optax.contrib.sam, opaque", model)
-  assert copies_above_base(name, model) <= floor + copies + 0.02
+  assert copies_above_base(name, model) <= floor + 0.02
 
 
 @pytest.mark.parametrize(
   ("name", "limit"),
   [
-    ("ire(10), GNB", 1.05),
-    ("lookbehind(5), fixed", 3.1),
-    ("lookbehind(5), adaptive", 4.1),
-    ("lookbehind(5), fixed, unrolled", 3.1),
-    ("lookbehind(5), adaptive, unrolled", 4.1),
+    # A branch writes its whole gradient out, where SAM's goes into the base step leaf by leaf.
+    ("rst(.5)", 1.1),
+    ("sala(5), stage 2", 1.1),
+    # The equation needs g at the end; half a copy is the largest leaf of the second gradient,
+    # beside the perturbed one that it is computed from.
+    ("gsam", 1.6),
+    # XLA copies donated params that a branch reads, and every count writes its comparison out.
+    ("ire(10), GNB", 1.1),
+    ("lookbehind(5), fixed", 2.2),
+    ("lookbehind(5), adaptive", 3.2),
+    # Written out, XLA keeps gradients of several rounds.
+    ("lookbehind(5), fixed, unrolled", 4.2),
+    ("lookbehind(5), adaptive, unrolled", 5.2),
   ],
 )
 def test_memory_above_the_base_step(name, limit):
-  assert copies_above_base(name, "mlp") <= limit
+  assert limit - 0.2 < copies_above_base(name, "mlp") <= limit
 
 
 def test_memory_of_ire_drift_is_that_of_sam_or_ire():
