@@ -93,7 +93,9 @@ def methods(base: Callable[[], Any] = base) -> list[Contender]:
     flat("sala(5), stage 2", flatopt.sala(base(), rho=1e3), 1.2, two, 5),
     flat("lookbehind(5), adaptive", lookbehind(interpolation="adaptive"), 6, six),
     flat("lookbehind(5), fixed", lookbehind(interpolation=0.5), 6, six),
-    flat("lookbehind(5), adaptive, unrolled", lookbehind(interpolation="adaptive", unroll=True), 6, six),
+    flat(
+      "lookbehind(5), adaptive, unrolled", lookbehind(interpolation="adaptive", unroll=True), 6, six
+    ),
     flat("lookbehind(5), fixed, unrolled", lookbehind(interpolation=0.5, unroll=True), 6, six),
   ]
 
