@@ -37,14 +37,19 @@ def cast_like(tree: Params, like: Params) -> Params:
   return jax.tree.map(lambda x, y: jnp.asarray(x, jnp.result_type(y)), tree, like)
 
 
-def copy(params: Params) -> Params:
+def copy(params: Params, dtype: Callable[[Any], Any] = jnp.result_type) -> Params:
   """Buffers of its own: an alias of the params in a state would break the donation of both.
 
-  Shapes without values (``jax.ShapeDtypeStruct``) stay what they are: zeros in their place would
-  pass for weights.
+  Shapes without values (``jax.ShapeDtypeStruct``) stay shapes: zeros in their place would pass for
+  weights.
   """
-  is_abstract = lambda x: isinstance(x, jax.ShapeDtypeStruct)
-  return jax.tree.map(lambda x: x if is_abstract(x) else jnp.copy(x), params)
+
+  def copy_leaf(leaf):
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+      return leaf.update(dtype=dtype(leaf))
+    return jnp.copy(leaf).astype(dtype(leaf))
+
+  return jax.tree.map(copy_leaf, params)
 
 
 def where(condition: jax.Array, if_true: Params, if_false: Params) -> Params:

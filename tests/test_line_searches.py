@@ -30,6 +30,7 @@ def one_update(optimizer):
 AROUND = {
   "lookahead": flatopt.lookahead(SEARCH, sync_period=2),
   "sala": flatopt.sala(SEARCH, sync_period=3),
+  "weight_average": flatopt.weight_average(SEARCH),
   "momentum_sam": flatopt.momentum_sam(SEARCH, rho=0.0),
   "lookbehind": flatopt.lookbehind(SEARCH, ascent_steps=1, rho=0.0),
 }

@@ -93,15 +93,13 @@ def weight_average(
     _arguments.check_decay(name, decay)
   _arguments.check_integer(name, "start_step", start_step, minimum=0)
   _arguments.check_integer(name, "update_interval", update_interval, minimum=1)
-  base = optax.with_extra_args_support(base_optimizer)
+  base = _method.base(base_optimizer)
 
   def init(params):
-    # A copy: an alias of the params would break the donation of both.
-    copy = lambda w: jnp.copy(w).astype(_tree.wide_dtype(w))
     return WeightAverageState(
       count=jnp.zeros((), jnp.int32),
       num_averaged=jnp.full((), int(start_step == 0), jnp.int32),
-      average=jax.tree.map(copy, params),
+      average=_tree.copy(params, _tree.wide_dtype),
       base=base.init(params),
     )
 
