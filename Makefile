@@ -41,10 +41,11 @@ clean:
 $(STAMP):
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) --upgrade pip  # older ones know no dependency groups
 	touch $@
 
 $(STAMP)-%: $(STAMP) pyproject.toml constraints.txt
-	$(INSTALL) -e ".[$*]"
+	$(INSTALL) -e . --group $*
 	touch $@
 
 .SECONDARY: $(STAMP)
