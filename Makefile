@@ -33,7 +33,7 @@ check: $(STAMP)-dev  ## ruff and pyright
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: $(STAMP)-docs  ## the site, in site/
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) site runs

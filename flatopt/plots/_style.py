@@ -28,9 +28,7 @@ def styled_axes(ax: Axes | None, dark: bool) -> tuple[Axes, dict[str, Any]]:
   colours = DARK if dark else LIGHT
   if ax is not None:
     return ax, colours
-  _, ax = pyplot.subplots(
-    figsize=(5.6, 3.6), facecolor=colours["ground"], layout="constrained"
-  )
+  _, ax = pyplot.subplots(figsize=(5.6, 3.6), facecolor=colours["ground"], layout="constrained")
   ax.set_facecolor(colours["ground"])
   ax.spines[:].set_visible(False)
   ax.tick_params(which="both", colors=colours["soft"], labelsize=9, length=0)
