@@ -12,6 +12,7 @@ from latex2mathml.converter import convert_to_element
 FORMULA = re.compile(
   r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<latex>.*?)\\[)\]]</(?P=tag)>', re.DOTALL
 )
+BARS = ("|", "&#x0007C;", "&#x02016;")  # norms, which browsers would space like operators
 ENTITY = re.compile(r"&amp;(#x[0-9A-Fa-f]+);")
 
 
@@ -23,6 +24,9 @@ def _mathml(found: re.Match) -> str:
   latex = html.unescape(found["latex"]).strip()
   display = "block" if found["tag"] == "div" else "inline"
   element = convert_to_element(latex, display=display)
+  for sign in element.iter("mo"):
+    if sign.text in BARS:
+      sign.attrib |= {"lspace": "0", "rspace": "0"}
   # Read aloud, and found by the search, as it was written.
   element.set("alttext", latex)
   text = ElementTree.tostring(element, encoding="unicode")
