@@ -40,7 +40,9 @@ def optimizers() -> dict[str, optax.GradientTransformationExtraArgs]:
     "ire(rho)": optax.chain(flatopt.ire(rho=0.05, curvature=gnb), base()),
     "lookahead": flatopt.lookahead(base()),
     "sala(5), stage 2": flatopt.sala(base(), rho=1e3),
-    "lookbehind(5)": flatopt.lookbehind(base(), ascent_steps=5, unroll=True),
+    "lookbehind(5)": flatopt.lookbehind(
+      base(), ascent_steps=5, interpolation="adaptive", unroll=True
+    ),
   }
 
 

@@ -6,6 +6,7 @@ from flatopt import schedules as schedules
 from flatopt import sharpness as sharpness
 from flatopt._ire import ire as ire
 from flatopt._version import __version__ as __version__
+from flatopt.frozen import trainable as trainable
 from flatopt.gradients import asam as asam
 from flatopt.gradients import friendly_sam as friendly_sam
 from flatopt.gradients import g_rst as g_rst
@@ -17,6 +18,7 @@ from flatopt.gradients import sam as sam
 from flatopt.introspection import eval_params as eval_params
 from flatopt.introspection import extra_gradient_evaluations as extra_gradient_evaluations
 from flatopt.introspection import metrics as metrics
+from flatopt.order import check_optimizer as check_optimizer
 from flatopt.schedules import expected_gradient_evaluations as expected_gradient_evaluations
 from flatopt.selection import kth_smallest as kth_smallest
 from flatopt.updates import ire_update as ire_update

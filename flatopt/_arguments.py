@@ -4,7 +4,7 @@ import functools
 import math
 import numbers
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -108,7 +108,7 @@ def check_axis(method: str, axis_name: Any, sync_perturbation: Any = False) -> N
   names = axis_name if isinstance(axis_name, tuple) else (axis_name,)
   if axis_name is not None and not (names and all(isinstance(n, str) for n in names)):
     raise TypeError(
-      f"{method}: axis_name must be None, a string or a tuple of strings; got {axis_name!r}"
+      f"{method}: axis_name must be None, a string or a tuple of strings; got {describe(axis_name)}"
     )
   check_flag(method, "sync_perturbation", sync_perturbation)
 
@@ -124,12 +124,17 @@ def check_transformation(method: str, name: str, value: Any) -> None:
   raise TypeError(f"{method}: {name} must be an optax.GradientTransformation; got {seen}{remedy}")
 
 
+def is_placeholder(params: Params) -> bool:
+  """Whether the params are what ``optax.tree.map_params`` puts in their place: a node of its own."""
+  return not jax.tree.leaves(params) and not isinstance(params, dict | list | tuple | None)
+
+
 def check_params(method: str, params: Params) -> None:
   """Checks the params of ``init`` or ``update``: real floating arrays, none masked."""
   leaves = jax.tree_util.tree_leaves_with_path(
-    params, is_leaf=lambda x: isinstance(x, optax.MaskedNode)
+    params, is_leaf=lambda x: type(x) is optax.MaskedNode
   )
-  if not leaves and isinstance(params, dict | list | tuple | None):
+  if not leaves and not is_placeholder(params):
     raise ValueError(f"{method}: params is an empty pytree ({params!r}); it needs an array")
   for path, leaf in leaves:
     where = f"params{jax.tree_util.keystr(path)}"
@@ -259,16 +264,19 @@ def describe(value: Any) -> str:
   return text if len(text) <= 80 and " object at 0x" not in text else f"a {type(value).__name__}"
 
 
-def explain_unknown(method: str, words: dict[str, str]) -> Callable[[Callable], Callable]:
+_Factory = TypeVar("_Factory", bound=Callable[..., Any])
+
+
+def explain_unknown(method: str, words: dict[str, str]) -> Callable[[_Factory], _Factory]:
   """A decorator: keyword arguments of other libraries raise with what to write here instead."""
 
-  def decorate(factory):
+  def decorate(factory: _Factory) -> _Factory:
     @functools.wraps(factory)
     def explained(*args, **kwargs):
       for word in kwargs.keys() & words.keys():
         raise TypeError(f"{method}: there is no argument {word}; {words[word]}")
       return factory(*args, **kwargs)
 
-    return explained
+    return explained  # pyright: ignore[reportReturnType]
 
   return decorate

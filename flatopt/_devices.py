@@ -22,12 +22,13 @@ def shard_axes(params: Params, axis_name: AxisName = None) -> Axes:
   Where ``shard_map`` tracks nothing (``check_vma=False``, ``pmap``) there are none.
   """
   data_axes = _as_tuple(axis_name)
-  return [tuple(sorted(_varying_names(x).difference(data_axes))) for x in jax.tree.leaves(params)]
+  names = (_varying_names(x).difference(data_axes) for x in jax.tree.leaves(params))
+  return tuple(tuple(sorted(n)) for n in names)
 
 
 def total(parts: list[jax.Array], axes: Axes | None = None) -> jax.Array:
   """The sum over leaves of one scalar a leaf, and over the devices that hold a leaf's shards."""
-  axes = axes or [()] * len(parts)
+  axes = axes or ((),) * len(parts)
   by_names = {names: jnp.zeros((), parts[0].dtype) for names in axes}
   for part, names in zip(parts, axes, strict=True):
     by_names[names] += part
@@ -87,7 +88,9 @@ def warn_if_replicas_diverge(
   programs = [str(jax.make_jaxpr(fn)(*arguments[name])) for name, fn in closures.items()]
   for name in manual:
     tracked = name in _tracked_names(name)
-    if (not tracked or _vary_more(updates, params, name)) and not _averages(programs, name):
+    # A closure's sum says nothing where it is tracked: shard_map itself puts it there.
+    diverge = _vary_more(updates, params, name) if tracked else not _averages(programs, name)
+    if diverge:
       warnings.warn(
         f"{method}: runs on the devices of axis {name!r} with axis_name=None: each device looks"
         " at the loss of its own part of the batch, and replicas drift apart silently. Pass"

@@ -82,15 +82,16 @@ def flat_mask(
     dtype = mask.threshold.dtype
     ordered = jax.tree.map(lambda x: to_ordered_integers(x.astype(dtype)), h)
     kth = kth_smallest_ordered(jax.tree.leaves(ordered), rank, axes)
-    infinite = to_ordered_integers(jnp.asarray(jnp.inf, dtype))
-    flat = jax.tree.map(lambda x: some & (x <= kth) & (x < infinite), ordered)
-    threshold = jnp.where(some, from_ordered_integer(kth, dtype), -1)
+    # Below every magnitude where the rank is 0.
+    kth = jnp.where(some, kth, to_ordered_integers(-jnp.ones((), dtype)))
+    largest = to_ordered_integers(jnp.asarray(jnp.finfo(dtype).max, dtype))
+    flat = jax.tree.map(lambda x: (x <= kth) & (x <= largest), ordered)
     counts = [jnp.sum(x, dtype=jnp.int32).astype(jnp.float32) for x in jax.tree.leaves(flat)]
     share = _devices.total(counts, axes) / size
     return FlatMask(
       flat=flat,
       curvature=h if decay > 0 else (),
-      threshold=threshold,
+      threshold=from_ordered_integer(kth, dtype),
       flat_share=share,
       refreshes=_tree.increment(mask.refreshes),
       estimator=estimator_state,

@@ -48,8 +48,9 @@ def norm(tree: Params, axes: Axes | None = None) -> jax.Array:
   the norm is that of the whole tree, on every device.
   """
   leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(tree)]
-  groups = {names: [] for names in axes or [()]}
-  for leaf, names in zip(leaves, axes or [()] * len(leaves), strict=True):
+  axes = axes or ((),) * len(leaves)
+  groups = {names: [] for names in axes}
+  for leaf, names in zip(leaves, axes, strict=True):
     groups[names].append(leaf)
   norms = [_norm_over_devices(_local_norm(group), names) for names, group in groups.items()]
   return norms[0] if len(norms) == 1 else _local_norm(norms)
@@ -71,10 +72,10 @@ def _local_norm(leaves: list[jax.Array]) -> jax.Array:
   def scaled_norm():
     exponent = 2 * limits.maxexp // 3
     divisor = jnp.where(squares < 1, 2.0**-exponent, 2.0**exponent).astype(dtype)
-    return divisor * _sqrt(sum_of_squares(divisor))
+    return divisor * sqrt(sum_of_squares(divisor))
 
   in_range = (squares > limits.tiny**0.5) & (squares < jnp.inf)
-  return jax.lax.cond(in_range, lambda: _sqrt(squares), scaled_norm)
+  return jax.lax.cond(in_range, lambda: sqrt(squares), scaled_norm)
 
 
 def _norm_over_devices(norm: jax.Array, names: tuple[str, ...]) -> jax.Array:
@@ -83,10 +84,10 @@ def _norm_over_devices(norm: jax.Array, names: tuple[str, ...]) -> jax.Array:
   norm = _devices.varying(norm, names)
   largest = jax.lax.pmax(jax.lax.stop_gradient(norm), names)
   divisor = jnp.where((largest > 0) & (largest < jnp.inf), largest, 1)
-  return divisor * _sqrt(jax.lax.psum(jnp.square(norm / divisor), names))
+  return divisor * sqrt(jax.lax.psum(jnp.square(norm / divisor), names))
 
 
-def _sqrt(x: jax.Array) -> jax.Array:
+def sqrt(x: jax.Array) -> jax.Array:
   """The square root, with a derivative of 0 at 0."""
   return jnp.where(x == 0, 0, jnp.sqrt(jnp.where(x == 0, 1, x)))
 

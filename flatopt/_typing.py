@@ -12,7 +12,9 @@ Schedule: TypeAlias = Callable[[jax.typing.ArrayLike], jax.typing.ArrayLike]
 ScalarOrSchedule: TypeAlias = jax.typing.ArrayLike | Schedule
 Mask: TypeAlias = Any  # pytree of bools, or a callable: params -> pytree of bools
 AxisName: TypeAlias = str | tuple[str, ...] | None
-Axes: TypeAlias = list[tuple[str, ...]]  # of every leaf, the mesh axes that it is sharded over
+Axes: TypeAlias = tuple[
+  tuple[str, ...], ...
+]  # of every leaf, the mesh axes that it is sharded over
 Limbs: TypeAlias = tuple[jax.Array, jax.Array]  # (high, low): high * 2^16 + low
 
 

@@ -11,6 +11,7 @@ import optax
 
 from flatopt._arguments import RESTORE_WITH_TYPES
 from flatopt._typing import MethodState, Params
+from flatopt.frozen import FrozenNode
 
 
 def _method_states(name: str, opt_state: Any) -> list[MethodState]:
@@ -62,8 +63,16 @@ def eval_params(opt_state: optax.OptState, params: Params) -> Params:
   for state in _method_states("eval_params", opt_state):
     evaluated = getattr(state, "eval_params", None)
     if evaluated is not None:
-      return jax.tree.map(jnp.copy, evaluated)
+      return jax.tree.map(_copy_unless_frozen, evaluated, params, is_leaf=_is_frozen)
   return params
+
+
+def _is_frozen(x: Any) -> bool:
+  return isinstance(x, FrozenNode)
+
+
+def _copy_unless_frozen(evaluated: Any, param: Any) -> Any:
+  return param if _is_frozen(evaluated) else jnp.copy(evaluated)
 
 
 def metrics(

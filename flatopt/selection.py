@@ -1,5 +1,6 @@
 """Exact order statistics of a pytree, without sorting or gathering it."""
 
+import functools
 import numbers
 import operator
 from typing import Any
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatopt import _devices, _tree
+from flatopt import _arguments, _devices, _tree
 from flatopt._typing import Axes, Limbs, Params
 
 LIMB_BITS = 16
@@ -74,7 +75,7 @@ def _rank_limbs(k: Any, size: int) -> Limbs:
     high, low = k >> LIMB_BITS, k & (2**LIMB_BITS - 1)
     return jnp.asarray(high).astype(jnp.uint32), jnp.asarray(low).astype(jnp.uint32)
   if isinstance(k, bool) or not isinstance(k, numbers.Integral):
-    raise TypeError(f"kth_smallest: k must be an integer, got {k!r}")
+    raise TypeError(f"kth_smallest: k must be an integer, got {_arguments.describe(k)}")
   k = operator.index(k)
   if not 1 <= k <= size:
     raise ValueError(f"kth_smallest: k must be from 1 to {size}, the number of entries; got {k}")
@@ -82,6 +83,7 @@ def _rank_limbs(k: Any, size: int) -> Limbs:
   return jnp.uint32(high), jnp.uint32(low)
 
 
+@functools.partial(jax.jit, static_argnames="axes")  # compiled once, also where called eagerly
 def kth_smallest_ordered(ordered: list[jax.Array], rank: Limbs, axes: Axes) -> jax.Array:
   """The k-th smallest of unsigned integers, for a rank of ``high * 2^16 + low``, unchecked.
 

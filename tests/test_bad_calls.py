@@ -121,3 +121,91 @@ def test_curvature_of_ire(method):
   loss_like = method(curvature=optax.stateless(lambda updates, params: updates["a"]))
   with raises(ValueError, f"{method.__name__}: the curvature estimate has the structure"):
     loss_like.update(PARAMS, loss_like.init(PARAMS), PARAMS, grad_fn=IDENTITY)
+
+
+def test_usual_mistakes_with_grad_fn_are_named():
+  """Each is a tree of the wrong structure, of which JAX would print no more."""
+  loss_fn = lambda params: sum(jnp.sum(x) for x in jax.tree.leaves(params))
+  value_and_grad = jax.value_and_grad(loss_fn)
+  with raises(
+    ValueError, "(value, grads), as jax.value_and_grad", "lambda *args: grad_fn(*args)[1]"
+  ):
+    update("sam", grad_fn=value_and_grad)
+  with_aux = jax.grad(lambda params: (loss_fn(params), {"accuracy": 0.5}), has_aux=True)
+  with raises(ValueError, "(grads, aux)", "lambda *args: grad_fn(*args)[0]"):
+    update("sam", grad_fn=with_aux)
+
+
+def test_flax_train_state_that_drops_the_closure_is_named():
+  from flax.training import train_state
+
+  state = train_state.TrainState.create(
+    apply_fn=None, params=PARAMS, tx=optax.chain(flatopt.sam(), optax.sgd(0.1))
+  )
+  with raises(ValueError, "sam: grad_fn is missing", "flatopt.linen.TrainState"):
+    state.apply_gradients(grads=PARAMS, grad_fn=IDENTITY)
+
+
+def test_factories_that_were_not_called_are_named():
+  gauss_newton_bartlett = flatopt.curvature.gauss_newton_bartlett
+  with raises(TypeError, "curvature must be", "call it: gauss_newton_bartlett(...)"):
+    flatopt.ire(curvature=gauss_newton_bartlett)
+  with raises(TypeError, "sala: base_optimizer must be", "call it: sgd(...)"):
+    flatopt.sala(optax.sgd)
+  with raises(TypeError, "rst: inner must be", "call it: sam(...)"):
+    flatopt.rst(flatopt.sam)
+
+
+@pytest.mark.parametrize(
+  ("settings", "remedy"),
+  [
+    ({"optimizer": optax.sgd(0.1)}, "optax.chain(flatopt.sam(rho), optimizer)"),
+    ({"adv_optimizer": optax.sgd(0.05)}, "flatopt.sam(rho)"),
+    ({"sync_period": 2}, "flatopt.lookbehind"),
+    ({"opaque_mode": True}, "pass grad_fn to update"),
+    ({"reset_state": True}, "no state"),
+    ({"batch_axis_name": "batch"}, "axis_name"),
+    ({"adaptive": True}, "flatopt.asam"),
+  ],
+  ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
+)
+def test_the_words_of_other_libraries_are_translated(settings, remedy):
+  with raises(TypeError, f"sam: there is no argument {next(iter(settings))}", remedy):
+    flatopt.sam(**settings)
+
+
+def test_an_optimizer_in_the_place_of_rho():
+  with raises(TypeError, "sam: rho must be a number", "optax.chain(flatopt.sam(...), optimizer)"):
+    flatopt.sam(optax.sgd(0.1))
+
+
+def test_errors_print_no_arrays():
+  """Dtypes and shapes only, however the arrays got there."""
+  tree = {"w": jnp.full(3, 0.12345)}
+  calls = [
+    lambda: flatopt.sam(tree),
+    lambda: flatopt.sam(tree["w"]),
+    lambda: flatopt.rst(tree),
+    lambda: flatopt.sala(tree["w"]),
+    lambda: flatopt.ire(key=tree["w"]),
+    lambda: flatopt.ire(decay=tree["w"]),
+    lambda: flatopt.lookahead(optax.sgd(0.1), sync_period=tree["w"]),
+    lambda: flatopt.sam(sync_perturbation=tree["w"]),
+    lambda: flatopt.sam(axis_name=tree["w"]),
+    lambda: flatopt.lookbehind(optax.sgd(0.1), interpolation=tree),
+    lambda: flatopt.lookbehind(optax.sgd(0.1), unroll=tree["w"]),
+    lambda: flatopt.curvature.hutchinson(mode=tree["w"]),
+    lambda: update("sam", grad_fn=tree),
+    lambda: update("sam", grads=tree),
+    lambda: update("sam", state=tree),
+    lambda: flatopt.kth_smallest([tree["w"]], tree["w"]),
+    lambda: flatopt.kth_smallest([tree["w"]], "1"),
+    lambda: flatopt.trainable(optax.sgd(0.1), tree).init(tree),
+    lambda: flatopt.sharpness.loss_landscape(lambda w: w["w"].sum(), tree, tree["w"]),
+    lambda: flatopt.closures.micro_grad_fn(None, tree, num_microbatches=tree["w"]),
+  ]
+  for call in calls:
+    with pytest.raises((TypeError, ValueError)) as caught:
+      call()
+    assert "0.12345" not in str(caught.value)
+    assert "Array(" not in str(caught.value)

@@ -115,7 +115,7 @@ class TestNumbers:
 
   def test_no_number(self, name, argument, bounds):
     for value in ("0.5", True, None, [0.5], 1j, np.bool_(True)):
-      if value is None and argument == "eta" and name == "lookbehind":
+      if value is None and name == "lookbehind" and argument in ("eta", "interpolation"):
         continue
       error = (TypeError, ValueError) if argument == "interpolation" else TypeError
       with raises(error, f"{name}: {argument} must be", repr(value)):

@@ -82,7 +82,7 @@ LIMITS = {
     sam,
   ),
   "lookbehind_one_adaptive_step": (
-    lambda: flatopt.lookbehind(base(), ascent_steps=1, rho=0.3),
+    lambda: flatopt.lookbehind(base(), ascent_steps=1, rho=0.3, interpolation="adaptive"),
     sam,
   ),
   "lookbehind_one_asam_step": (

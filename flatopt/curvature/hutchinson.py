@@ -76,7 +76,7 @@ def hutchinson(
   _arguments.check_key("hutchinson", key)
   _arguments.check_axis("hutchinson", axis_name)
   if mode not in _MODES:
-    raise ValueError(f"hutchinson: mode must be one of {_MODES}; got {mode!r}")
+    raise ValueError(f"hutchinson: mode must be one of {_MODES}; got {_arguments.describe(mode)}")
 
   def product(grad_fn, params, vector):
     if mode == "forward-reverse":
@@ -103,8 +103,9 @@ def hutchinson(
     def add_sample(total, sample_key):
       return optax.tree.add(total, sample(sample_key)), None
 
-    first = sample(sample_keys[0])
-    total, _ = jax.lax.scan(add_sample, first, sample_keys[1:])
+    total = sample(sample_keys[0])
+    if num_samples > 1:
+      total, _ = jax.lax.scan(add_sample, total, sample_keys[1:])
     mean = jax.tree.map(lambda x: x / num_samples, total)
     return _devices.mean(mean, axis_name), HutchinsonState(
       count=_tree.increment(state.count),

@@ -25,6 +25,19 @@ class SamState(NamedTuple):
     return {"count": self.count}
 
 
+_OTHER_WORDS = {
+  "optimizer": "chain it behind: optax.chain(flatopt.sam(rho), optimizer)",
+  "base_optimizer": "chain it behind: optax.chain(flatopt.sam(rho), base_optimizer)",
+  "adv_optimizer": "the ascent step is rho long: flatopt.sam(rho)",
+  "sync_period": "every update is a whole step of SAM; for several ascents use flatopt.lookbehind",
+  "opaque_mode": "it is always so: pass grad_fn to update",
+  "reset_state": "there is no state to reset",
+  "batch_axis_name": "it is called axis_name here",
+  "adaptive": "that is flatopt.asam",
+}
+
+
+@_arguments.explain_unknown("sam", _OTHER_WORDS)
 def sam(
   rho: ScalarOrSchedule = 0.05,
   *,

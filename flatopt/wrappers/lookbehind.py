@@ -34,7 +34,7 @@ def lookbehind(
   *,
   ascent_steps: int = 5,
   rho: ScalarOrSchedule = 0.05,
-  interpolation: ScalarOrSchedule | str = "adaptive",
+  interpolation: ScalarOrSchedule | str | None = None,
   eta: ScalarOrSchedule | None = None,
   scale_mask: Mask | None = None,
   unroll: int | bool = 1,
@@ -45,12 +45,17 @@ def lookbehind(
 
       p_0 = fast_0 = w
       p_{i+1} = p_i + eps(g(p_i)),  fast_{i+1} = fast_i + base(g(p_{i+1}), fast_i)
-      leaf by leaf: w += alpha * (fast_k - w)
-      adaptive alpha = (cos(fast_1 - w, fast_k - w) + 1) / 2
+      leaf by leaf: w += alpha * (fast_k - w),  alpha = interpolation, by default 1 / k
+      "adaptive": alpha = (cos(fast_1 - w, fast_k - w) + 1) / 2
 
   One ``update`` is all k rounds, on one batch: a round's descent gradient is the next
   round's ascent gradient. Prefer it where weights will be noisy or training goes on to
   new tasks. Cost: k extra gradients an update.
+
+  The k descents are taken along gradients at the ascent points, not at the fast weights, so
+  an update goes up to ``alpha * k`` base steps far. With alpha 1 / k it goes no farther than
+  one, and holds at every learning rate at which plain SGD does; a larger alpha wants a smaller
+  rate, and so does momentum, which gathers k gradients an update.
 
   The base optimizer's state and its schedules advance k counts an update: give a
   schedule over n updates ``k * n`` counts, e.g. ``optax.cosine_decay_schedule(lr, k * n)``.
@@ -59,7 +64,7 @@ def lookbehind(
     base_optimizer: any optax transformation; extra arguments are handed on to it.
     ascent_steps: rounds in one update, >= 1.
     rho: radius of each ascent step, in units of the params' l2 norm, >= 0.
-    interpolation: alpha in [0, 1], or "adaptive".
+    interpolation: alpha in [0, 1], or "adaptive"; ``None`` means ``1 / ascent_steps``.
     eta: ``None`` perturbs as SAM does; a number >= 0 as ASAM does, with this floor.
     scale_mask: as in ``asam``, where ``eta`` is given.
     unroll: of the ``lax.scan`` over rounds; ``True`` writes them out, which is faster
@@ -81,7 +86,8 @@ def lookbehind(
 
   Source:
     Mordido, Malviya, Baratin, Chandar 2023, arXiv 2307.16704, algorithms 1 and 2. The
-    published code computes 2k gradients where k + 1 are enough.
+    published code computes 2k gradients where k + 1 are enough. Its alpha is 0.2, 0.5, 0.8 or
+    adaptive, with learning rates tuned for each; the default of 1 / k is flatopt's own.
 
   Example:
     >>> import optax, flatopt
@@ -90,6 +96,8 @@ def lookbehind(
   _arguments.check_transformation("lookbehind", "base_optimizer", base_optimizer)
   _arguments.check_integer("lookbehind", "ascent_steps", ascent_steps, minimum=1)
   _arguments.check_number("lookbehind", "rho", rho, low=0)
+  if interpolation is None:
+    interpolation = 1 / ascent_steps
   adaptive = isinstance(interpolation, str)
   if adaptive and interpolation != "adaptive":
     raise ValueError(
@@ -137,9 +145,9 @@ def lookbehind(
     # The first round stands outside the scan, which then need not carry fast_1 along.
     carry, _ = one_round(start, None)
     first = carry[2]
-    (_, _, fast, base_state), _ = jax.lax.scan(
-      one_round, carry, length=ascent_steps - 1, unroll=unroll
-    )
+    if ascent_steps > 1:
+      carry, _ = jax.lax.scan(one_round, carry, length=ascent_steps - 1, unroll=unroll)
+    _, _, fast, base_state = carry
     displacement = optax.tree.sub(fast, params)
     if adaptive:
       leaves, structure = jax.tree.flatten(displacement)
@@ -171,7 +179,7 @@ def lookbehind(
 
 def _adaptive(first: jax.Array, last: jax.Array, names: tuple[str, ...]) -> jax.Array:
   """Alpha of one leaf, which may be sharded over the named axes."""
-  dot = functools.partial(_tree.dot, axes=[names])
-  norms = jnp.sqrt(dot(first, first)) * jnp.sqrt(dot(last, last))
+  dot = functools.partial(_tree.dot, axes=(names,))
+  norms = _tree.sqrt(dot(first, first)) * _tree.sqrt(dot(last, last))
   cos = dot(first, last) / jnp.where(norms > 0, norms, 1)
   return (cos + 1) / 2

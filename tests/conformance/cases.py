@@ -77,7 +77,9 @@ CASES = [
     ),
   ),
   Case("sala", _around(flatopt.sala, sync_period=3, rho=0.3)),
-  Case("lookbehind", _around(flatopt.lookbehind, ascent_steps=2, rho=0.1)),
+  Case(
+    "lookbehind", _around(flatopt.lookbehind, ascent_steps=2, rho=0.1, interpolation="adaptive")
+  ),
   Case("gsam", _before(lambda **d: flatopt.gsam(0.1, 0.3, **d))),
   Case("looksam", _before(lambda **d: flatopt.looksam(0.1, update_interval=3, **d))),
   Case("friendly_sam", _before(lambda **d: flatopt.friendly_sam(0.1, **d))),

@@ -83,7 +83,9 @@ SYNCHRONISED = {
     flatopt.ire_drift(0.1, update_interval=2, **d), optax.sgd(0.1)
   ),
   "sala": lambda **d: flatopt.sala(optax.sgd(0.1), sync_period=2, rho=0.3, **d),
-  "lookbehind": lambda **d: flatopt.lookbehind(optax.sgd(0.1), ascent_steps=2, **d),
+  "lookbehind": lambda **d: flatopt.lookbehind(
+    optax.sgd(0.1), ascent_steps=2, interpolation="adaptive", **d
+  ),
 }
 
 

@@ -1,0 +1,198 @@
+"""Params sharded inside ``shard_map``: norms, counts and thresholds are the whole tree's.
+
+A model that is tensor-parallel over one axis, its batch split over the other, trains as on one
+device with the whole params.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType, PartitionSpec
+
+import flatopt
+from flatopt.curvature import empirical_fisher, hutchinson
+
+NUM_STEPS = 7
+SPECS = {
+  "up": PartitionSpec(None, "model"),
+  "bias": PartitionSpec("model"),
+  "down": PartitionSpec("model"),
+  "scale": PartitionSpec(),
+}
+
+
+def mesh(**sizes):
+  axis_types = (AxisType.Auto,) * len(sizes)
+  devices = jax.devices()[: np.prod(list(sizes.values()))]
+  return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types, devices=devices)
+
+
+def make_params():
+  rng = np.random.default_rng(0)
+  draw = lambda *shape: jnp.asarray(rng.normal(size=shape))
+  return {"up": draw(3, 8), "bias": draw(8), "down": draw(8, 2), "scale": draw(2)}
+
+
+def make_batches():
+  rng = np.random.default_rng(1)
+  return [
+    (jnp.asarray(rng.normal(size=(8, 3))), jnp.asarray(rng.normal(size=(8, 2))))
+    for _ in range(NUM_STEPS)
+  ]
+
+
+def loss_fn(params, batch, add_up=lambda x: x):
+  """``add_up`` sums the parts of the hidden layer that lie on different devices."""
+  x, y = batch
+  hidden = jnp.tanh(x @ params["up"] + params["bias"])
+  return jnp.mean((add_up(hidden @ params["down"]) * params["scale"] - y) ** 2)
+
+
+def train_whole(optimizer, batches, num_parts):
+  """On one device; gradients are taken part by part where the data axis has parts."""
+
+  def step(params, state, batch):
+    grad_fn = lambda p: jax.grad(loss_fn)(p, batch)
+    updates, state = optimizer.update(grad_fn(params), state, params, grad_fn=grad_fn)
+    return optax.apply_updates(params, updates), state
+
+  params = make_params()
+  state = optimizer.init(params)
+  if num_parts > 1:
+    params, state = jax.tree.map(lambda x: jnp.stack([x] * num_parts), (params, state))
+    step = jax.vmap(step, axis_name="data")
+  step = jax.jit(step)
+  for batch in batches:
+    if num_parts > 1:
+      batch = jax.tree.map(lambda x: x.reshape(num_parts, -1, *x.shape[1:]), batch)
+    params, state = step(params, state, batch)
+  return jax.tree.map(lambda x: x[0], params) if num_parts > 1 else params
+
+
+def train_sharded(optimizer, batches, over, data_axis=None):
+  def step(params, state, batch):
+    local = jax.lax.pcast(params, "data", to="varying") if data_axis else params
+    loss = lambda p: loss_fn(p, batch, lambda x: jax.lax.psum(x, "model"))
+    updates, state = optimizer.update(jax.grad(loss)(local), state, params, grad_fn=jax.grad(loss))
+    return optax.apply_updates(params, updates), state
+
+  params = make_params()
+  state = optimizer.init(params)
+  of_shape = {leaf.shape: SPECS[name] for name, leaf in params.items()}
+  state_specs = jax.tree.map(lambda x: of_shape.get(x.shape, PartitionSpec()), state)
+  batch_spec = PartitionSpec("data") if data_axis else PartitionSpec()
+  sharded = jax.jit(
+    jax.shard_map(
+      step,
+      mesh=over,
+      in_specs=(SPECS, state_specs, batch_spec),
+      out_specs=(SPECS, state_specs),
+    )
+  )
+  for batch in batches:
+    params, state = jax.block_until_ready(sharded(params, state, batch))
+  return params
+
+
+SGD = optax.sgd(0.05, momentum=0.9)
+METHODS = {
+  "sam": lambda **d: optax.chain(flatopt.sam(0.3, **d), SGD),
+  "sam_on": lambda **d: optax.chain(
+    flatopt.sam(0.3, mask={"up": True, "bias": False, "down": False, "scale": True}, **d), SGD
+  ),
+  "asam": lambda **d: optax.chain(flatopt.asam(0.5, **d), SGD),
+  "rst": lambda **d: optax.chain(flatopt.rst(flatopt.sam(0.3, **d), 0.5, **d), SGD),
+  "g_rst": lambda **d: optax.chain(flatopt.g_rst(flatopt.sam(0.3, **d), 0.5, **d), SGD),
+  "gsam": lambda **d: optax.chain(flatopt.gsam(0.3, 0.4, **d), SGD),
+  "looksam": lambda **d: optax.chain(flatopt.looksam(0.3, update_interval=2, **d), SGD),
+  "friendly_sam": lambda **d: optax.chain(flatopt.friendly_sam(0.3, **d), SGD),
+  "ire_drift": lambda **d: optax.chain(
+    flatopt.ire_drift(0.3, flat_fraction=0.4, curvature=empirical_fisher(), **d), SGD
+  ),
+  "ire_update": lambda **d: optax.chain(
+    flatopt.sam(0.1, **d),
+    SGD,
+    flatopt.ire(flat_fraction=0.4, curvature=empirical_fisher(), update_interval=2, decay=0.5, **d),
+  ),
+  "lookahead": lambda **d: flatopt.lookahead(
+    optax.chain(flatopt.sam(0.3, **d), SGD), sync_period=2
+  ),
+  "sala": lambda **d: flatopt.sala(SGD, sync_period=2, rho=0.3, **d),
+  "lookbehind": lambda **d: flatopt.lookbehind(
+    optax.sgd(0.01), ascent_steps=3, rho=0.2, interpolation="adaptive", **d
+  ),
+  "momentum_sam": lambda **d: flatopt.momentum_sam(optax.chain(flatopt.sam(0.1, **d), SGD)),
+}
+
+
+def each_method(*fast):
+  """All methods; those that are not in the fast suite are dear to compile and much like them."""
+  return pytest.mark.parametrize(
+    "name", [n if n in fast else pytest.param(n, marks=pytest.mark.slow) for n in METHODS]
+  )
+
+
+@each_method("sam_on", "gsam")
+def test_tensor_parallel_training_is_that_of_one_device(x64, name):
+  batches = make_batches()
+  expected = train_whole(METHODS[name](), batches, num_parts=1)
+  found = train_sharded(METHODS[name](), batches, mesh(model=4))
+  chex.assert_trees_all_close(jax.device_get(found), expected, rtol=1e-10, atol=1e-12)
+
+
+@each_method("sam", "asam", "ire_update", "sala", "lookbehind")
+def test_data_and_tensor_parallel_training_is_m_sharpness(x64, name):
+  """Over the data axis every device has its own gradient; over the model axis, the whole norm."""
+  batches = make_batches()
+  optimizer = METHODS[name](axis_name="data")
+  expected = train_whole(optimizer, batches, num_parts=2)
+  found = train_sharded(optimizer, batches, mesh(data=2, model=4), data_axis="data")
+  chex.assert_trees_all_close(jax.device_get(found), expected, rtol=1e-10, atol=1e-12)
+
+
+def on_two_devices(fn, *args):
+  over = mesh(x=2)
+  return jax.jit(
+    jax.shard_map(fn, mesh=over, in_specs=PartitionSpec("x"), out_specs=PartitionSpec("x"))
+  )(*args)
+
+
+def test_sam_by_hand():
+  """w = [1, 2], g = 3 w^2 = [3, 12], eps = g / sqrt(153), 3 (w + eps)^2."""
+  grad_fn = lambda w: 3 * w**2
+  optimizer = flatopt.sam(1.0)
+  update = lambda w: optimizer.update(grad_fn(w), optimizer.init(w), w, grad_fn=grad_fn)[0]
+  found = on_two_devices(update, jnp.array([1.0, 2.0]))
+  np.testing.assert_allclose(found, [4.632, 26.465], atol=1e-3)
+
+
+@pytest.mark.parametrize("k", [1, 5, 16])
+def test_kth_smallest_is_of_all_shards(k):
+  x = np.random.default_rng(0).normal(size=16).astype(np.float32)
+  over = mesh(x=8)
+  found = jax.jit(
+    jax.shard_map(
+      lambda x: flatopt.kth_smallest([x], k),
+      mesh=over,
+      in_specs=PartitionSpec("x"),
+      out_specs=PartitionSpec(),
+    )
+  )(x)
+  assert found == np.sort(x)[k - 1]
+
+
+def test_hutchinson_probes_of_two_shards_are_independent():
+  """H = [[1, 5], [5, 2]]: with equal probes on both shards the estimate would be [6, 7]."""
+  hessian = np.array([[1.0, 5.0], [5.0, 2.0]], np.float32)
+
+  def estimates(w):
+    row = jnp.asarray(hessian)[jax.lax.axis_index("x")]
+    grad_fn = lambda w: jnp.dot(row, jax.lax.all_gather(w, "x", tiled=True))[None]
+    estimator = hutchinson(256)
+    return estimator.update(w, estimator.init(w), w, grad_fn=grad_fn)[0]
+
+  found = on_two_devices(estimates, jnp.ones(2))
+  np.testing.assert_allclose(found, [1, 2], atol=4 * 5 / 256**0.5)

@@ -1,0 +1,93 @@
+"""``check_optimizer`` raises for orders that do harm, and for no other."""
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+import flatopt
+from tests import problem
+from tests.conformance.cases import CASES
+
+SGD = optax.sgd(0.1)
+WARMING_UP = optax.sgd(optax.linear_schedule(0.0, 0.1, 10))
+ADAM = optax.adam(1e-3)
+MASK = {"hidden": False, "out": True}
+
+WRONG = {
+  "sam": optax.chain(SGD, flatopt.sam()),
+  "sam ": optax.chain(WARMING_UP, flatopt.sam()),
+  "rst": optax.chain(optax.adamw(1e-3), flatopt.rst(flatopt.sam())),
+  "gsam": flatopt.sala(optax.chain(SGD, flatopt.gsam())),
+  "ire_drift": optax.chain(ADAM, flatopt.ire(rho=0.1)),
+  "asam": flatopt.trainable(optax.chain(SGD, flatopt.asam()), MASK),
+  "looksam": optax.MultiSteps(optax.chain(SGD, flatopt.looksam()), 2),
+  "ire_update": flatopt.ire(),
+  "ire_update ": optax.chain(flatopt.ire(), SGD),
+  "ire_update  ": optax.chain(optax.clip_by_global_norm(1.0), flatopt.ire(), ADAM),
+  "sala": optax.chain(flatopt.sala(SGD), optax.clip(1e-5)),
+  "lookahead": optax.chain(flatopt.lookahead(ADAM), optax.add_decayed_weights(0.1)),
+  "lookahead ": optax.contrib.schedule_free(flatopt.lookahead(SGD), 0.1),
+  "lookbehind": optax.chain(flatopt.lookbehind(SGD), flatopt.ire()),
+}
+
+RIGHT = {
+  "clipped in front": optax.chain(optax.clip_by_global_norm(1.0), flatopt.sam(), ADAM),
+  "decay in front": optax.chain(optax.add_decayed_weights(0.1), flatopt.sam(), SGD),
+  "all places": flatopt.lookahead(
+    optax.chain(flatopt.rst(flatopt.asam()), optax.clip(1.0), optax.adamw(1e-3), flatopt.ire())
+  ),
+  "warm-up": optax.chain(flatopt.sam(), WARMING_UP, flatopt.ire()),
+  "learning rate behind ire": optax.chain(
+    optax.scale_by_adam(), flatopt.ire(), optax.scale_by_learning_rate(1e-3)
+  ),
+  "MultiSteps": optax.MultiSteps(optax.chain(flatopt.sam(), SGD), 2),
+  "apply_if_finite": optax.apply_if_finite(flatopt.sala(SGD), 3),
+  "trainable": flatopt.trainable(flatopt.sala(optax.chain(ADAM, flatopt.ire())), MASK),
+  "schedule_free": optax.contrib.schedule_free(optax.chain(flatopt.sam(), SGD), 0.1),
+  "partition": optax.chain(
+    flatopt.sam(), optax.partition({"a": SGD, "b": ADAM}, {"hidden": "a", "out": "b"})
+  ),
+  "nested": flatopt.lookahead(flatopt.sala(SGD)),
+  "no method": ADAM,
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+@jax.numpy_dtype_promotion("standard")  # MultiSteps itself promotes
+def test_wrong_orders(name):
+  with pytest.raises(ValueError, match=rf"check_optimizer: .*{name.strip()}"):
+    flatopt.check_optimizer(WRONG[name], problem.make_params())
+
+
+@pytest.mark.parametrize("name", RIGHT)
+@jax.numpy_dtype_promotion("standard")
+def test_right_orders(name):
+  flatopt.check_optimizer(RIGHT[name], problem.make_params())
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_method_in_its_place(case):
+  flatopt.check_optimizer(case.make(), problem.make_params())
+
+
+def test_what_the_wrong_order_does():
+  """Twenty steps on |w|^2 / 2 from 1: one order descends, the other climbs."""
+
+  def end(optimizer):
+    w = jnp.ones(1)
+    state = optimizer.init(w)
+    for _ in range(20):
+      updates, state = optimizer.update(w, state, w, grad_fn=lambda w: w)
+      w = optax.apply_updates(w, updates)
+    return float(jnp.sum(w**2) / 2)
+
+  assert end(optax.chain(flatopt.sam(), SGD)) < 0.02
+  assert end(optax.chain(SGD, flatopt.sam())) > 1e10
+
+
+def test_large_params_do_not_hide_the_gradient():
+  params = jax.tree.map(lambda x: 1e4 * x, problem.make_params())
+  flatopt.check_optimizer(RIGHT["decay in front"], params)
+  with pytest.raises(ValueError, match="sam stands behind"):
+    flatopt.check_optimizer(WRONG["sam"], params)
