@@ -58,6 +58,7 @@ def landscape_contours(
   ax.contour(x, y, losses.T, levels, colors=colours["soft"], linewidths=0.6)
   ax.plot(0, 0, "+", color=colours["ink"], markersize=9)
   ax.set_aspect("equal")
+  ax.locator_params(nbins=5)
   ax.grid(visible=False)
   label_axes(ax, "first direction", "second direction", colours)
   bar = ax.figure.colorbar(filled, ax=ax, shrink=0.8, pad=0.02)
