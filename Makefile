@@ -11,7 +11,7 @@ STAMP = $(VENV)/.installed-$(VERSION)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 
-.PHONY: demo example test test-slow check docs clean
+.PHONY: demo example test test-slow check docs bench scale clean
 .DEFAULT_GOAL = test
 
 demo: $(STAMP)-demo  ## trains eleven optimizers on MNIST-5k and reports: 5 minutes
@@ -27,13 +27,20 @@ test: $(STAMP)-dev  ## the fast suite and the doctests
 test-slow: $(STAMP)-dev  ## timings, gigabytes, every method in the dear contracts: an hour, a quiet machine
 	$(BIN)/python -m pytest -m slow
 
-check: $(STAMP)-dev  ## ruff and pyright
+check: $(STAMP)-dev  ## ruff, pyright, and who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
 
 docs: $(STAMP)-docs  ## the site, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+bench: $(STAMP)-bench  ## what every method costs, beside peers: 15 minutes, a quiet machine
+	$(BIN)/python -m benchmarks
+
+scale: $(STAMP)-bench  ## bytes and collectives of a Llama of 8 B params on 64 virtual devices
+	$(BIN)/python -m benchmarks.scale
 
 clean:
 	rm -rf $(VENV) site runs

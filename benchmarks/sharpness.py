@@ -31,25 +31,47 @@ def make_params() -> list[jax.Array]:
   ]
 
 
-def loss_fn(params) -> jax.Array:
+def make_batch() -> tuple[jax.Array, jax.Array]:
   rng = np.random.default_rng(1)
-  outputs = jnp.asarray(rng.normal(size=(BATCH_SIZE, WIDTHS[0])), jnp.float32)
-  labels = jnp.asarray(rng.integers(0, WIDTHS[-1], BATCH_SIZE), jnp.int32)
+  inputs = jnp.asarray(rng.normal(size=(BATCH_SIZE, WIDTHS[0])), jnp.float32)
+  return inputs, jnp.asarray(rng.integers(0, WIDTHS[-1], BATCH_SIZE), jnp.int32)
+
+
+def logits_fn(params) -> jax.Array:
+  outputs, _ = make_batch()
   for kernel in params[:-1]:
     outputs = jax.nn.gelu(outputs @ kernel)
-  logits = outputs @ params[-1]
+  return outputs @ params[-1]
+
+
+def cross_entropy(logits) -> jax.Array:
+  _, labels = make_batch()
   return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+
+
+def loss_fn(params) -> jax.Array:
+  return cross_entropy(logits_fn(params))
+
+
+OPERATORS = {
+  "Hessian": sharpness.hessian(jax.grad(loss_fn)),
+  "Hessian, reverse-reverse": sharpness.hessian(jax.grad(loss_fn), mode="reverse-reverse"),
+  "Gauss-Newton": sharpness.gauss_newton(logits_fn, cross_entropy),
+  "Gauss-Newton, reverse-reverse": sharpness.gauss_newton(
+    logits_fn, cross_entropy, mode="reverse-reverse"
+  ),
+}
 
 
 def flops(fn, *args) -> float:
   return jax.jit(fn).lower(*args).compile().cost_analysis()["flops"]
 
 
-def product_over_gradient() -> float:
-  """Flops of a Hessian-vector product over those of a gradient."""
-  params, grad_fn = make_params(), jax.grad(loss_fn)
-  product = functools.partial(sharpness.hessian_vector_product, grad_fn)
-  return flops(product, params, params) / flops(grad_fn, params)
+def product_over_gradient(operator) -> float:
+  """Flops of a product with a vector over those of a gradient."""
+  params = make_params()
+  product = functools.partial(sharpness.hessian_vector_product, operator)
+  return flops(product, params, params) / flops(jax.grad(loss_fn), params)
 
 
 def top_eigenvalue(num_matvecs: int, basis_size: int | None = None) -> tuple[float, float]:
@@ -68,7 +90,8 @@ def top_eigenvalue(num_matvecs: int, basis_size: int | None = None) -> tuple[flo
 def main() -> None:
   size = sum(x.size for x in make_params())
   print(f"{size:,} params, jax {jax.__version__}, {jax.devices()[0]}")
-  print(f"flops of a product over a gradient's: {product_over_gradient():.2f}")
+  for name, operator in OPERATORS.items():
+    print(f"flops of a product over a gradient's: {product_over_gradient(operator):.2f}, {name}")
   reference, _ = top_eigenvalue(REFERENCE, basis_size=16)
   print(f"after {REFERENCE} products: {reference:.6g}")
   for num_matvecs in NUM_MATVECS:

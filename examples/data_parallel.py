@@ -69,10 +69,9 @@ def accuracy(params, images, labels):
 
 def make_train_step(optimizer, mesh):
   def train_step(params, opt_state, batch):
-    grad_fn = lambda p: jax.grad(loss_fn)(p, batch)
     # The gradient by params that do not vary would be summed over devices already.
     local = jax.lax.pcast(params, "data", to="varying")
-    loss, grads = jax.value_and_grad(loss_fn)(local, batch)
+    loss, grads, grad_fn = flatopt.closures.value_and_grad(loss_fn)(local, batch)
     updates, opt_state = optimizer.update(grads, opt_state, params, grad_fn=grad_fn)
     return optax.apply_updates(params, updates), opt_state, jax.lax.pmean(loss, "data")
 

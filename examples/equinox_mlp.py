@@ -1,8 +1,8 @@
 """Equinox: an MLP trained by SALA around AdamW.
 
-A model is split into params and the rest once; closures take params, combine them with the rest
-and differentiate. SALA keeps slow weights like the params, and pays for a sharpness-aware gradient
-every fifth step once fast and slow weights are close.
+The step's gradients and closure work on the model's floating arrays, and so does the optimizer. SALA
+keeps slow weights like the params, and pays for a sharpness-aware gradient every fifth step once fast
+and slow weights are close.
 
     python -m examples.equinox_mlp      # or: make example NAME=equinox_mlp
 """
@@ -18,6 +18,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import flatopt
+import flatopt.equinox
 
 BATCH_SIZE = 128
 
@@ -43,9 +44,8 @@ def loss_fn(model, images, labels):
 
 @eqx.filter_jit
 def train_step(model, opt_state, optimizer, images, labels):
-  params, static = eqx.partition(model, eqx.is_inexact_array)
-  grad_fn = lambda p: eqx.filter_grad(loss_fn)(eqx.combine(p, static), images, labels)
-  loss, grads = eqx.filter_value_and_grad(loss_fn)(model, images, labels)
+  params = eqx.filter(model, eqx.is_inexact_array)
+  loss, grads, grad_fn = flatopt.equinox.value_and_grad(loss_fn)(model, images, labels)
   updates, opt_state = optimizer.update(grads, opt_state, params, grad_fn=grad_fn)
   return eqx.apply_updates(model, updates), opt_state, loss
 

@@ -78,8 +78,8 @@ def train_step(state, images, labels):
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
     return loss, changed["batch_stats"]
 
-  (loss, batch_stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-  grad_fn = lambda params: jax.grad(loss_fn, has_aux=True)(params)[0]
+  step_fn = flatopt.closures.value_and_grad(loss_fn, has_aux=True)
+  (loss, batch_stats), grads, grad_fn = step_fn(state.params)
   return state.apply_gradients(grads=grads, batch_stats=batch_stats, grad_fn=grad_fn), loss
 
 

@@ -1,8 +1,8 @@
 """Flax NNX: a small vision transformer with dropout, trained by AdamW with IRE before it.
 
 ``ire(rho=...)`` looks at the gradient nearby each step, and at the curvature every tenth. Modules
-change in place, dropout's counter among them: so the closure is made before the clean pass, and
-draws the same masks.
+change in place, dropout's counter among them: ``flatopt.nnx.value_and_grad`` moves it once a step, and
+its closure draws the same masks.
 
     python -m examples.nnx_vit          # or: make example NAME=nnx_vit
 """
@@ -74,8 +74,7 @@ def loss_fn(model, images, labels):
 
 @nnx.jit
 def train_step(model, optimizer, images, labels):
-  grad_fn = flatopt.nnx.grad_fn(loss_fn, model, images, labels)  # before the clean pass
-  loss, grads = nnx.value_and_grad(loss_fn)(model, images, labels)
+  loss, grads, grad_fn = flatopt.nnx.value_and_grad(loss_fn)(model, images, labels)
   optimizer.update(model, grads, grad_fn=grad_fn)
   return loss
 
@@ -108,7 +107,7 @@ def main(argv=None):
       print(f"step {step:4d}  loss {loss:.4f}")
 
   opt_state = nnx.as_pure(optimizer.opt_state)
-  nnx.update(model, flatopt.eval_params(opt_state, nnx.state(model, nnx.Param)))
+  model = flatopt.nnx.eval_model(opt_state, model)
   model.eval()
   print(f"test accuracy {accuracy(model, test_images, test_labels):.4f}")
   extra = flatopt.extra_gradient_evaluations(opt_state)

@@ -66,8 +66,7 @@ def accuracy(params, images, labels):
 def make_train_step(optimizer):
   @jax.jit
   def train_step(params, opt_state, batch):
-    grad_fn = lambda p: jax.grad(loss_fn)(p, batch)
-    loss, grads = jax.value_and_grad(loss_fn)(params, batch)
+    loss, grads, grad_fn = flatopt.closures.value_and_grad(loss_fn)(params, batch)
     updates, opt_state = optimizer.update(grads, opt_state, params, grad_fn=grad_fn)
     return optax.apply_updates(params, updates), opt_state, loss
 

@@ -7,6 +7,7 @@ from flatopt import sharpness as sharpness
 from flatopt._ire import ire as ire
 from flatopt._version import __version__ as __version__
 from flatopt.frozen import trainable as trainable
+from flatopt.gradients import ae_sam as ae_sam
 from flatopt.gradients import asam as asam
 from flatopt.gradients import friendly_sam as friendly_sam
 from flatopt.gradients import g_rst as g_rst
@@ -26,3 +27,4 @@ from flatopt.wrappers import lookahead as lookahead
 from flatopt.wrappers import lookbehind as lookbehind
 from flatopt.wrappers import momentum_sam as momentum_sam
 from flatopt.wrappers import sala as sala
+from flatopt.wrappers import weight_average as weight_average

@@ -70,6 +70,8 @@ def flat_mask(
   def estimate(mask: FlatMask, step, updates, params, extra_args) -> FlatMask:
     axes = _devices.shard_axes(params, axis_name)
     params = _devices.varying(params, axis_name)
+    # The axis tells an estimator that the params are not sharded over it, but cast.
+    extra_args = extra_args | {"axis_name": axis_name}
     diagonal, estimator_state = estimator.update(updates, mask.estimator, params, **extra_args)
     _arguments.check_same_tree(method, "the curvature estimate", diagonal, params)
     magnitude = lambda x, w: jnp.abs(jnp.asarray(x, _tree.wide_dtype(w)))
@@ -87,7 +89,7 @@ def flat_mask(
     largest = to_ordered_integers(jnp.asarray(jnp.finfo(dtype).max, dtype))
     flat = jax.tree.map(lambda x: (x <= kth) & (x <= largest), ordered)
     counts = [jnp.sum(x, dtype=jnp.int32).astype(jnp.float32) for x in jax.tree.leaves(flat)]
-    share = _devices.total(counts, axes) / size
+    share = _devices.total(counts, axes) / float(size)
     return FlatMask(
       flat=flat,
       curvature=h if decay > 0 else (),

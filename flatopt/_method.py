@@ -32,7 +32,8 @@ def transformation(
     init: ``params -> state``; the params are checked.
     update: ``(updates, state, params, step, extra_args) -> (updates, state)``. ``step`` is
       what schedules read; ``extra_args`` is what goes on to transformations inside, with
-      ``grad_fn`` where one was given or could be made.
+      ``grad_fn`` where one was given or could be made. A method that averages what comes from
+      inside passes its ``axis_name`` on among them.
     place: "before", "after" or "around" the base optimizer, or "curvature", whose updates
       argument is not read.
     closures: names of the closures that it cannot do without.
@@ -59,10 +60,10 @@ def transformation(
     return output, new_state
 
   def _check_axis(updates, params, extra_args):
-    if axis_name is None:
+    if axis_name is None and extra_args.get("axis_name") is None:
       given = {n: extra_args[n] for n in ("grad_fn", "sampled_grad_fn") if extra_args.get(n)}
       _devices.warn_if_replicas_diverge(method, updates, params, given)
-    elif axis_name is not _HAS_NO_AXIS and place != "after":
+    elif axis_name not in (None, _HAS_NO_AXIS) and place != "after":
       _devices.check_varying(method, updates, axis_name)  # pyright: ignore[reportArgumentType]
 
   return optax.GradientTransformationExtraArgs(checked_init, checked_update)

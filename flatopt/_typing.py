@@ -22,8 +22,8 @@ Limbs: TypeAlias = tuple[jax.Array, jax.Array]  # (high, low): high * 2^16 + low
 class MethodState(Protocol):
   """What ``introspection`` reads from a state: how a method reports on itself.
 
-  It may also have ``eval_params``, the params to evaluate at, and ``flat``, a bool mask like
-  the params.
+  It may also have ``eval_params``, the params to evaluate at; ``has_eval_params``, a bool
+  array, where they do not hold from the start; and ``flat``, a bool mask like the params.
   """
 
   @property

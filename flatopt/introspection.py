@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from flatopt import _tree
 from flatopt._arguments import RESTORE_WITH_TYPES
 from flatopt._typing import MethodState, Params
 from flatopt.frozen import FrozenNode
@@ -40,10 +41,11 @@ def _walk(opt_state: Any) -> Iterator[MethodState]:
 
 
 def eval_params(opt_state: optax.OptState, params: Params) -> Params:
-  """The params to evaluate at: the slow weights where there are any, else ``params``.
+  """The params to evaluate at: slow weights or averages where there are any, else ``params``.
 
   ``lookahead`` and ``sala`` keep slow weights in their state, ``momentum_sam`` the params
-  that it perturbs; of nested wrappers the outermost decides. What comes from the state is
+  that it perturbs, ``weight_average`` the average from its first step on; of nested wrappers
+  the outermost decides. What comes from the state is
   copied, so that a later step may donate the state. Cost: no gradient.
 
   Args:
@@ -60,10 +62,22 @@ def eval_params(opt_state: optax.OptState, params: Params) -> Params:
     >>> flatopt.eval_params(optimizer.init(w), w).tolist()
     [1.0]
   """
-  for state in _method_states("eval_params", opt_state):
-    evaluated = getattr(state, "eval_params", None)
-    if evaluated is not None:
-      return jax.tree.map(_copy_unless_frozen, evaluated, params, is_leaf=_is_frozen)
+  return _first_evaluated(iter(_method_states("eval_params", opt_state)), params)
+
+
+def evaluated(opt_state: optax.OptState, params: Params) -> Params:
+  """``eval_params`` of any state, of which flatopt's may be no part."""
+  return _first_evaluated(_walk(opt_state), params)
+
+
+def _first_evaluated(states: Iterator[MethodState], params: Params) -> Params:
+  for state in states:
+    kept = getattr(state, "eval_params", None)
+    if kept is None:
+      continue
+    kept = jax.tree.map(_copy_unless_frozen, kept, params, is_leaf=_is_frozen)
+    ready = getattr(state, "has_eval_params", None)
+    return kept if ready is None else _tree.where(ready, kept, _first_evaluated(states, params))
   return params
 
 
@@ -71,8 +85,8 @@ def _is_frozen(x: Any) -> bool:
   return isinstance(x, FrozenNode)
 
 
-def _copy_unless_frozen(evaluated: Any, param: Any) -> Any:
-  return param if _is_frozen(evaluated) else jnp.copy(evaluated)
+def _copy_unless_frozen(kept: Any, param: Any) -> Any:
+  return param if _is_frozen(kept) else jnp.array(kept, jnp.result_type(param))
 
 
 def metrics(

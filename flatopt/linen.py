@@ -1,4 +1,4 @@
-"""Flax Linen: a train state whose ``apply_gradients`` passes closures on.
+"""Flax Linen: a train state whose ``apply_gradients`` passes closures on; batch statistics.
 
 Not imported by ``import flatopt``; needs flax.
 """
@@ -10,6 +10,7 @@ from typing import Any, Self
 import optax
 from flax.training import train_state
 
+from flatopt._batch_statistics import batch_statistics as batch_statistics
 from flatopt._typing import Params
 
 

@@ -47,6 +47,62 @@ def rising_cosine(num_steps: int, peak: float = 1.0) -> Callable[[jax.typing.Arr
   return schedule
 
 
+def from_step(start: int) -> Callable[[jax.typing.ArrayLike], jax.Array]:
+  """One from step ``start`` on, zero before.
+
+      value(t) = 1 where t >= start, else 0
+
+  As RST's probability it spends the extra gradients on the last part of training alone.
+
+  Args:
+    start: the first step whose value is 1, >= 0.
+
+  Returns:
+    A schedule ``count -> value``; RST draws heads on exactly the steps whose value is 1.
+
+  Raises:
+    ValueError, TypeError: a bad argument.
+
+  Source:
+    Zhou, Wang, Mao, Li, Yan 2024, arXiv 2410.10373: SAM in the last epochs alone.
+
+  Example:
+    >>> import flatopt
+    >>> schedule = flatopt.schedules.from_step(3)
+    >>> [float(schedule(t)) for t in range(5)]
+    [0.0, 0.0, 0.0, 1.0, 1.0]
+  """
+  _arguments.check_integer("from_step", "start", start, minimum=0)
+  return lambda count: jnp.where(jnp.asarray(count) >= start, 1.0, 0.0)
+
+
+def every(interval: int) -> Callable[[jax.typing.ArrayLike], jax.Array]:
+  """One at every ``interval``-th step, from step 0, zero in between.
+
+      value(t) = 1 where t % interval == 0, else 0
+
+  As RST's probability it spends the extra gradients at equal distances. Unlike ``looksam``
+  it keeps no state, and the steps in between are the base optimizer's.
+
+  Args:
+    interval: steps from one value of 1 to the next, >= 1.
+
+  Returns:
+    A schedule ``count -> value``; RST draws heads on exactly the steps whose value is 1.
+
+  Raises:
+    ValueError, TypeError: a bad argument.
+
+  Example:
+    >>> import flatopt
+    >>> schedule = flatopt.schedules.every(2)
+    >>> [float(schedule(t)) for t in range(5)]
+    [1.0, 0.0, 1.0, 0.0, 1.0]
+  """
+  _arguments.check_integer("every", "interval", interval, minimum=1)
+  return lambda count: jnp.where(jnp.asarray(count) % interval == 0, 1.0, 0.0)
+
+
 def expected_gradient_evaluations(probability: ScalarOrSchedule, num_steps: int) -> float:
   """Gradients that ``num_steps`` steps of RST are expected to pay: ``1 + p(t)``, summed.
 

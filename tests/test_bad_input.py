@@ -29,6 +29,10 @@ METHODS = {
   "gauss_newton_bartlett": curvature.gauss_newton_bartlett,
   "empirical_fisher": curvature.empirical_fisher,
   "rising_cosine": functools.partial(schedules.rising_cosine, 3),
+  "from_step": schedules.from_step,
+  "every": schedules.every,
+  "weight_average": functools.partial(flatopt.weight_average, SGD),
+  "ae_sam": functools.partial(flatopt.ae_sam, flatopt.sam(), num_steps=3),
   "expected_gradient_evaluations": functools.partial(
     flatopt.expected_gradient_evaluations, num_steps=3
   ),
@@ -44,6 +48,8 @@ NUMBERS = [
   ("rst", "mixing", ANY),
   ("g_rst", "probability", SHARE),
   ("g_rst", "degree", POSITIVE),
+  ("ae_sam", "low", ANY),
+  ("ae_sam", "high", ANY),
   ("ire_drift", "rho", POSITIVE),
   ("ire_drift", "kappa", POSITIVE),
   ("ire_drift", "flat_fraction", SHARE),
@@ -59,6 +65,11 @@ NUMBERS = [
   ("expected_gradient_evaluations", "probability", SHARE),
 ]
 INTEGERS = [  # with the smallest that is allowed
+  ("from_step", "start", 0),
+  ("every", "interval", 1),
+  ("ae_sam", "num_steps", 1),
+  ("weight_average", "start_step", 0),
+  ("weight_average", "update_interval", 1),
   ("ire_drift", "update_interval", 1),
   ("ire_drift", "start_step", 0),
   ("ire_update", "update_interval", 1),
@@ -150,7 +161,7 @@ class TestIntegers:
         make(name, **{argument: value})
 
 
-@pytest.mark.parametrize("name", ["ire_drift", "ire_update"])
+@pytest.mark.parametrize("name", ["ire_drift", "ire_update", "ae_sam", "weight_average"])
 def test_decay(name):
   for value in (-0.25, 1.0, math.nan, math.inf):
     with raises(ValueError, f"{name}: decay must be in [0, 1); got", repr(value)):
@@ -198,11 +209,14 @@ def test_mode_of_hutchinson():
 
 
 TRANSFORMATIONS = {
+  "sam": ("ascent", lambda x: flatopt.sam(ascent=x)),
   "rst": ("inner", flatopt.rst),
   "g_rst": ("inner", flatopt.g_rst),
+  "ae_sam": ("inner", lambda x: flatopt.ae_sam(x, num_steps=3)),
   "ire_drift": ("curvature", lambda x: flatopt.ire_drift(curvature=x)),
   "ire_update": ("curvature", lambda x: flatopt.ire_update(curvature=x)),
   "lookahead": ("base_optimizer", flatopt.lookahead),
+  "weight_average": ("base_optimizer", flatopt.weight_average),
   "sala": ("base_optimizer", flatopt.sala),
   "lookbehind": ("base_optimizer", flatopt.lookbehind),
 }

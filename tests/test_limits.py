@@ -29,15 +29,35 @@ def sam():
   return before(flatopt.sam(0.3))
 
 
+def ae_sam(threshold):
+  return flatopt.ae_sam(flatopt.sam(0.3), num_steps=NUM_STEPS, low=threshold, high=threshold)
+
+
 def ire(method, *args):
   return method(*args, curvature=FISHER, update_interval=2)
 
 
 LIMITS = {
   "sam_rho_0": (lambda: before(flatopt.sam(0.0)), base),
+  "sam_ascent_identity": (lambda: before(flatopt.sam(0.3, ascent=optax.scale(2.0))), sam),
   "asam_rho_0": (lambda: before(flatopt.asam(0.0)), base),
   "rst_probability_0": (lambda: before(flatopt.rst(flatopt.sam(0.3), 0.0)), base),
   "rst_probability_1": (lambda: before(flatopt.rst(flatopt.sam(0.3), 1.0)), sam),
+  "rst_from_step_0": (
+    lambda: before(flatopt.rst(flatopt.sam(0.3), flatopt.schedules.from_step(0))),
+    sam,
+  ),
+  "rst_from_a_later_step": (
+    lambda: before(flatopt.rst(flatopt.sam(0.3), flatopt.schedules.from_step(NUM_STEPS))),
+    base,
+  ),
+  "rst_every_step": (
+    lambda: before(flatopt.rst(flatopt.sam(0.3), flatopt.schedules.every(1))),
+    sam,
+  ),
+  "ae_sam_low_threshold": (lambda: before(ae_sam(-1e9)), sam),
+  "ae_sam_high_threshold": (lambda: before(ae_sam(1e9)), base),
+  "weight_average": (lambda: flatopt.weight_average(base(), start_step=2), base),
   "rst_mixing_0": (lambda: before(flatopt.rst(flatopt.sam(0.3), 0.9, mixing=0.0)), base),
   "g_rst_probability_0": (lambda: before(flatopt.g_rst(flatopt.sam(0.3), 0.0)), base),
   "g_rst_probability_1": (lambda: before(flatopt.g_rst(flatopt.sam(0.3), 1.0)), sam),

@@ -155,3 +155,19 @@ def test_eager_updates_with_a_fresh_lambda_compile_once(name):
   finally:
     jax.monitoring.unregister_event_duration_listener(listen)
   assert compiled == []
+
+
+@pytest.mark.parametrize("outer", [flatopt.rst, flatopt.g_rst])
+def test_a_method_that_is_averaged_from_outside_is_not_warned_of(outer):
+  optimizer = outer(flatopt.sam(), 1.0, axis_name="data")
+
+  def step(params, state, batch):
+    fns = problem.closures(batch)
+    updates, state = optimizer.update(fns["grad_fn"](params), state, params, **fns)
+    return optax.apply_updates(params, updates), state
+
+  with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    params = pmapped(step, optimizer)
+  for leaf in jax.tree.leaves(params):
+    np.testing.assert_array_equal(leaf[0], leaf[1])

@@ -56,8 +56,8 @@ def test_formulas_become_mathml():
 
 
 def test_docstring_sections_that_griffe_does_not_know():
-  docstring = "One line.\n\nState:\n  count: int32.\n  more.\n\nExample:\n  >>> 1\n  1\n"
+  docstring = "One line.\n\nArgs:\n  a, b: any\n    number.\n\nState:\n  c, d: int32.\n  more.\n\nExample:\n  >>> 1\n"
   assert docstrings.fitted(docstring) == (
-    'One line.\n\n<span class="doc-section-title">State:</span>\n\ncount: int32.\nmore.\n\n\n'
-    "Examples:\n  >>> 1\n  1\n"
+    "One line.\n\nArgs:\n  a: any\n    number.\n  b: any\n    number.\n\n"
+    '<span class="doc-section-title">State:</span>\n\nc, d: int32.\nmore.\n\n\nExamples:\n  >>> 1\n'
   )

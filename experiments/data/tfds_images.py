@@ -41,6 +41,9 @@ class DecodedImages:
   def __getitem__(self, index) -> dict[str, np.ndarray]:
     return {"image": self.images_NxHxWxC[index], "label": self.labels_N[index]}
 
+  def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+    return self[indices]
+
 
 ImageSource = StoredImages | DecodedImages
 

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.plots import names
+from experiments.plots import line_names
 from experiments.plots.style import canvas, colour, title
 
 
@@ -42,7 +42,9 @@ def panels(
     ax.xaxis.set_major_formatter("{x:g}")
     ax.grid(axis="x", visible=False)
   for ax, panel in zip(axes.flat, shown, strict=True):  # the limits are known by now
-    names.beside(ax, {m: float(mean_S[-1]) for m, (mean_S, _, _) in panel.curves.items()}, theme)
+    line_names.beside(
+      ax, {m: float(mean_S[-1]) for m, (mean_S, _, _) in panel.curves.items()}, theme
+    )
   axes[0, 0].set_ylabel("test accuracy, %", size=9.5, color=theme["soft"])
   title(figure, theme, *texts, shown[0].curves if several else ())
   return figure

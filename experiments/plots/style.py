@@ -6,17 +6,11 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from experiments.methods import look
+
 # A method's colour tells where it stands relative to the base optimizer. Okabe and Ito's hues,
 # which colour-blind readers tell apart, each in a shade that its ground carries.
-PLACES = {
-  "base": ("sgd", "adamw"),
-  "before the base": (
-    *("sam", "asam", "rst", "g_rst", "ire(rho)"),
-    *("gsam", "looksam", "friendly_sam"),
-  ),
-  "after the base": ("ire", "sam+ire"),
-  "around the base": ("lookahead", "sala", "lookbehind", "momentum_sam"),
-}
+PLACES = "base", "before the base", "after the base", "around the base"
 THEMES = {
   "light": {
     "ground": "#ffffff",
@@ -42,12 +36,12 @@ THEMES = {
 
 
 def colour(theme: dict[str, str], method: str) -> str:
-  return theme[place(method)]
+  place, own = look(method)
+  return theme[place] if own is None else own[theme is THEMES["dark"]]
 
 
 def place(method: str) -> str:
-  name = method.partition(":")[0]  # without settings
-  return next(place for place, methods in PLACES.items() if name in methods)
+  return look(method)[0]
 
 
 def label_of(method: str, room: int = 24) -> str:

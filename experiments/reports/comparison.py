@@ -6,40 +6,42 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments import comparison, figures, page
-from experiments.plots import style
-from experiments.reports import parts
+from experiments.comparisons import equal_budgets, tuning
+from experiments.comparisons.score import Score
+from experiments.plots import curves as curve_figures
+from experiments.plots import rankings, style
+from experiments.reports import page, parts
 
 COLUMNS = "method", "{label}", "minus {reference},\npaired", *parts.PAID_COLUMNS
 
 
 def write(out: Path, console: Console) -> None:
-  spec, compared = parts.read_spec(out, comparison.Comparison)
+  spec, compared = parts.read_spec(out, equal_budgets.Comparison)
   results = parts.read_results(out, "compare")
-  measure = comparison.measure(compared)
-  drawn = draw(compared, results, measure) | parts.metrics_figure(
+  score = equal_budgets.score(compared)
+  drawn = draw(compared, results, score) | parts.metrics_figure(
     results["own_metrics"],
     f"Means over {compared.seeds} seeds and each twentieth of the steps.",
   )
   style.save_all(drawn, out)
   header = [
-    column.format(label=measure.label.replace(", ", ",\n"), reference=measure.reference)
+    column.format(label=score.label.replace(", ", ",\n"), reference=score.reference)
     for column in COLUMNS
   ]
-  rows = [cells(row, measure) for row in results["table"]]
+  rows = [cells(row, score) for row in results["table"]]
   budget = f"{compared.amount:,} {compared.unit}"
   data = compared.config.data
   examples = "set" if data.set.task == "classification" else "windows, of documents that train too,"
   examples += " and right labels" if data.wrong_labels else ""
-  tuning = (
-    f"{compared.trials} tuning trials a method, judged on {comparison.HELD_OUT:.0%} of the training"
-    f" {examples} with seed {comparison.TRIAL_SEED}"
+  tuned = (
+    f"{compared.trials} tuning trials a method, judged on {tuning.HELD_OUT:.0%} of the training"
+    f" {examples} with seed {tuning.SEED}"
     if compared.trials
     else "No tuning here: the settings are the config's"
   )
   caption = (
-    f"Mean ± standard error of n seeds. Minus {measure.reference}: paired, runs of a seed share"
-    f" initial params, wrong labels and the order of batches. Wall: steps alone. {parts.PEAK} {tuning}."
+    f"Mean ± standard error of n seeds. Minus {score.reference}: paired, runs of a seed share"
+    f" initial params, wrong labels and the order of batches. Wall: steps alone. {parts.PEAK} {tuned}."
   )
   console.print(page.terminal_table(header, rows, caption, columns=6))
   body = [
@@ -55,21 +57,19 @@ def write(out: Path, console: Console) -> None:
   console.print(f"{out / 'report.html'} and figures are written")
 
 
-def cells(row: dict[str, Any], measure: figures.Measure) -> list[str]:
-  own, difference = row[measure.key], row["difference"]
-  is_reference = row["method"] == measure.reference or difference is None
+def cells(row: dict[str, Any], score: Score) -> list[str]:
+  own, difference = row[score.key], row["difference"]
+  is_reference = row["method"] == score.reference or difference is None
   return [
     style.label_of(row["method"]),
-    "diverged" if own is None else measure.text(own, row[measure.key + "_error"]),
-    "-" if is_reference else measure.text(difference, row["difference_error"], sign="+"),
+    "diverged" if own is None else score.text(own, row[score.key + "_error"]),
+    "-" if is_reference else score.text(difference, row["difference_error"], sign="+"),
     *parts.paid_cells(row),
   ]
 
 
-def draw(
-  compared: comparison.Comparison, results: dict, measure: figures.Measure
-) -> dict[str, Callable]:
-  name, what = compared.config.name, measure.label.split(",")[0]
+def draw(compared: equal_budgets.Comparison, results: dict, score: Score) -> dict[str, Callable]:
+  name, what = compared.config.name, score.label.split(",")[0]
   ranking = (
     f"{name}: {what}",
     f"{compared.amount:,} {compared.unit} a run. Mean and standard error of {compared.seeds} seeds"
@@ -77,9 +77,9 @@ def draw(
   )
   curves = (
     f"{name}: {what} against the gradients paid",
-    f"Means over seeds, and where they end. Dashed: {measure.reference}. Grey: the others.",
+    f"Means over seeds, and where they end. Dashed: {score.reference}. Grey: the others.",
   )
   return {
-    "ranking": lambda theme: figures.ranking(results, measure, ranking, theme),
-    "curves": lambda theme: figures.curves(results, measure, curves, theme),
+    "ranking": lambda theme: rankings.ranking(results, score, ranking, theme),
+    "curves": lambda theme: curve_figures.curves(results, score, curves, theme),
   }

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from experiments import figures, lifelong, page
+from experiments.comparisons import lifelong
+from experiments.comparisons.score import ACCURACY
+from experiments.plots import lifelong as figures
 from experiments.plots import style
-from experiments.reports import parts
+from experiments.reports import page, parts
 
 COLUMNS = (
   "method",
@@ -28,7 +30,7 @@ def write(out: Path, console: Console) -> None:
     f"{config.name}: what is kept of earlier tasks",
     f"{budget}. Mean and standard error of {compared.seeds} seeds. Dashed: {reference}.",
   )
-  style.save_all({"lifelong": lambda theme: figures.lifelong(results, texts, theme)}, out)
+  style.save_all({"lifelong": lambda theme: figures.kept_and_lost(results, texts, theme)}, out)
   header = [column.format(reference=reference) for column in COLUMNS]
   pairs = zip(*(results["tables"][key] for key in lifelong.MEASURES), strict=True)
   rows = [cells(kept, lost, reference) for kept, lost in pairs]
@@ -59,8 +61,8 @@ def cells(kept: dict[str, Any], lost: dict[str, Any], reference: str) -> list[st
   """A method's rows of both tables as one."""
   texts = []
   for row, key in zip((kept, lost), lifelong.MEASURES, strict=True):
-    difference = figures.ACCURACY.text(row["difference"], row["difference_error"], sign="+")
-    texts.append(figures.ACCURACY.text(row[key], row[key + "_error"]))
+    difference = ACCURACY.text(row["difference"], row["difference_error"], sign="+")
+    texts.append(ACCURACY.text(row[key], row[key + "_error"]))
     texts.append("-" if row["method"] == reference else difference)
   return [style.label_of(kept["method"]), *texts, *parts.paid_cells(kept)]
 

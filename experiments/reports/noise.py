@@ -4,9 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import figures, files, page, summary
-from experiments.noisy_runs import KINDS, NUMBERS
+from experiments.comparisons.score import ACCURACY
+from experiments.config import files
+from experiments.measures import statistics
+from experiments.measures.noise import KINDS, NUMBERS
 from experiments.plots import noise, style
+from experiments.reports import page
 from experiments.reports.section import NOTHING, Section
 
 FORMULAS = {"additive": "w + s N(0, 1)", "multiplicative": "w (1 + s N(0, 1))"}
@@ -53,11 +56,14 @@ def table(found: dict, kind: str) -> list[list[str]]:
   for method, runs in found["runs"].items():
     means_RxS, reference_RxS = (_curves(found, m, kind, "mean") for m in (method, reference))
     rows.append(
-      [style.label_of(method), *(_text(*summary.mean_and_error(column)) for column in means_RxS.T)]
+      [
+        style.label_of(method),
+        *(_text(*statistics.mean_and_error(column)) for column in means_RxS.T),
+      ]
     )
     if method != reference:
       pairs = zip(means_RxS.T, reference_RxS.T, strict=True)
-      differences = [summary.paired_difference(own, other) for own, other in pairs]
+      differences = [statistics.paired_difference(own, other) for own, other in pairs]
       rows.append([f"  minus {reference}", *(_text(*each, sign="+") for each in differences)])
     elif len(runs) == len(found["runs"]) == 1:
       for bound, percentile in (("low", "10th"), ("high", "90th")):
@@ -89,7 +95,7 @@ def figure(found: dict, theme: dict[str, str]):
 
 
 def _text(mean: float | None, error: float | None = None, sign: str = "") -> str:
-  return "-" if mean is None else figures.ACCURACY.text(mean, error, sign)
+  return "-" if mean is None else ACCURACY.text(mean, error, sign)
 
 
 def _seeds(found: dict) -> int:

@@ -8,14 +8,14 @@ from typing import Any
 from rich.console import Console
 
 from experiments import config as configuration
-from experiments import files, page
-from experiments.config import Config, Refusal
+from experiments.config import Config, Refusal, files
+from experiments.methods import base_name
 from experiments.plots import own_metrics, style
-from experiments.reports import noise, sharpness
+from experiments.reports import flatness, noise, page, sharpness
 
 PAID_COLUMNS = "steps", "gradients", "wall,\ns", "steps\na second", "peak,\nMB", "n"
 PEAK = "Peak: of the process, to which earlier runs in it may have added."
-SECTIONS = sharpness.section, noise.section  # of what other commands measured
+SECTIONS = flatness.section, sharpness.section, noise.section  # of what other commands measured
 
 
 def setting(config: Config) -> str:
@@ -28,7 +28,7 @@ def setting(config: Config) -> str:
   about = data.set.about[:1].upper() + data.set.about[1:]
   return (
     f"{about}{noise}; batches of {data.batch_size}. {type(config.model).__name__} in"
-    f" {training.compute_dtype}, {config.opt.base.name} with a"
+    f" {training.compute_dtype}, {base_name(config.opt.base)} with a"
     f" {'cosine' if config.opt.schedule == 'cosine' else 'stepwise'} decay{smooth}.{augmented}"
   )
 

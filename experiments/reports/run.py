@@ -4,26 +4,31 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments import configs, figures, files, page, run, run_directory
-from experiments.plots import own_metrics, style
-from experiments.reports import parts
+from experiments.comparisons import own_metrics
+from experiments.config import files
+from experiments.methods import method_name
+from experiments.plots import curves, style
+from experiments.reports import page, parts
+from experiments.training import run_directory
+from experiments.training.display import sentence
 
 
 def write(directory: Path, console: Console) -> None:
   config = run_directory.read_config(directory)
-  rows = {split: run_directory.read_metrics(directory, split) for split in ("train", "test")}
+  evaluated_on = config.data.evaluated_on
+  rows = {split: run_directory.read_metrics(directory, split) for split in ("train", evaluated_on)}
   summary = directory / "summary.json"
   said = (
-    run.sentence(files.read_json(summary))
+    sentence(files.read_json(summary))
     if summary.exists()
     else "Not finished: the same `train` goes on."
   )
   texts = (
-    f"{config.name} with {configs.method_name(config)}",
-    f"Seed {config.training.seed}. Light: training batches. Strong: test set.",
+    f"{config.name} with {method_name(config.opt)}",
+    f"Seed {config.training.seed}. Light: training batches. Strong: {evaluated_on} set.",
   )
-  drawn = {"curves": lambda theme: figures.run_curves(rows, texts, theme)} | parts.metrics_figure(
-    {configs.method_name(config): own_metrics.over_training([rows["train"]])},
+  drawn = {"curves": lambda theme: curves.run_curves(rows, texts, theme)} | parts.metrics_figure(
+    {method_name(config.opt): own_metrics.over_training([rows["train"]])},
     "Means over each twentieth of the steps.",
   )
   style.save_all(drawn, directory)

@@ -5,10 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments import configs, files, page, run_directory
+from experiments.config import files
+from experiments.measures.sharpness import ARRAYS, NUMBERS
+from experiments.methods import method_name
 from experiments.plots import landscapes, spectra, style
+from experiments.reports import page
 from experiments.reports.section import NOTHING, Section
-from experiments.sharpness import ARRAYS, NUMBERS
+from experiments.training import run_directory
 
 HEADER = "measure", "value", "gradients"
 CAPTION = (
@@ -25,7 +28,7 @@ def section(directory: Path) -> Section:
   found = files.read_json(directory / NUMBERS)
   with np.load(directory / ARRAYS) as archive:
     arrays = dict(archive)
-  method = configs.method_name(run_directory.read_config(directory))
+  method = method_name(run_directory.read_config(directory).opt)
   style.save_all(figures(found, arrays, method), directory)
   about = f"At step {found['step']}, on the first {found['examples']:,} training examples."
   rows = table(found)

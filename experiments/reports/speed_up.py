@@ -5,8 +5,9 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments import files, page
+from experiments.config import files
 from experiments.plots import budgets, style
+from experiments.reports import page
 
 
 def write(out: Path, console: Console) -> None:

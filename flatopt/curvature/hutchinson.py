@@ -6,10 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _devices, _method, _tree
+from flatopt import _arguments, _devices, _forward_mode, _method, _tree
 from flatopt._typing import Axes, AxisName, Params
-
-_MODES = ("forward-reverse", "reverse-reverse")
 
 
 class HutchinsonState(NamedTuple):
@@ -75,12 +73,12 @@ def hutchinson(
   _arguments.check_integer("hutchinson", "num_samples", num_samples, minimum=1)
   _arguments.check_key("hutchinson", key)
   _arguments.check_axis("hutchinson", axis_name)
-  if mode not in _MODES:
-    raise ValueError(f"hutchinson: mode must be one of {_MODES}; got {_arguments.describe(mode)}")
+  _forward_mode.check_mode("hutchinson", mode)
 
   def product(grad_fn, params, vector):
     if mode == "forward-reverse":
-      return jax.jvp(grad_fn, (params,), (vector,))[1]
+      remedy = 'pass curvature=hutchinson(mode="reverse-reverse") to ire, or mode= to hutchinson'
+      return _forward_mode.jvp("hutchinson", remedy, grad_fn, (params,), (vector,))[1]
     return jax.vjp(grad_fn, params)[1](vector)[0]
 
   def init(params):
@@ -88,7 +86,7 @@ def hutchinson(
 
   def update(updates, state, params, step, extra_args):
     del updates, step
-    axes = _devices.shard_axes(params, axis_name)
+    axes = _devices.shard_axes(params, axis_name or extra_args.get("axis_name"))
     params = _devices.varying(jax.tree.map(jnp.asarray, params), axis_name)
     sample_keys = jax.random.split(_arguments.draw_key(key, state.count), num_samples)
 

@@ -1,5 +1,6 @@
 """Methods before the base optimizer: they look at the loss elsewhere."""
 
+from flatopt.gradients.ae_sam import ae_sam as ae_sam
 from flatopt.gradients.asam import asam as asam
 from flatopt.gradients.friendly_sam import friendly_sam as friendly_sam
 from flatopt.gradients.g_rst import g_rst as g_rst

@@ -53,7 +53,8 @@ def rst(
     inner: a transformation that looks at the loss elsewhere: ``sam``, ``asam``, ...
     probability: of X = 1, in [0, 1]. The paper's families are optax's
       ``constant_schedule``, ``piecewise_constant_schedule``, ``linear_schedule`` and
-      ``cosine_decay_schedule``, and ``flatopt.schedules.rising_cosine``.
+      ``cosine_decay_schedule``, and ``flatopt.schedules.rising_cosine``. 0 and 1 are exact:
+      ``flatopt.schedules.from_step`` and ``every`` say which steps pay.
     mixing: weight of the sharpness-aware gradient, any finite number; 1 is RST, and
       0 and 1 select exactly.
     key: int or JAX key; toss t uses ``fold_in(key, t)``.
@@ -114,7 +115,9 @@ def coin_toss(method, state_type, inner, probability, mixing, key, axis_name):
     updates = _tree.cast_like(updates, params)
 
     def mix_in():
-      sharp, inner_state = inner.update(updates, state.inner, params, **extra_args | {"step": step})
+      sharp, inner_state = inner.update(
+        updates, state.inner, params, **extra_args | {"step": step, "axis_name": axis_name}
+      )
       mixed = _tree.map_wide(_mix, (m,), updates, sharp)
       return _devices.varying(mixed, axis_name), inner_state
 

@@ -4,8 +4,11 @@ from flatopt.sharpness.ascent import ascent as ascent
 from flatopt.sharpness.average import average as average
 from flatopt.sharpness.batches import over_batches as over_batches
 from flatopt.sharpness.batches import over_iterable as over_iterable
+from flatopt.sharpness.eigenvalues import smallest_eigenvalues as smallest_eigenvalues
 from flatopt.sharpness.eigenvalues import top_eigenvalues as top_eigenvalues
 from flatopt.sharpness.estimate import Estimate as Estimate
+from flatopt.sharpness.gauss_newton import gauss_newton as gauss_newton
+from flatopt.sharpness.hessian import hessian as hessian
 from flatopt.sharpness.landscape import (
   filter_normalized_directions as filter_normalized_directions,
 )

@@ -1,13 +1,15 @@
 """Worst-case sharpness: the loss where SAM would look for it, and further up from there."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from flatopt import _arguments, _perturbation, _tree
 from flatopt._typing import Params
-from flatopt.sharpness.host import fori_loop, lift
+from flatopt.sharpness.host import fori_loop, value_and_grad
+from flatopt.sharpness.programs import run
 
 
 def ascent(
@@ -26,7 +28,8 @@ def ascent(
 
   ``T`` is 1, or with ``eta`` ASAM's ``|w| + eta`` on all leaves but biases, which a rescaling
   of layers does not change. One step is SAM's, or ASAM's, own perturbation; of several, the
-  largest increase that they meet is returned. Can be jitted. Cost: ``num_steps`` gradients
+  largest increase that they meet is returned. Can be jitted; outside jit it is
+  compiled once for the same ``loss_fn`` object (see ``hessian``). Cost: ``num_steps`` gradients
   and a loss.
 
   Args:
@@ -59,13 +62,20 @@ def ascent(
     _arguments.check_number("ascent", "eta", eta, low=0)
   _arguments.check_closures("ascent", params, loss_fn=loss_fn)
   params = jax.tree.map(jnp.asarray, params)
+  start, increase = run(loss_fn, _increase, (loss_fn, num_steps), params, rho, eta)
+  _arguments.check_finite("ascent", "the loss", start)
+  return increase
+
+
+def _increase(
+  loss_fn: Callable, num_steps: int, params: Params, rho: Any, eta: Any
+) -> tuple[jax.Array, jax.Array]:
+  """The loss at the params, and its largest increase."""
   scale = jax.tree.map(lambda w: jnp.ones_like(w, dtype=_tree.wide_dtype(w)), params)
   if eta is not None:
     scale = _perturbation.adaptive_scale(params, eta, None)
-  losses_and_grads = lift(jax.value_and_grad, loss_fn)
-  start = _arguments.check_finite(
-    "ascent", "the loss", _arguments.check_scalar("ascent", loss_fn(params))
-  )
+  losses_and_grads = value_and_grad(loss_fn)
+  start = _arguments.check_scalar("ascent", loss_fn(params))
 
   def perturbed(z):
     return jax.tree.map(lambda w, t, x: (w + t * x).astype(w.dtype), params, scale, z)
@@ -74,15 +84,15 @@ def ascent(
     z, largest = carry
     loss, grads = losses_and_grads(perturbed(z))
     # The loss at z = 0 does not count: where one step goes down, so does the result.
-    largest = jnp.where(i > 0, jnp.maximum(largest, loss), largest)
+    largest = jnp.where(i > 1, jnp.maximum(largest, loss), loss)
     direction = jax.tree.map(lambda t, g: t * g.astype(t.dtype), scale, grads)
     z, _ = _perturbation.perturb(z, direction, rho)
     return _project(z, rho), largest
 
   zeros = jax.tree.map(jnp.zeros_like, scale)
-  lowest = jnp.full((), -jnp.inf, start.dtype)
-  z, largest = fori_loop(loss_fn, num_steps, step, (zeros, lowest))
-  return jnp.maximum(largest, loss_fn(perturbed(z))) - start
+  z, largest = fori_loop(loss_fn, num_steps, step, (zeros, start))
+  last = loss_fn(perturbed(z))
+  return start, (last if num_steps == 1 else jnp.maximum(largest, last)) - start
 
 
 def _project(z: Params, rho: jax.typing.ArrayLike) -> Params:

@@ -1,6 +1,7 @@
 """Average-case sharpness: the loss under random noise on the weights."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from flatopt import _arguments, _tree
 from flatopt._typing import Params
 from flatopt.sharpness.estimate import Estimate, estimate
 from flatopt.sharpness.host import map_over
+from flatopt.sharpness.programs import run
 
 
 def average(
@@ -25,7 +27,8 @@ def average(
       mean over samples of loss_fn(w + sigma * z) - loss_fn(w),   z: standard normal
 
   About ``sigma^2 / 2`` times the Hessian's trace at a minimum, for small ``sigma``. Can be
-  jitted. Cost: ``num_samples + 1`` losses, no gradient.
+  jitted; outside jit it is compiled once for the same ``loss_fn`` object (see ``hessian``).
+  Cost: ``num_samples + 1`` losses, no gradient.
 
   Args:
     loss_fn: ``params -> scalar``.
@@ -53,14 +56,21 @@ def average(
   _arguments.check_integer("average", "num_samples", num_samples, minimum=1)
   _arguments.check_closures("average", params, loss_fn=loss_fn)
   params = jax.tree.map(jnp.asarray, params)
-  loss = _arguments.check_finite(
-    "average", "the loss", _arguments.check_scalar("average", loss_fn(params))
-  )
+  key = _arguments.as_key("average", key)
+  start, draws = run(loss_fn, _increases, (loss_fn, num_samples), params, sigma, key)
+  _arguments.check_finite("average", "the loss", start)
+  return estimate(draws)
+
+
+def _increases(
+  loss_fn: Callable, num_samples: int, params: Params, sigma: Any, key: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """The loss at the params, and its increases, one a draw of the noise."""
+  start = _arguments.check_scalar("average", loss_fn(params))
 
   def draw(key):
     wide = jax.tree.map(lambda w: jnp.asarray(w, _tree.wide_dtype(w)), params)
     noise = optax.tree.random_like(key, wide, jax.random.normal)
-    return loss_fn(_tree.map_wide(lambda s, w, z: w + s * z, (sigma,), params, noise)) - loss
+    return loss_fn(_tree.map_wide(lambda s, w, z: w + s * z, (sigma,), params, noise)) - start
 
-  keys = jax.random.split(_arguments.as_key("average", key), num_samples)
-  return estimate(map_over(loss_fn, draw, keys))
+  return start, map_over(loss_fn, draw, jax.random.split(key, num_samples))

@@ -1,7 +1,7 @@
 """The mean of a loss or a gradient over many batches: in one program, or on the host."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +9,16 @@ import jax.numpy as jnp
 from flatopt import _arguments
 from flatopt._typing import Params
 from flatopt.sharpness.host import HostMean
+from flatopt.sharpness.operator import MeanOverBatches, MeanOverIterable, Operator
 
 
+@overload
+def over_batches(loss_fn: Operator, stacked_batches: Any) -> Operator: ...
+@overload
 def over_batches(
   loss_fn: Callable[[Params, Any], jax.Array], stacked_batches: Any
-) -> Callable[[Params], jax.Array]:
+) -> Callable[[Params], jax.Array]: ...
+def over_batches(loss_fn: Any, stacked_batches: Any) -> Any:
   """The mean of ``loss_fn`` over batches that lie in memory, as a function of the params.
 
       loss(params) = mean over i of loss_fn(params, batch_i)
@@ -23,11 +28,13 @@ def over_batches(
   takes one more forward pass, as ``jax.checkpoint`` does.
 
   Args:
-    loss_fn: ``(params, batch) -> scalar``, a mean over the batch's examples.
+    loss_fn: ``(params, batch) -> scalar``, a mean over the batch's examples; or an operator
+      whose functions take the batch as their last argument, such as
+      ``gauss_newton(logits_fn, loss_fn)``.
     stacked_batches: pytree of arrays whose leading axis counts the batches, >= 1.
 
   Returns:
-    ``loss(params) -> scalar``.
+    ``loss(params) -> scalar``; of an operator, the operator that is its mean.
 
   Raises:
     ValueError: no batches, or leaves that disagree on their number.
@@ -47,8 +54,11 @@ def over_batches(
       f" more; got shapes {shapes}"
     )
   num_batches = shapes[0][0]
+  if isinstance(loss_fn, Operator):
+    return MeanOverBatches(loss_fn, stacked_batches, num_batches)
 
-  def mean_loss(params):
+  @jax.jit  # compiled once, also where it is called or differentiated outside jit
+  def mean_loss(params, stacked_batches):
     def add(total, batch):
       return total + _arguments.check_scalar("over_batches", loss_fn(params, batch)), None
 
@@ -58,25 +68,32 @@ def over_batches(
     total, _ = jax.lax.scan(body, jnp.zeros((), dtype), stacked_batches)
     return total / num_batches
 
-  return mean_loss
+  return lambda params: mean_loss(params, stacked_batches)
 
 
-def over_iterable(fn: Callable[[Params, Any], Any], batches: Iterable[Any]) -> HostMean:
+@overload
+def over_iterable(fn: Operator, batches: Iterable[Any]) -> Operator: ...
+@overload
+def over_iterable(fn: Callable[[Params, Any], Any], batches: Iterable[Any]) -> HostMean: ...
+def over_iterable(fn: Any, batches: Iterable[Any]) -> Any:
   """The mean of a loss or a gradient over batches that do not fit in memory.
 
       mean(params) = mean over batches of fn(params, batch)
 
   ``fn`` is jitted, the loop runs on the host, and where stderr is a terminal it shows how far
   it is. The result cannot be traced, but every measure of ``flatopt.sharpness`` takes it,
-  and then loops on the host, too. Batches count equally, whatever their size.
+  and then loops on the host, too. Batches count equally, whatever their size. Programs are
+  kept for ``fn``: call ``jax.grad(loss_fn)`` once and pass the same function in every epoch,
+  and nothing compiles again; each call of ``jax.grad`` makes a new function.
 
   Args:
     fn: ``(params, batch) -> scalar or pytree``: ``loss_fn``, or ``jax.grad(loss_fn)`` where
-      a measure wants a gradient.
+      a measure wants a gradient; or an operator whose functions take the batch as their
+      last argument, such as ``gauss_newton(logits_fn, loss_fn)``.
     batches: what can be iterated over again and again: a list or a loader, no generator.
 
   Returns:
-    ``mean(params)``, of what ``fn`` returns.
+    ``mean(params)``, of what ``fn`` returns; of an operator, the operator that is its mean.
 
   Raises:
     TypeError: an iterator that is spent after one pass; tracing the result.
@@ -95,4 +112,6 @@ def over_iterable(fn: Callable[[Params, Any], Any], batches: Iterable[Any]) -> H
       "over_iterable: batches must be iterable more than once, such as a list; got"
       f" {type(batches).__name__}"
     )
+  if isinstance(fn, Operator):
+    return MeanOverIterable(fn, batches)
   return HostMean(fn, batches)

@@ -1,5 +1,6 @@
 """Lanczos's iteration on pytrees: an orthonormal Krylov basis and the matrix seen in it."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ class _Iteration(NamedTuple):
 
 
 def lanczos(
-  fn: Callable,
+  owner: Any,
   matvec: Callable[[Params], Params],
   start: Params,
   key: jax.Array,
@@ -34,7 +35,7 @@ def lanczos(
   basis_size: int | None = None,
   num_kept: int = 0,
 ) -> Basis:
-  """``num_matvecs`` steps from ``start``, of the symmetric ``matvec`` which calls ``fn``.
+  """``num_matvecs`` steps from ``start``, of the symmetric ``matvec`` of the operator ``owner``.
 
       w = A q_j;  Q' A Q gets the column Q' w;  w <- w - Q Q' w, twice;  q_{j+1} = w / ||w||
 
@@ -50,40 +51,45 @@ def lanczos(
   stack = lambda x: jnp.zeros_like(x, shape=(size, *x.shape), dtype=_tree.wide_dtype(x))
   empty = Basis(jax.tree.map(stack, start), jnp.zeros((size, size), dtype))
 
-  @jax.jit
-  def make_room(i, basis: Basis) -> Basis:
-    full = (i >= size) & ((i - size) % max(size - num_kept, 1) == 0)
-    return jax.lax.cond(full, lambda: _restart(basis, num_kept), lambda: basis)
-
-  @jax.jit
-  def extend(i, state: _Iteration, w: Params) -> _Iteration:
-    slot = jnp.where(i < size, i, num_kept + (i - size) % max(size - num_kept, 1))
-    w = _tree.cast_like(w, state.following)
-    vectors = jax.tree.map(lambda q, x: q.at[slot].set(x), state.basis.vectors, state.following)
-    column = _coefficients(vectors, w)
-    projected = state.basis.projected.at[slot].set(column).at[:, slot].set(column)
-    scale = jnp.maximum(state.scale, _tree.norm(w))
-    w = _orthogonalize(vectors, _orthogonalize(vectors, w))
-    exhausted = _tree.norm(w) <= 10 * jnp.finfo(dtype).eps * scale
-    random = lambda: _orthogonalize(vectors, random_unit(jax.random.fold_in(key, i), start))
-    w = jax.lax.cond(exhausted, random, lambda: w)
-    # Once more at unit length, where what is left of w may be little but rounding error.
-    w = unit(_orthogonalize(vectors, unit(w)))
-    return _Iteration(Basis(vectors, projected), w, scale)
-
   def step(i, state: _Iteration) -> _Iteration:
     if size < num_matvecs:
-      state = state._replace(basis=make_room(i, state.basis))
-    return extend(i, state, matvec(state.following))
+      state = state._replace(basis=_make_room(size, num_kept, i, state.basis))
+    return _extend(size, num_kept, key, i, state, matvec(state.following))
 
   first = unit(jax.tree.map(lambda x: jnp.asarray(x, _tree.wide_dtype(x)), start))
   state = _Iteration(empty, first, jnp.zeros((), dtype))
-  basis = fori_loop(fn, num_matvecs, step, state).basis
+  basis = fori_loop(owner, num_matvecs, step, state).basis
   if size == num_matvecs:
     return basis
   filled = num_kept + (num_matvecs - size - 1) % (size - num_kept) + 1
   vectors = jax.tree.map(lambda q: q[:filled], basis.vectors)
   return Basis(vectors, basis.projected[:filled, :filled])
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _make_room(size: int, num_kept: int, i: jax.Array, basis: Basis) -> Basis:
+  full = (i >= size) & ((i - size) % max(size - num_kept, 1) == 0)
+  return jax.lax.cond(full, lambda: _restart(basis, num_kept), lambda: basis)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _extend(
+  size: int, num_kept: int, key: jax.Array, i: jax.Array, state: _Iteration, w: Params
+) -> _Iteration:
+  """The basis with the vector that was to follow, and the next one, made of its product w."""
+  slot = jnp.where(i < size, i, num_kept + (i - size) % max(size - num_kept, 1))
+  w = _tree.cast_like(w, state.following)
+  vectors = jax.tree.map(lambda q, x: q.at[slot].set(x), state.basis.vectors, state.following)
+  column = _coefficients(vectors, w)
+  projected = state.basis.projected.at[slot].set(column).at[:, slot].set(column)
+  scale = jnp.maximum(state.scale, _tree.norm(w))
+  w = _orthogonalize(vectors, _orthogonalize(vectors, w))
+  exhausted = _tree.norm(w) <= 10 * jnp.finfo(column.dtype).eps * scale
+  random = lambda: _orthogonalize(vectors, random_unit(jax.random.fold_in(key, i), w))
+  w = jax.lax.cond(exhausted, random, lambda: w)
+  # Once more at unit length, where what is left of w may be little but rounding error.
+  w = unit(_orthogonalize(vectors, unit(w)))
+  return _Iteration(Basis(vectors, projected), w, scale)
 
 
 def ritz(basis: Basis) -> tuple[jax.Array, jax.Array]:

@@ -1,6 +1,7 @@
 """The loss along directions through the params."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import optax
 from flatopt import _arguments, _tree
 from flatopt._typing import Params
 from flatopt.sharpness.host import map_over
+from flatopt.sharpness.programs import run
 
 
 def filter_normalized_directions(
@@ -65,7 +67,7 @@ def filter_normalized_directions(
 def loss_landscape(
   loss_fn: Callable[[Params], jax.Array],
   params: Params,
-  directions: tuple[Params, ...],
+  directions: tuple[Params, ...] | Params,
   *,
   span: float = 1.0,
   resolution: int = 25,
@@ -75,13 +77,15 @@ def loss_landscape(
       losses[i, j, ...] = loss_fn(w + a_i d_1 + a_j d_2 + ...)
       a = linspace(-span, span, resolution)
 
-  Can be jitted. Cost: ``resolution ** len(directions)`` losses, one at a time.
+  Can be jitted; outside jit it is compiled once for the same ``loss_fn`` object (see
+  ``hessian``). Cost: one loss a point, one at a time.
 
   Args:
     loss_fn: ``params -> scalar``.
     params: pytree of real floating arrays.
     directions: tuple of pytrees like params, such as ``filter_normalized_directions``
-      returns.
+      returns, or one pytree like params whose leaves count the directions on a leading axis,
+      such as the vectors of ``top_eigenvalues``.
     span: coordinate of the grid's last point along every direction, > 0.
     resolution: points along a direction, >= 2; an odd number has the params themselves.
 
@@ -101,13 +105,43 @@ def loss_landscape(
   _arguments.check_number("loss_landscape", "span", span, low=0)
   _arguments.check_integer("loss_landscape", "resolution", resolution, minimum=2)
   _arguments.check_closures("loss_landscape", params, loss_fn=loss_fn)
-  if not isinstance(directions, tuple | list) or not directions:
-    raise TypeError(
-      f"loss_landscape: directions must be a tuple of pytrees like params; got {directions!r}"
-    )
-  for i, direction in enumerate(directions):
-    _arguments.check_same_tree("loss_landscape", f"directions[{i}]", direction, params)
   params = jax.tree.map(jnp.asarray, params)
+  trees = _as_tuple(directions, params)
+  losses = run(loss_fn, _losses, (loss_fn, resolution), params, trees, span)
+  return losses.reshape((resolution,) * len(trees))
+
+
+def _as_tuple(directions: Any, params: Params) -> tuple[Params, ...]:
+  name = "loss_landscape"
+  if jax.tree.structure(directions) == jax.tree.structure(params):
+    return _unstack(directions, params)
+  if not isinstance(directions, tuple | list) or not directions:
+    raise TypeError(f"{name}: {_ALLOWED}; got {_arguments.describe(directions)}")
+  for i, direction in enumerate(directions):
+    _arguments.check_same_tree(name, f"directions[{i}]", direction, params)
+  return tuple(directions)
+
+
+_ALLOWED = (
+  "directions must be a tuple of pytrees like params, or one whose leaves have a leading axis,"
+  " of one direction or more"
+)
+
+
+def _unstack(directions: Params, params: Params) -> tuple[Params, ...]:
+  """Leaves (n, *shape) as n trees."""
+  shapes = [jnp.shape(x) for x in jax.tree.leaves(directions)]
+  num = shapes[0][0] if shapes[0] else 0
+  wanted = [(num, *w.shape) for w in jax.tree.leaves(params)]
+  if num == 0 or shapes != wanted:
+    raise ValueError(f"loss_landscape: {_ALLOWED}; got leaves of shapes {shapes}")
+  return tuple(jax.tree.map(lambda x, i=i: x[i], directions) for i in range(num))
+
+
+def _losses(
+  loss_fn: Callable, resolution: int, params: Params, directions: tuple[Params, ...], span: Any
+) -> jax.Array:
+  """At all points of the grid, in one axis."""
   dtype = _tree.wide_dtype(*jax.tree.leaves(params))
   line = jnp.linspace(-span, span, resolution, dtype=dtype)
   axes = jnp.meshgrid(*[line] * len(directions), indexing="ij")
@@ -118,5 +152,4 @@ def loss_landscape(
       point = _tree.map_wide(lambda a, w, d: w + a * d, (a,), point, direction)
     return _arguments.check_scalar("loss_landscape", loss_fn(point))
 
-  losses = map_over(loss_fn, loss_at, jnp.stack([a.ravel() for a in axes], axis=1))
-  return losses.reshape((resolution,) * len(directions))
+  return map_over(loss_fn, loss_at, jnp.stack([a.ravel() for a in axes], axis=1))

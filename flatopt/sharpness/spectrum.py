@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from flatopt import _arguments
-from flatopt._typing import GradFn, Params
-from flatopt.sharpness.eigenvalues import check_num_matvecs
+from flatopt._typing import Mask, Params
+from flatopt.sharpness.block import Block, as_block, check_num_matvecs
 from flatopt.sharpness.host import map_over
 from flatopt.sharpness.lanczos import lanczos, ritz
-from flatopt.sharpness.products import hessian
+from flatopt.sharpness.operator import GradFnOrOperator
+from flatopt.sharpness.programs import run
 from flatopt.sharpness.trace import signs
 
 _POINTS = 1024
@@ -25,11 +26,12 @@ class SpectralDensity(NamedTuple):
 
 
 def spectral_density(
-  grad_fn: GradFn,
+  grad_fn: GradFnOrOperator,
   params: Params,
   *,
   num_matvecs: int = 64,
   num_samples: int = 8,
+  mask: Mask | None = None,
   key: int | jax.Array,
 ) -> SpectralDensity:
   """Estimates how the Hessian's eigenvalues are distributed.
@@ -38,15 +40,19 @@ def spectral_density(
 
   Nodes and weights are the Gauss quadrature of v's spectral measure: the Ritz values of
   Lanczos's iteration from v, and the squared first entries of their vectors. The kernel is 1 %
-  of the range of the nodes wide, and adds the square of that to the variance. Can be jitted.
+  of the range of the nodes wide, and adds the square of that to the variance. Can be jitted;
+  outside jit it is compiled once for the same ``grad_fn`` object (see ``hessian``).
   Cost: ``num_samples * num_matvecs`` Hessian-vector products of 2 gradients each, and
   ``num_matvecs`` vectors like params in memory.
 
   Args:
-    grad_fn: ``params -> grads``.
+    grad_fn: ``params -> grads``, or an operator.
     params: pytree of N real floating entries.
     num_matvecs: products a probe, from 1 to N: nodes of its quadrature.
     num_samples: probes of entries +1 or -1, >= 1.
+    mask: bool pytree, a prefix of one, or ``params -> bool pytree``: the leaves whose
+      eigenvalues are meant, the others being held fixed; N counts the entries of these.
+      ``None``: all.
     key: int or JAX key, which may be traced.
 
   Returns:
@@ -67,36 +73,48 @@ def spectral_density(
     >>> round(float(jnp.trapezoid(density, grid)), 3)
     1.0
   """
-  nodes, weights = quadrature(
-    grad_fn, params, num_matvecs=num_matvecs, num_samples=num_samples, key=key
-  )
-  _arguments.check_finite("spectral_density", "the Hessian", nodes)
-  low, high = jnp.min(nodes), jnp.max(nodes)
-  # A spectrum of one point has no range: its own size stands in, or 1 at zero.
-  size = jnp.maximum(jnp.abs(low), jnp.abs(high))
-  degenerate = high - low <= 1e-6 * size
-  spread = jnp.where(degenerate, jnp.where(size > 0, size, 1), high - low)
-  width = _BANDWIDTH * spread
-  grid = jnp.linspace(low - 5 * width, high + 5 * width, _POINTS, dtype=nodes.dtype)
-  kernel = jnp.exp(-jnp.square((grid[:, None] - nodes.ravel()) / width) / 2)
-  density = kernel @ (weights.ravel() / nodes.shape[0])
-  return SpectralDensity(grid, density / jnp.trapezoid(density, grid))
+  name = "spectral_density"
+  block, params = as_block(name, grad_fn, params, mask)
+  check_num_matvecs(block, num_matvecs, params)
+  _arguments.check_integer(name, "num_samples", num_samples, minimum=1)
+  key = _arguments.as_key(name, key)
+  nodes, density = run(block.operator, _density, (block, num_matvecs, num_samples), params, key)
+  _arguments.check_finite(name, "the Hessian", nodes)
+  return density
+
+
+def _density(
+  block: Block, num_matvecs: int, num_samples: int, params: Params, key: jax.Array
+) -> tuple[jax.Array, SpectralDensity]:
+  nodes, weights = quadrature(block, num_matvecs, num_samples, params, key)
+  return nodes, _smooth(nodes, weights)
 
 
 def quadrature(
-  grad_fn: GradFn, params: Params, *, num_matvecs: int, num_samples: int, key: int | jax.Array
+  block: Block, num_matvecs: int, num_samples: int, params: Params, key: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Nodes and weights, both (num_samples, num_matvecs); each probe's weights sum to 1."""
-  name = "spectral_density"
-  params = jax.tree.map(jnp.asarray, params)
-  matvec = hessian(name, grad_fn, params)
-  check_num_matvecs(name, num_matvecs, params)
-  _arguments.check_integer(name, "num_samples", num_samples, minimum=1)
 
   def of_probe(key):
-    basis = lanczos(grad_fn, matvec, signs(key, params), key, num_matvecs)
-    nodes, coefficients = ritz(basis)
+    start = signs(key, block.select(params))
+    matvec = lambda v: block.product(v, params)
+    nodes, coefficients = ritz(lanczos(block.operator, matvec, start, key, num_matvecs))
     return nodes, jnp.square(coefficients[0])
 
-  keys = jax.random.split(_arguments.as_key(name, key), num_samples)
-  return map_over(grad_fn, of_probe, keys)
+  return map_over(block.operator, of_probe, jax.random.split(key, num_samples))
+
+
+@jax.jit  # also where the loops are on the host
+def _smooth(nodes: jax.Array, weights: jax.Array) -> SpectralDensity:
+  low, high = jnp.min(nodes), jnp.max(nodes)
+  # A spectrum of one point, up to float32's rounding, has no range: its own size stands in, or 1
+  # at zero.
+  size = jnp.maximum(jnp.abs(low), jnp.abs(high))
+  degenerate = high - low <= 1e-5 * size
+  spread = jnp.where(degenerate, jnp.where(size > 0, size, 1), high - low)
+  width = _BANDWIDTH * spread
+  # Distances from the lowest node: a narrow kernel far from 0 would be lost in rounding.
+  grid = jnp.linspace(-5 * width, high - low + 5 * width, _POINTS, dtype=nodes.dtype)
+  kernel = jnp.exp(-jnp.square((grid[:, None] - (nodes - low).ravel()) / width) / 2)
+  density = kernel @ (weights.ravel() / nodes.shape[0])
+  return SpectralDensity(low + grid, density / jnp.trapezoid(density, grid))

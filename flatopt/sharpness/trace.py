@@ -1,30 +1,40 @@
-"""The trace of the Hessian, by Hutchinson's estimator."""
+"""The trace of the Hessian, or of another operator, by Hutchinson's estimator."""
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from flatopt import _arguments, _tree
-from flatopt._typing import GradFn, Params
+from flatopt._typing import Mask, Params
+from flatopt.sharpness.block import Block, as_block
 from flatopt.sharpness.estimate import Estimate, estimate
 from flatopt.sharpness.host import map_over
-from flatopt.sharpness.products import hessian
+from flatopt.sharpness.operator import GradFnOrOperator
+from flatopt.sharpness.programs import run
 
 
 def trace(
-  grad_fn: GradFn, params: Params, *, num_samples: int = 32, key: int | jax.Array
+  grad_fn: GradFnOrOperator,
+  params: Params,
+  *,
+  num_samples: int = 32,
+  mask: Mask | None = None,
+  key: int | jax.Array,
 ) -> Estimate:
   """Estimates the sum of all eigenvalues of the Hessian.
 
       mean over samples of v' H v,   v: entries +1 or -1, independent
 
-  Unbiased; its variance is twice the sum of squared off-diagonal entries. Can be jitted.
+  Unbiased; its variance is twice the sum of squared off-diagonal entries. Can be jitted;
+  outside jit it is compiled once for the same ``grad_fn`` object (see ``hessian``).
   Cost: 2 gradients a sample, one sample in memory at a time.
 
   Args:
-    grad_fn: ``params -> grads``.
+    grad_fn: ``params -> grads``, or an operator.
     params: pytree of real floating arrays.
     num_samples: probes, >= 1.
+    mask: bool pytree, a prefix of one, or ``params -> bool pytree``: the leaves whose
+      eigenvalues are meant, the others being held fixed. ``None``: all.
     key: int or JAX key, which may be traced.
 
   Returns:
@@ -44,16 +54,18 @@ def trace(
     6.0
   """
   _arguments.check_integer("trace", "num_samples", num_samples, minimum=1)
-  params = jax.tree.map(jnp.asarray, params)
-  matvec = hessian("trace", grad_fn, params)
-
-  def draw(key):
-    v = signs(key, params)
-    return _tree.dot(v, matvec(v))
-
-  keys = jax.random.split(_arguments.as_key("trace", key), num_samples)
-  draws = map_over(grad_fn, draw, keys)
+  block, params = as_block("trace", grad_fn, params, mask)
+  key = _arguments.as_key("trace", key)
+  draws = run(block.operator, _draws, (block, num_samples), params, key)
   return estimate(_arguments.check_finite("trace", "the Hessian", draws))
+
+
+def _draws(block: Block, num_samples: int, params: Params, key: jax.Array) -> jax.Array:
+  def draw(key):
+    v = signs(key, block.select(params))
+    return _tree.dot(v, block.product(v, params))
+
+  return map_over(block.operator, draw, jax.random.split(key, num_samples))
 
 
 def signs(key: jax.Array, params: Params) -> Params:

@@ -9,6 +9,7 @@ import pytest
 
 import flatopt
 from flatopt.curvature import empirical_fisher, gauss_newton_bartlett, hutchinson
+from flatopt.schedules import every, from_step
 
 
 class Case(NamedTuple):
@@ -54,9 +55,16 @@ def _biases(params):
 
 CASES = [
   Case("sam", _before(lambda **d: flatopt.sam(0.1, **d))),
+  Case("sam_ascent", _before(lambda **d: flatopt.sam(0.1, ascent=optax.scale_by_rms(), **d))),
   Case("asam", _before(lambda **d: flatopt.asam(0.5, **d))),
-  Case("rst", _before(lambda **d: flatopt.rst(flatopt.sam(0.1), 0.5, **d))),
-  Case("g_rst", _before(lambda **d: flatopt.g_rst(flatopt.sam(0.1), 0.5, **d))),
+  Case("rst", _before(lambda **d: flatopt.rst(flatopt.sam(0.1, **d), 0.5, **d))),
+  Case("rst_every", _before(lambda **d: flatopt.rst(flatopt.sam(0.1, **d), every(3), **d))),
+  Case("rst_late", _before(lambda **d: flatopt.rst(flatopt.sam(0.1, **d), from_step(2), **d))),
+  Case("g_rst", _before(lambda **d: flatopt.g_rst(flatopt.sam(0.1, **d), 0.5, **d))),
+  Case(
+    "ae_sam",
+    _before(lambda **d: flatopt.ae_sam(flatopt.sam(0.1, **d), num_steps=12, **d)),
+  ),
   Case(
     "ire_drift",
     _before(lambda **d: flatopt.ire_drift(0.1, curvature=gauss_newton_bartlett(), **d)),
@@ -86,6 +94,12 @@ CASES = [
   Case(
     "momentum_sam",
     lambda base=BASE, **d: flatopt.momentum_sam(optax.chain(flatopt.sam(0.1, **d), base), rho=0.1),
+  ),
+  Case(
+    "weight_average",
+    lambda base=BASE, **d: flatopt.weight_average(
+      optax.chain(flatopt.sam(0.1, **d), base), start_step=2, update_interval=2
+    ),
   ),
   Case("sam_on", _before(lambda **d: flatopt.sam(0.1, mask=_biases, **d))),
   Case(

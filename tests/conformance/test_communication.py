@@ -1,7 +1,5 @@
 """What an IRE refresh sends between devices: scalars, and never a params-sized array."""
 
-import re
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,13 +8,11 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import flatopt
+from benchmarks.collectives import collectives
 from flatopt.curvature import gauss_newton_bartlett, hutchinson
 
 SHAPES = {"wide": (64, 128), "tall": (256, 32)}
 SHARD_SIZE = 64 * 128 // 8
-COLLECTIVE = re.compile(
-  r"= (.*?) (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
-)
 _rng = np.random.default_rng(0)
 INPUTS = {
   name: jnp.asarray(_rng.normal(size=(2, rows)), jnp.float32) for name, (rows, _) in SHAPES.items()
@@ -52,19 +48,14 @@ def sharded_params():
   }
 
 
-def collectives(fn, *args):
-  """``[(name, number of entries)]`` of the collectives in the compiled program."""
-  text = jax.jit(fn).lower(*args).compile().as_text()
-  return [
-    (name, max(np.prod([int(n) for n in dims.split(",") if n], dtype=int) for dims in shapes))
-    for result, name in COLLECTIVE.findall(text)
-    if (shapes := re.findall(r"\[([\d,]*)\]", result))
-  ]
+def sent(fn, *args):
+  """The collectives of the compiled program."""
+  return collectives(jax.jit(fn).lower(*args).compile().as_text())
 
 
 def large(found):
   """Those that move a device's part of a param or more."""
-  return [(name, size) for name, size in found if size >= SHARD_SIZE]
+  return [c for c in found if any(entries >= SHARD_SIZE for entries, _ in c.arrays)]
 
 
 @pytest.mark.parametrize(
@@ -73,19 +64,19 @@ def large(found):
 @pytest.mark.parametrize("method", ["ire_update", "ire_drift"])
 def test_a_refresh_gathers_no_params(estimator, method):
   params = sharded_params()
-  assert large(collectives(jax.grad(loss_fn), params)) == []
-  assert large(collectives(sampled_grad_fn, params, jax.random.key(0))) == []
+  assert large(sent(jax.grad(loss_fn), params)) == []
+  assert large(sent(sampled_grad_fn, params, jax.random.key(0))) == []
 
   optimizer = getattr(flatopt, method)(curvature=estimator, decay=0.9, update_interval=1)
   fns = {"grad_fn": jax.grad(loss_fn), "sampled_grad_fn": sampled_grad_fn}
   update = lambda w, state: optimizer.update(fns["grad_fn"](w), state, w, **fns)
-  found = collectives(update, params, optimizer.init(params))
-  assert any(name == "all-reduce" for name, _ in found), "counts cross devices"
+  found = sent(update, params, optimizer.init(params))
+  assert any(c.kind == "all-reduce" for c in found), "counts cross devices"
   assert large(found) == []
 
 
 def test_a_sort_would_be_seen():
   """What ``kth_smallest`` is there to avoid, so that the test above can fail."""
   by_sorting = lambda w: jnp.sort(jnp.concatenate(list(map(jnp.ravel, w.values()))))[7]
-  assert large(collectives(by_sorting, sharded_params()))
-  assert not large(collectives(lambda w: flatopt.kth_smallest(w, 7), sharded_params()))
+  assert large(sent(by_sorting, sharded_params()))
+  assert not large(sent(lambda w: flatopt.kth_smallest(w, 7), sharded_params()))

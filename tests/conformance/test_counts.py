@@ -70,6 +70,23 @@ def test_rst_calls_as_drawn():
   assert per_step == drawn.astype(int).tolist()
 
 
+@pytest.mark.parametrize(
+  ("probability", "paid"),
+  [
+    (flatopt.schedules.from_step(7), lambda t: t >= 7),
+    (flatopt.schedules.every(5), lambda t: t % 5 == 0),
+    (0.0, lambda t: False),
+    (1.0, lambda t: True),
+  ],
+  ids=["from_step", "every", "never", "always"],
+)
+def test_rst_calls_on_the_said_steps(probability, paid):
+  per_step, states = count_closure_calls(flatopt.rst(flatopt.sam(), probability))
+  assert per_step == [int(paid(t)) for t in range(NUM_STEPS)]
+  expected = flatopt.expected_gradient_evaluations(probability, NUM_STEPS)
+  assert NUM_STEPS + int(flatopt.extra_gradient_evaluations(states[-1])) == expected
+
+
 def test_sala_calls_as_staged():
   per_step, states = count_closure_calls(
     flatopt.sala(optax.sgd(0.5), sync_period=3, slow_step_size=0.5, rho=0.15)

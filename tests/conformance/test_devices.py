@@ -78,6 +78,9 @@ def test_replicas_are_bit_identical(dtype, case):
 
 SYNCHRONISED = {
   "sam": lambda **d: optax.chain(flatopt.sam(0.1, **d), optax.sgd(0.1)),
+  "sam_ascent": lambda **d: optax.chain(
+    flatopt.sam(0.1, ascent=optax.scale_by_rms(), **d), optax.sgd(0.1)
+  ),
   "asam": lambda **d: optax.chain(flatopt.asam(0.5, **d), optax.sgd(0.1)),
   "ire_drift": lambda **d: optax.chain(
     flatopt.ire_drift(0.1, update_interval=2, **d), optax.sgd(0.1)

@@ -39,13 +39,27 @@ def test_unknown_extra_arguments_are_accepted(case):
   [
     lambda inner: flatopt.rst(inner, 1.0),
     lambda inner: flatopt.g_rst(inner, 1.0),
+    lambda inner: flatopt.ae_sam(inner, num_steps=3),
+    lambda inner: flatopt.sam(ascent=inner),
     flatopt.lookahead,
+    flatopt.weight_average,
     flatopt.sala,
     lambda inner: flatopt.lookbehind(inner, ascent_steps=1),
     lambda inner: flatopt.ire_update(curvature=inner),
     lambda inner: flatopt.ire_drift(curvature=inner),
   ],
-  ids=["rst", "g_rst", "lookahead", "sala", "lookbehind", "ire_update", "ire_drift"],
+  ids=[
+    "rst",
+    "g_rst",
+    "ae_sam",
+    "sam",
+    "lookahead",
+    "weight_average",
+    "sala",
+    "lookbehind",
+    "ire_update",
+    "ire_drift",
+  ],
 )
 def test_extra_arguments_reach_what_is_inside(wrap):
   seen = []
@@ -82,6 +96,11 @@ INJECTABLE = {
   "asam": (flatopt.asam, (), {"rho": 0.5, "eta": 0.02}),
   "rst": (flatopt.rst, ("key",), {"inner": flatopt.sam(0.1), "probability": 0.5, "mixing": 0.7}),
   "g_rst": (flatopt.g_rst, ("key",), {"inner": flatopt.sam(0.1), "degree": 0.5}),
+  "ae_sam": (
+    flatopt.ae_sam,
+    ("num_steps", "decay"),
+    {"inner": flatopt.sam(0.1), "num_steps": 12, "low": 1.5, "high": 1.5},
+  ),
   "ire_drift": (
     flatopt.ire_drift,
     ("update_interval", "start_step", "decay", "key"),

@@ -103,9 +103,11 @@ METHODS = {
   "sam_on": lambda **d: optax.chain(
     flatopt.sam(0.3, mask={"up": True, "bias": False, "down": False, "scale": True}, **d), SGD
   ),
+  "sam_ascent": lambda **d: optax.chain(flatopt.sam(0.3, ascent=optax.scale_by_rms(), **d), SGD),
   "asam": lambda **d: optax.chain(flatopt.asam(0.5, **d), SGD),
   "rst": lambda **d: optax.chain(flatopt.rst(flatopt.sam(0.3, **d), 0.5, **d), SGD),
   "g_rst": lambda **d: optax.chain(flatopt.g_rst(flatopt.sam(0.3, **d), 0.5, **d), SGD),
+  "ae_sam": lambda **d: optax.chain(flatopt.ae_sam(flatopt.sam(0.3, **d), num_steps=7, **d), SGD),
   "gsam": lambda **d: optax.chain(flatopt.gsam(0.3, 0.4, **d), SGD),
   "looksam": lambda **d: optax.chain(flatopt.looksam(0.3, update_interval=2, **d), SGD),
   "friendly_sam": lambda **d: optax.chain(flatopt.friendly_sam(0.3, **d), SGD),
@@ -125,6 +127,9 @@ METHODS = {
     optax.sgd(0.01), ascent_steps=3, rho=0.2, interpolation="adaptive", **d
   ),
   "momentum_sam": lambda **d: flatopt.momentum_sam(optax.chain(flatopt.sam(0.1, **d), SGD)),
+  "weight_average": lambda **d: flatopt.weight_average(
+    optax.chain(flatopt.sam(0.3, **d), SGD), start_step=2
+  ),
 }
 
 

@@ -121,6 +121,7 @@ AROUND = {
   "sala": lambda base: flatopt.sala(base, sync_period=2),
   "lookbehind": lambda base: flatopt.lookbehind(base, ascent_steps=2),
   "momentum_sam": flatopt.momentum_sam,
+  "weight_average": flatopt.weight_average,
   "before": lambda base: optax.chain(flatopt.sam(0.1), base),
 }
 

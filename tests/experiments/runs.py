@@ -11,7 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from experiments import run
+from experiments.training import loop
 
 SMALL = (
   *("--data.batch-size", "16", "--model.width", "8", "--model.blocks", "1"),
@@ -72,7 +72,7 @@ class Killed(Exception):
 def killed_once(compare: Callable[[], None], out: Path, at: int) -> list[str]:
   """The runs below ``out`` that ``compare`` trains when it is killed in the ``at``-th, and again."""
   started: list[str] = []
-  train = run.train
+  train = loop.train
 
   def train_until_killed(config, directory, console):
     if not (directory / "summary.json").exists():
@@ -82,7 +82,7 @@ def killed_once(compare: Callable[[], None], out: Path, at: int) -> list[str]:
     return train(config, directory, console)
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(run, "train", train_until_killed)
+    patch.setattr(loop, "train", train_until_killed)
     with pytest.raises(Killed):
       compare()
     compare()

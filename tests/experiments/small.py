@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from experiments import configs
+from experiments import presets
 from experiments.config import DataSet
-from experiments.configs.data import IdxImages, StandardLibrary, Text, TfdsImages
-from experiments.configs.models import Llama, Mixer, ResNet, VisionTransformer, WideResNet
+from experiments.data.sets import IdxImages, StandardLibrary, Text, TfdsImages
+from experiments.models.shapes import Llama, Mixer, ResNet, VisionTransformer, WideResNet
 
 SIDE = 8
 SMALLEST = {
@@ -57,4 +57,4 @@ def shrunk(config):
   return changed(config, data=data, model=SMALLEST[type(config.model)])
 
 
-DIGITS = shrunk(configs.CONFIGS["digits"])
+DIGITS = shrunk(presets.CONFIGS["digits"])

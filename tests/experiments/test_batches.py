@@ -1,16 +1,18 @@
 """Batches: what augmentation does and leaves alone, its seed, and the position that comes back."""
 
 import dataclasses
+import itertools
 import json
 
 import jax
 import numpy as np
 import pytest
 
-from experiments import batches
 from experiments.config import Augment, Data, DataSet
-from experiments.configs.data import StandardLibrary
 from experiments.data import arrays, augment
+from experiments.data.sets import StandardLibrary
+from experiments.training import batches
+from experiments.training.streams import Drawn, Gathered, one_by_one
 from tests.experiments.small import DIGITS, RandomImages, changed
 
 CIFAR = {"crop": 4, "flip": True, "cutout": 3}
@@ -37,7 +39,7 @@ def on(dataset, seed=0, **chosen):
 
 
 def taken(stream, num):
-  return [next(stream) for _ in range(num)]
+  return list(itertools.islice(one_by_one(stream), num))
 
 
 def first(config, num=3):
@@ -186,3 +188,47 @@ def test_held_out_examples_are_not_trained_on():
 def test_evaluation_takes_the_first_examples():
   assert len(batches.evaluation_source(DIGITS)) == DIGITS.data.test_examples
   assert len(batches.evaluation_source(changed(DIGITS, data={"test_examples": None}))) == 360
+
+
+def test_batches_of_arrays_are_permutations_and_come_back():
+  config = changed(DIGITS, data={"batch_size": 100})
+  stream = batches.training_batches(config)
+  assert isinstance(stream, Gathered)
+  source = batches.training_source(config)
+  known = {source[i]["image"].tobytes(): i for i in range(len(source))}
+  found = stream.ahead(0, 30)
+  assert found["image"].shape == (30, 100, 8, 8, 1)
+  images = found["image"].reshape(3000, -1)
+  order = [known[image.tobytes()] for image in images]
+  for epoch in (order[: len(source)], order[len(source) : 2 * len(source)]):
+    assert len(set(epoch)) >= len(known)  # of which a few are twins
+  assert order[: len(source)] != order[len(source) : 2 * len(source)]
+  stream.advance(7)
+  again = batches.training_batches(config)
+  again.set_state(json.loads(json.dumps(stream.get_state())))
+  assert_equal([again.ahead(2, 3)], [jax.tree.map(lambda x: x[9:12], found)])
+  other = batches.training_batches(changed(config, training={"seed": 1}))
+  assert not np.array_equal(other.ahead(0, 1)["image"], found["image"][:1])
+
+
+def test_wrong_labels_and_parts_are_gathered_as_they_are_read():
+  config = changed(DIGITS, data={"wrong_labels": 0.4, "held_out": 0.2})
+  source = batches.training_source(config)
+  indices = np.array([[3, 1], [4, 1]])
+  together = source.take(indices)
+  for place in np.ndindex(2, 2):
+    one = source[int(indices[place])]
+    assert_equal([one], [jax.tree.map(lambda x, at=place: x[at], together)])
+
+
+def test_batches_ahead_of_the_steps_are_not_lost():
+  stream = batches.training_batches(on(RandomImages(), crop=2))
+  assert isinstance(stream, Drawn)
+  first = stream.ahead(0, 4)
+  position = stream.get_state()
+  assert_equal([stream.ahead(1, 2)], [jax.tree.map(lambda x: x[1:3], first)])
+  stream.advance(1)
+  assert stream.get_state() != position
+  again = batches.training_batches(on(RandomImages(), crop=2))
+  again.set_state(stream.get_state())
+  assert_equal([again.ahead(0, 3)], [jax.tree.map(lambda x: x[1:], first)])

@@ -5,9 +5,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from experiments import batches
 from experiments.config import Lifelong
-from experiments.data import lifelong as data
+from experiments.data import class_tasks as data
+from experiments.training import batches
 from tests.experiments.small import DIGITS, changed
 
 LABELS = np.arange(60) % 10

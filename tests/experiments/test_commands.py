@@ -8,8 +8,12 @@ import sys
 
 import pytest
 
-from experiments import configs, methods
-from experiments.__main__ import COMMANDS, Train, main, parse_with_config
+from experiments import methods, presets
+from experiments.commands.config_first import parse_with_config
+from experiments.commands.list import List
+from experiments.commands.program import COMMANDS, main
+from experiments.commands.train import Train
+from experiments.methods import methods_on
 from tests.experiments.runs import TINY
 
 
@@ -19,34 +23,44 @@ def refused(capsys, *arguments):
   return line
 
 
+def test_help_of_all_fits_eighty_columns(capsys):
+  assert main(["--help"]) == 0
+  printed = capsys.readouterr().out
+  assert all(f"python -m experiments {name}" in printed for name in COMMANDS)
+  assert max(map(len, printed.splitlines())) <= 80
+
+
 def test_list_names_every_config(capsys):
   assert main(["list"]) == 0
   printed = capsys.readouterr().out
-  assert all(name in printed for name in configs.CONFIGS)
+  assert all(name in printed for name in presets.CONFIGS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help(command, capsys):
+def test_help_fits_eighty_columns(command, capsys, monkeypatch):
+  monkeypatch.setenv("COLUMNS", "80")
   with pytest.raises(SystemExit) as left:
     main([command, "--help"])
   assert not left.value.code
-  assert command in capsys.readouterr().out
+  printed = capsys.readouterr().out
+  assert command in printed
+  assert not [line for line in printed.splitlines() if len(line) > 80]
 
 
-@pytest.mark.parametrize("name", configs.CONFIGS)
+@pytest.mark.parametrize("name", presets.CONFIGS)
 def test_help_of_a_config_shows_its_own_defaults(name, capsys):
   with pytest.raises(SystemExit):
     main(["train", name, "--help"])
-  assert f"default: {configs.CONFIGS[name].opt.learning_rate}" in capsys.readouterr().out
+  assert f"default: {presets.CONFIGS[name].opt.learning_rate}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["digits", "digits-adamw"])
 def test_flags_of_every_method(name, tmp_path):
   """All parts' flags stand side by side behind ``--opt``: no two may have one name."""
-  for method in configs.methods_of(configs.CONFIGS[name]):
+  for method in methods_on(presets.CONFIGS[name].opt.base):
     flags = "--method", method, "--run-dir", str(tmp_path)
     parsed = parse_with_config(Train, "train", [name, *flags])
-    assert parsed.config == configs.find(name, method)
+    assert parsed.config == presets.find(name, method)
 
 
 @pytest.mark.parametrize(
@@ -55,13 +69,16 @@ def test_flags_of_every_method(name, tmp_path):
     (["walk"], "unknown command walk: choose from list"),
     (["train"], "wants a config first"),
     (["train", "cifar"], "unknown config cifar: choose from digits"),
-    (["train", *TINY, "--method", "adam"], "unknown method adam: choose from sgd"),
+    (
+      ["train", *TINY, "--method", "adam"],
+      "unknown method adam (did you mean asam?): choose from sgd",
+    ),
     (
       ["train", *TINY, "--method", "rst:chance=1"],
-      "unknown setting chance of rst: choose from rho",
+      "unknown setting of rst chance: choose from rho",
     ),
     (["train", *TINY, "--method", "rst:rho=big"], "rst: rho cannot be 'big'"),
-    (["train", *TINY], "--run-dir"),
+    (["train", *TINY], "--run_dir"),
     (["train", *TINY, "--opt.kappa", "1"], "Unrecognized options: --opt.kappa"),
     (["train", *TINY, "--opt.rho", "small"], "Error parsing --opt.rho"),
     (["train", *TINY, "--training.unit", "days"], "invalid choice 'days'"),
@@ -88,7 +105,7 @@ def test_flags_of_every_method(name, tmp_path):
   ],
 )
 def test_refuses_in_one_line(arguments, said, capsys, tmp_path):
-  where = [] if said == "--run-dir" else ["--run-dir", str(tmp_path / "run")]
+  where = [] if said == "--run_dir" else ["--run-dir", str(tmp_path / "run")]
   assert said in refused(capsys, *arguments, *where)
   assert not (tmp_path / "run" / "config.json").exists()  # another command may have it
 
@@ -106,19 +123,19 @@ def test_ctrl_c_says_one_line(capsys, monkeypatch):
   def interrupted(self, console):
     raise KeyboardInterrupt
 
-  monkeypatch.setattr(COMMANDS["list"], "run", interrupted)
+  monkeypatch.setattr(List, "run", interrupted)
   assert main(["list"]) == 128 + signal.SIGINT
   assert capsys.readouterr().err == "python -m experiments: interrupted\n"
 
 
 def test_a_method_s_settings_stand_behind_its_name():
-  changed = configs.find("digits", "rst:probability=0.25,rho=0.1").opt
+  changed = presets.find("digits", "rst:probability=0.25,rho=0.1").opt
   assert changed.method == methods.Rst(probability=0.25, rho=0.1)
-  assert changed == dataclasses.replace(configs.CONFIGS["digits"].opt, method=changed.method)
-  found = configs.find("digits", "lookbehind:interpolation=0.5,eta=0.01").opt.method
+  assert changed == dataclasses.replace(presets.CONFIGS["digits"].opt, method=changed.method)
+  found = presets.find("digits", "lookbehind:interpolation=0.5,eta=0.01").opt.method
   assert found == methods.Lookbehind(interpolation=0.5, eta=0.01)
-  assert configs.find("demo", "rst:probability=1").opt.method == dataclasses.replace(
-    configs.TUNED["demo"]["rst"].method, probability=1.0
+  assert presets.find("demo", "rst:probability=1").opt.method == dataclasses.replace(
+    presets.TUNED["demo"]["rst"].method, probability=1.0
   )
 
 
@@ -135,13 +152,13 @@ def test_missing_data(capsys, tmp_path, monkeypatch):
   def missing(self, split):
     raise FileNotFoundError("fashion is not prepared: run `prepare fashion`")
 
-  monkeypatch.setattr(type(configs.CONFIGS["digits"].data.set), "source", missing)
+  monkeypatch.setattr(type(presets.CONFIGS["digits"].data.set), "source", missing)
   line = refused(capsys, "train", *TINY, "--run-dir", str(tmp_path / "run"))
   assert line.endswith("no data for digits: fashion is not prepared: run `prepare fashion`")
 
 
 def test_configs_are_their_names():
-  for name, config in configs.CONFIGS.items():
+  for name, config in presets.CONFIGS.items():
     assert config.name == name
     assert dataclasses.replace(config) == config
 
@@ -149,14 +166,14 @@ def test_configs_are_their_names():
 def test_the_demo_needs_few_packages():
   """What `make demo` installs: it would otherwise take minutes more."""
   program = (
-    "import sys; from experiments import __main__; from experiments.demo import comparison;"
+    "import sys; from experiments import __main__; from experiments.commands import demo;"
     "print(*{name.partition('.')[0] for name in sys.modules})"
   )
   imported = subprocess.run(
     [sys.executable, "-c", program], capture_output=True, check=True, text=True
   ).stdout.split()
   assert {"flax", "matplotlib", "tyro"} <= set(imported)
-  assert not {"grain", "tensorboardX", "tensorflow_datasets", "tokenizers"} & set(imported)
+  assert not {"grain", "array_record", "tensorflow_datasets", "tokenizers"} & set(imported)
 
 
 def test_damaged_checkpoint(capsys, tmp_path):

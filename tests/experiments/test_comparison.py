@@ -7,15 +7,18 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import comparison, configs, report
-from experiments.__main__ import main
+from experiments import presets
+from experiments.commands.program import main
+from experiments.comparisons import equal_budgets, tuning
 from experiments.config import Refusal
+from experiments.methods import methods_on
+from experiments.reports import directory as report
 from tests.experiments import runs
 from tests.experiments.small import DIGITS, changed
 
 pytestmark = pytest.mark.slow  # eight runs and a minute
 
-TINY = comparison.Comparison(
+TINY = equal_budgets.Comparison(
   config=changed(DIGITS, training={"evaluations": 2}),
   methods=("sgd", "rst"),
   seeds=2,
@@ -29,7 +32,7 @@ TINY = comparison.Comparison(
 def compared(tmp_path_factory):
   """(directory, the runs that were trained) of a comparison that was killed once."""
   out, console = tmp_path_factory.mktemp("compared"), Console(quiet=True)
-  trained = runs.killed_once(lambda: comparison.compare(TINY, out, console), out, at=6)
+  trained = runs.killed_once(lambda: equal_budgets.compare(TINY, out, console), out, at=6)
   report.write(out, console)
   return out, trained
 
@@ -57,8 +60,16 @@ def test_results_are_those_of_the_runs(compared):
   best = {}
   for method, trials in results["trials"].items():
     assert len(trials) == TINY.trials
-    best[method] = max(trials, key=lambda trial: trial["test_accuracy"])["opt"]
+    best[method] = max(trials, key=lambda trial: trial["validation_accuracy"])["opt"]
   assert results["chosen"] == best
+
+
+def test_trials_say_validation_in_every_file(compared):
+  directory = compared[0] / "trials" / "sgd" / "0"
+  for name in ("summary.json", "metrics.jsonl"):
+    written = (directory / name).read_text()
+    assert "validation" in written
+    assert "test" not in written
 
 
 def test_report_is_drawn_again_from_the_files(compared, capsys):
@@ -77,19 +88,19 @@ def test_report_is_drawn_again_from_the_files(compared, capsys):
 
 def test_refuses_another_comparison_and_an_unfinished_one(compared, tmp_path, capsys):
   with pytest.raises(Refusal, match="seeds is 2 and 3"):
-    comparison.compare(dataclasses.replace(TINY, seeds=3), compared[0], Console(quiet=True))
+    equal_budgets.compare(dataclasses.replace(TINY, seeds=3), compared[0], Console(quiet=True))
   assert main(["report", str(tmp_path)]) == 2
   assert "neither a run nor a finished comparison" in capsys.readouterr().err
 
 
 def test_trials_are_as_many_and_as_far_for_every_method():
-  for name in configs.methods_of(DIGITS):
-    config = configs.with_method(DIGITS, name)
-    trials = comparison.trial_configs(config, 5)
+  for name in methods_on(DIGITS.opt.base):
+    config = presets.with_method(DIGITS, name)
+    trials = tuning.trial_configs(config, 5)
     assert len({trial.opt for trial in trials}) == 5
     assert trials[0] == config
     rates = [trial.opt.learning_rate / config.opt.learning_rate for trial in trials]
-    assert all(1 / comparison.FACTOR <= rate <= comparison.FACTOR for rate in rates)
+    assert all(1 / tuning.FACTOR <= rate <= tuning.FACTOR for rate in rates)
     for field in config.opt.method.search:
       assert len({getattr(trial.opt.method, field) for trial in trials}) == 5
 
@@ -101,7 +112,8 @@ def test_seconds_become_steps():
       return {"steps_per_second": 12.5}
 
   timed = dataclasses.replace(TINY, unit="seconds", amount=10)
-  training = comparison.with_budget(timed, DIGITS, Runs(), "sam").training
+  (config,) = equal_budgets.with_budget(timed, [DIGITS], Runs(), "sam")
+  training = config.training
   assert (training.unit, training.budget) == ("steps", 125)
 
 
@@ -118,4 +130,4 @@ def test_a_curve_has_every_evaluation_once(tmp_path, unit, budget):
       return {"gradients": 30, "steps": 20}
 
   config = changed(DIGITS, training={"unit": unit, "budget": budget, "evaluations": 2})
-  assert comparison.seed_run(config, Runs())["curve"] == [(15, 1), (30, 2)]
+  assert equal_budgets.seed_run(config, Runs())["curve"] == [(15, 1), (30, 2)]

@@ -6,37 +6,37 @@ import json
 import jax
 import pytest
 
-from experiments import configs
+from experiments import presets
 from experiments.config import differences, from_dict, to_dict
-from experiments.methods import make_optimizer
+from experiments.methods import make_optimizer, method_name, methods_on
 from experiments.reports import parts
 
 BATCHES = {"ire": 128, "sala": 128, "lookbehind": 128, "rst": 256}  # of the papers, on CIFAR
 
 
-@pytest.mark.parametrize("name", configs.CONFIGS)
+@pytest.mark.parametrize("name", presets.CONFIGS)
 def test_every_method_fits_every_config(name):
-  config = configs.CONFIGS[name]
-  for method in configs.methods_of(config):
-    chosen = configs.find(name, method)
-    assert configs.method_name(chosen) == method
+  config = presets.CONFIGS[name]
+  for method in methods_on(config.opt.base):
+    chosen = presets.find(name, method)
+    assert method_name(chosen.opt) == method
     jax.eval_shape(make_optimizer(chosen.opt, chosen.steps(), key=0).init, {"w": jax.numpy.ones(3)})
     # Only the method differs, and what was tuned with it.
     rest = dataclasses.replace(chosen, opt=config.opt)
     assert rest == config
 
 
-@pytest.mark.parametrize("name", configs.CONFIGS)
+@pytest.mark.parametrize("name", presets.CONFIGS)
 def test_configs_come_back_from_json(name):
-  config = configs.CONFIGS[name]
+  config = presets.CONFIGS[name]
   written = json.loads(json.dumps(to_dict(config)))
   assert from_dict(written) == config
   assert not differences(written, to_dict(from_dict(written)))
 
 
-@pytest.mark.parametrize("name", [name for name in configs.CONFIGS if "-cifar" in name])
+@pytest.mark.parametrize("name", [name for name in presets.CONFIGS if "-cifar" in name])
 def test_cifar_is_trained_for_200_epochs(name):
-  config = configs.CONFIGS[name]
+  config = presets.CONFIGS[name]
   assert config.data.batch_size == BATCHES[name.partition("-")[0]]
   assert config.steps() == config.training.budget == 200 * 50_000 // config.data.batch_size
   assert f"cifar{config.data.set.classes}-" in name
@@ -44,15 +44,15 @@ def test_cifar_is_trained_for_200_epochs(name):
   assert config.data.augment.crop == 4
 
 
-@pytest.mark.parametrize("method", ["ire", "sam+ire", "ire(rho)"])
+@pytest.mark.parametrize("method", ["ire", "sam_ire", "ire_drift", "sam+ire", "ire(rho)"])
 def test_ire_begins_where_the_paper_has_it(method):
-  chosen = configs.find("ire-cifar10-resnet56", method).opt.method
+  chosen = presets.find("ire-cifar10-resnet56", method).opt.method
   assert (chosen.kappa, chosen.flat_fraction, chosen.update_interval) == (2, 0.8, 10)
   assert chosen.start == pytest.approx(2 / 3)
 
 
 def test_settings_in_words():
-  told = lambda method: parts.own_settings(to_dict(configs.find("digits", method).opt))
+  told = lambda method: parts.own_settings(to_dict(presets.find("digits", method).opt))
   expected = "ascent_steps 2, rho 0.123, interpolation adaptive"
   assert told("lookbehind:rho=0.1234") == expected
   assert told("sgd") == "-"

@@ -10,11 +10,15 @@ import pytest
 from rich.console import Console
 
 import flatopt
-from experiments import batches, comparison, configs, figures, lifelong, report, run, trained
-from experiments.__main__ import main
+from experiments import presets
+from experiments.commands.program import main
+from experiments.comparisons import equal_budgets, lifelong
 from experiments.config import Lifelong, Refusal
-from experiments.configs.models import ResNet
+from experiments.models.shapes import ResNet
+from experiments.plots import lifelong as figures
 from experiments.plots import style
+from experiments.reports import directory as report
+from experiments.training import batches, loop, saved_runs
 from tests.experiments import runs
 from tests.experiments.runs import TINY
 from tests.experiments.small import DIGITS, changed
@@ -48,7 +52,7 @@ def test_names_in_the_figure_stay_apart_and_in_order():
     {"accuracy": [[0]] * 3, "curves": {"average_accuracy": [99, 20, end], "forgetting": [5, end]}}
   ]
   results = {"runs": {method: runs_of(end) for method, end in ends.items()}}
-  figure = figures.lifelong(results, ("a", "b"), style.THEMES["dark"])
+  figure = figures.kept_and_lost(results, ("a", "b"), style.THEMES["dark"])
   for ax in figure.axes:
     places = {text.get_text(): text.xyann[1] for text in ax.texts}
     unit = np.ptp(ax.get_ylim())
@@ -98,7 +102,7 @@ def short(config, **training):
 
 
 def first_state(config, directory):
-  return run.Run(config, directory, QUIET).state
+  return loop.Run(config, directory, QUIET).dispatcher.state
 
 
 @pytest.mark.slow  # compiles five training loops
@@ -106,10 +110,10 @@ def first_state(config, directory):
 def test_starts_from_what_the_other_run_is_evaluated_at(method, tmp_path):
   """Lookahead's slow weights after 3 steps are not its params; BatchNorm's statistics go on."""
   model = ResNet((1,), 4)
-  config = dataclasses.replace(configs.with_method(DIGITS, method), model=model)
-  run.train(short(config), tmp_path / "first", QUIET)
-  _, _, end = trained.ended(tmp_path / "first")
-  other = configs.with_method(config, "lookahead")
+  config = dataclasses.replace(presets.with_method(DIGITS, method), model=model)
+  loop.train(short(config), tmp_path / "first", QUIET)
+  _, _, end = saved_runs.ended(tmp_path / "first")
+  other = presets.with_method(config, "lookahead")
   start = first_state(short(other, start_from="../first", seed=1), tmp_path / "second")
   expected = flatopt.eval_params(end.opt_state, end.params)
   jax.tree.map(np.testing.assert_array_equal, start.params, expected)
@@ -117,7 +121,7 @@ def test_starts_from_what_the_other_run_is_evaluated_at(method, tmp_path):
   slow = flatopt.eval_params(start.opt_state, None)
   jax.tree.map(np.testing.assert_array_equal, slow, expected)
   assert start.step == start.gradients() == 0
-  fresh = run.Run(short(other, seed=1), tmp_path / "third", QUIET).program.init()
+  fresh = loop.Run(short(other, seed=1), tmp_path / "third", QUIET).program.init()
   changes = jax.tree.map(lambda x, y: bool(np.any(x != y)), start.params, fresh.params)
   assert any(jax.tree.leaves(changes))
   # The statistics are not the initial ones, nor are lookahead's params its slow weights.
@@ -131,34 +135,34 @@ def test_starts_from_what_the_other_run_is_evaluated_at(method, tmp_path):
 def test_refuses_a_start_that_is_not_there_or_does_not_fit(tmp_path):
   config = short(DIGITS, start_from="../first")
   with pytest.raises(Refusal, match=r"first holds no run: there is no config\.json"):
-    run.train(config, tmp_path / "second", QUIET)
-  run.train(short(DIGITS), tmp_path / "first", QUIET)
+    loop.train(config, tmp_path / "second", QUIET)
+  loop.train(short(DIGITS), tmp_path / "first", QUIET)
   with pytest.raises(Refusal, match="first holds a run of another model"):
-    run.train(changed(config, model={"width": 16}), tmp_path / "third", QUIET)
+    loop.train(changed(config, model={"width": 16}), tmp_path / "third", QUIET)
   (tmp_path / "first" / "summary.json").unlink()
   with pytest.raises(Refusal, match="first: the run is not finished"):
-    run.train(config, tmp_path / "second", QUIET)
+    loop.train(config, tmp_path / "second", QUIET)
 
 
 @pytest.mark.slow  # four training loops
 def test_a_killed_task_goes_on_with_the_memory_that_it_had(tmp_path, monkeypatch):
   """Killed between checkpoints, of which one is behind it."""
   steps = {"budget": 12, "unit": "steps", "checkpoint_every": 4, "log_every": 1}
-  run.train(changed(part(DIGITS, 5, 0, 9), training=steps), tmp_path / "task-0", QUIET)
+  loop.train(changed(part(DIGITS, 5, 0, 9), training=steps), tmp_path / "task-0", QUIET)
   config = changed(part(DIGITS, 5, 1, 9), training=steps | {"start_from": "../task-0"})
-  run.train(config, tmp_path / "whole", QUIET)
-  advance = run.Run.advance
+  loop.train(config, tmp_path / "whole", QUIET)
+  receive = loop.Run.receive
 
-  def advance_until_killed(loop, timed):
-    if loop.step == 6:
+  def receive_until_killed(loop):
+    if loop.step >= 6:
       raise runs.Killed
-    advance(loop, timed)
+    receive(loop)
 
   with monkeypatch.context() as patch:
-    patch.setattr(run.Run, "advance", advance_until_killed)
+    patch.setattr(loop.Run, "receive", receive_until_killed)
     with pytest.raises(runs.Killed):
-      run.train(config, tmp_path / "killed", QUIET)
-  run.train(config, tmp_path / "killed", QUIET)
+      loop.train(config, tmp_path / "killed", QUIET)
+  loop.train(config, tmp_path / "killed", QUIET)
   runs.assert_same_ending(tmp_path / "whole", tmp_path / "killed")
 
 
@@ -240,6 +244,6 @@ def test_report_is_drawn_again_from_the_files(learned, capsys):
 def test_refuses_another_comparison(learned):
   with pytest.raises(Refusal, match="another comparison: replay is 20 and 0"):
     lifelong.learn(dataclasses.replace(LEARNED, replay=0), learned[0], QUIET)
-  other = comparison.Comparison(LEARNED.config, LEARNED.methods, 2, 0, "gradients", 16)
+  other = equal_budgets.Comparison(LEARNED.config, LEARNED.methods, 2, 0, "gradients", 16)
   with pytest.raises(Refusal, match="another comparison: tasks is 2 and None"):
-    comparison.compare(other, learned[0], QUIET)
+    equal_budgets.compare(other, learned[0], QUIET)

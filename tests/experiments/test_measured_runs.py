@@ -11,16 +11,18 @@ import orbax.checkpoint as ocp
 import pytest
 from rich.console import Console
 
-from experiments import batches, configs, report, run, run_directory
-from experiments.__main__ import main
-from experiments.configs.models import ResNet
+from experiments import presets
+from experiments.commands.program import main
+from experiments.models.shapes import ResNet
+from experiments.reports import directory as report
+from experiments.training import batches, loop, run_directory
 from tests.experiments.small import DIGITS, changed, shrunk
 from tests.experiments.test_sharpness_command import dense_eigenvalues, hand_written_loss
 
 pytestmark = pytest.mark.slow  # trains three models
 
 MIXER = changed(
-  configs.with_method(DIGITS, "lookahead"),
+  presets.with_method(DIGITS, "lookahead"),
   data={"wrong_labels": 0.3},
   training={"budget": 7, "label_smoothing": 0.1, "microbatches": 2, "evaluations": 1},
 )
@@ -29,7 +31,7 @@ RUNS = {
   "resnet": dataclasses.replace(
     changed(DIGITS, training={"budget": 4, "evaluations": 1}), model=ResNet((1,), width=4)
   ),
-  "llama": changed(shrunk(configs.CONFIGS["llama-0.9m"]), training={"budget": 3, "evaluations": 1}),
+  "llama": changed(shrunk(presets.CONFIGS["llama-0.9m"]), training={"budget": 3, "evaluations": 1}),
 }
 FLAGS = "--examples", "21", "--num-samples", "2", "--probes", "1", "--resolution", "3"
 
@@ -40,8 +42,8 @@ def saved(request, tmp_path_factory):
   config, directory = RUNS[request.param], tmp_path_factory.mktemp(request.param)
   with jax.numpy_dtype_promotion("standard"), pytest.MonkeyPatch.context() as patch:
     printed = io.StringIO()
-    run.train(config, directory, Console(quiet=True))
-    patch.setattr("experiments.__main__.Console", lambda: Console(file=printed, width=200))
+    loop.train(config, directory, Console(quiet=True))
+    patch.setattr("experiments.commands.program.Console", lambda: Console(file=printed, width=200))
     assert main(["sharpness", str(directory), *FLAGS]) == 0
     assert main(["noise", str(directory), "--draws", "3"]) == 0
   return config, directory, printed.getvalue()

@@ -9,10 +9,11 @@ import pytest
 from rich.console import Console
 from scipy.stats import norm
 
-from experiments import comparison, noisy_runs
-from experiments.__main__ import main
-from experiments.noise import accuracy_under_noise, additive, multiplicative
-from experiments.plots.names import spread
+from experiments.commands.program import main
+from experiments.comparisons import equal_budgets
+from experiments.measures import noise
+from experiments.measures.weight_noise import accuracy_under_noise, additive, multiplicative
+from experiments.plots.line_names import spread
 from experiments.reports import noise as noise_section
 from tests.experiments.small import DIGITS, changed
 
@@ -110,7 +111,7 @@ CURVES = {  # by method, and seed: accuracy without noise and with some
 
 
 def test_table_compares_by_seed(tmp_path):
-  curves = lambda x: {kind: dict.fromkeys(("mean", "low", "high"), x) for kind in noisy_runs.KINDS}
+  curves = lambda x: {kind: dict.fromkeys(("mean", "low", "high"), x) for kind in noise.KINDS}
   found = {
     "name": "digits",
     "reference": "sgd",
@@ -118,7 +119,7 @@ def test_table_compares_by_seed(tmp_path):
     "strengths": {"additive": [0, 0.1], "multiplicative": [0, 0.5]},
     "runs": {method: [curves(x) for x in seeds] for method, seeds in CURVES.items()},
   }
-  (tmp_path / noisy_runs.NUMBERS).write_text(json.dumps(found))
+  (tmp_path / noise.NUMBERS).write_text(json.dumps(found))
   html = "".join(noise_section.section(tmp_path).html)
   assert html.count("<td>sam</td><td>82.0 ± 1.0</td><td>71.0 ± 1.0</td>") == 2
   assert html.count("<td>  minus sgd</td><td>+1.0 ± 0.0</td><td>+9.0 ± 1.0</td>") == 2
@@ -150,7 +151,7 @@ def test_refuses_a_comparison_that_is_not_finished(capsys, tmp_path):
 
 @pytest.mark.slow  # trains four models
 def test_every_run_of_a_comparison_is_measured(tmp_path, capsys):
-  compared = comparison.Comparison(
+  compared = equal_budgets.Comparison(
     config=changed(DIGITS, training={"evaluations": 2}),
     methods=("sgd", "lookahead"),
     seeds=2,
@@ -159,7 +160,7 @@ def test_every_run_of_a_comparison_is_measured(tmp_path, capsys):
     amount=9,
   )
   with jax.numpy_dtype_promotion("standard"):
-    comparison.compare(compared, tmp_path, Console(quiet=True))
+    equal_budgets.compare(compared, tmp_path, Console(quiet=True))
     assert main(["noise", str(tmp_path), "--draws", "2", "--additive", "0.1", "1"]) == 0
   results = json.loads((tmp_path / "results.json").read_text())
   found = json.loads((tmp_path / "noise.json").read_text())

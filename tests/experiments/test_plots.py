@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from experiments import figures
-from experiments.plots import landscapes, own_metrics, spectra, style
+from experiments.comparisons.own_metrics import names, over_training
+from experiments.comparisons.score import Score
+from experiments.plots import curves, landscapes, own_metrics, spectra, style
 
 TEXTS = ("A title", "what is shown")
 LINE = np.linspace(-1, 1, 9)
@@ -15,9 +16,7 @@ METRICS = [
   for step in range(1, 101)
 ]
 FIGURES = {
-  "own_metrics": lambda theme: own_metrics.draw(
-    {"sala": own_metrics.over_training([METRICS])}, TEXTS, theme
-  ),
+  "own_metrics": lambda theme: own_metrics.draw({"sala": over_training([METRICS])}, TEXTS, theme),
   "densities": lambda theme: spectra.densities(
     {"sgd": (LINE, np.exp(-(LINE**2))), "sam": (LINE, np.exp(-9 * LINE**2))}, TEXTS, theme
   ),
@@ -53,9 +52,9 @@ def test_first_direction_runs_along_x():
 
 
 def test_own_metrics_are_means_over_windows_and_seeds():
-  assert own_metrics.names(METRICS) == ["sala/stage"]
+  assert names(METRICS) == ["sala/stage"]
   earlier = [row | {"sala/stage": 1 + (row["step"] > 25)} for row in METRICS]
-  found = own_metrics.over_training([METRICS, earlier])
+  found = over_training([METRICS, earlier])
   assert list(found) == ["sala/stage"]
   points = np.array(found["sala/stage"])
   assert points.shape == (20, 2)
@@ -65,15 +64,15 @@ def test_own_metrics_are_means_over_windows_and_seeds():
 
 def test_own_metrics_leave_out_what_is_not_finite():
   rows = [{"step": step, "ire_update/threshold": x} for step, x in enumerate((-np.inf, 2.0), 1)]
-  found = own_metrics.over_training([rows])
+  found = over_training([rows])
   np.testing.assert_allclose(found["ire_update/threshold"], [[0.525, 2.0]])
-  assert own_metrics.over_training([[]]) == {}
+  assert over_training([[]]) == {}
 
 
 @pytest.mark.filterwarnings("error")
 def test_curves_of_what_diverged_end_where_it_did():
-  curves = {"sgd": [(4, 2.0), (8, 1.0)], "sam": [(4, 3.0), (8, None)]}
-  results = {"runs": {name: [{"curve": curve}] for name, curve in curves.items()}}
-  measure = figures.Measure("test_loss", "loss", 4, "lower", "sgd")
-  panels = figures.curves(results, measure, TEXTS, style.THEMES["light"]).axes
+  ends = {"sgd": [(4, 2.0), (8, 1.0)], "sam": [(4, 3.0), (8, None)]}
+  results = {"runs": {name: [{"curve": curve}] for name, curve in ends.items()}}
+  score = Score("test_loss", "loss", 4, "lower", "sgd")
+  panels = curves.curves(results, score, TEXTS, style.THEMES["light"]).axes
   np.testing.assert_array_equal(panels[1].lines[-1].get_ydata(), [3.0, np.nan])

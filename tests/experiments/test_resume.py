@@ -6,12 +6,13 @@ import time
 
 import pytest
 
-from experiments import configs
+from experiments import presets
+from experiments.methods import methods_on
 from tests.experiments import runs
 
 pytestmark = pytest.mark.slow  # processes that are killed and started again: twenty minutes
 
-RUNS = {m: ("--method", m) for m in configs.methods_of(configs.CONFIGS["digits"])} | {
+RUNS = {m: ("--method", m) for m in methods_on(presets.CONFIGS["digits"].opt.base)} | {
   "augmented": (
     *("--data.augment.crop", "1", "--data.augment.flip", "--data.augment.cutout", "2"),
     *("--data.augment.mixup", "0.5", "--data.wrong-labels", "0.2"),

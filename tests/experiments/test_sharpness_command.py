@@ -9,10 +9,12 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from experiments import config as configuration
-from experiments import files, sharpness, trained
-from experiments.__main__ import main
-from experiments.measure import SharpnessOptions
-from experiments.tasks import Classification, Losses
+from experiments.commands.program import main
+from experiments.config import files
+from experiments.measures import sharpness
+from experiments.measures.sharpness import SharpnessOptions
+from experiments.training import saved_runs
+from experiments.training.losses import Classification, Losses
 from flatopt.sharpness.host import HostMean
 from tests.experiments.small import DIGITS
 
@@ -37,14 +39,14 @@ def linear():
   losses = Losses(Linear(), Classification(label_smoothing=0.2))
   mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
   sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-  found = trained.Trained(DIGITS, 0, params, {}, losses, losses, sharding)
+  found = saved_runs.Trained(DIGITS, 0, params, {}, losses, losses, sharding)
   source = [{"image": x, "label": y} for x, y in zip(x_NxD, labels_N, strict=True)]
 
   def loss_fn(params):
     logits_NxK = x_NxD @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]
     return hand_written_loss(logits_NxK, labels_N, 0.2)
 
-  return found, trained.weighted_batches(found, source, None), loss_fn
+  return found, saved_runs.weighted_batches(found, source, None), loss_fn
 
 
 def hand_written_loss(logits_NxK, labels_N, smoothing):

@@ -5,8 +5,9 @@ import math
 
 import pytest
 
-from experiments import files, speed_up
-from experiments.__main__ import main
+from experiments.commands.program import main
+from experiments.comparisons import speed_up
+from experiments.config import files
 
 SEEDS = (0, 1, 2)
 PAID = {"gradients": 1234, "steps_per_second": 5.5, "peak_memory_mb": 678}

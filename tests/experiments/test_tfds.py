@@ -13,13 +13,14 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from experiments import batches, configs
+from experiments import presets
 from experiments.config import Refusal
-from experiments.configs.data import IdxImages, TfdsText
 from experiments.data import tfds_images as tfds_images_module
 from experiments.data.idx import idx_images, read_idx
+from experiments.data.sets import IdxImages, TfdsText
 from experiments.data.tfds_images import DecodedImages, tfds_images
 from experiments.data.tfds_text import tfds_corpus
+from experiments.training import batches
 from tests.experiments.small import changed
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (10, 4, 5, 3), np.uint8)
@@ -182,7 +183,7 @@ def test_another_number_of_classes_is_refused(tmp_path, monkeypatch):
   write_idx_directory(tmp_path / "digits", PIXELS[..., 0], np.arange(10), 3)
   for classes in (4, 100):
     images = IdxImages(str(tmp_path / "digits"), classes)
-    config = changed(configs.CONFIGS["fashion-mnist"], data={"set": images})
+    config = changed(presets.CONFIGS["fashion-mnist"], data={"set": images})
     with pytest.raises(Refusal, match=f"has 10 classes, not data.classes {classes}"):
       batches.read(config, "train")
 

@@ -8,9 +8,12 @@ import pytest
 import tensorflow_datasets as tfds
 from rich.console import Console
 
-from experiments import configs, files, run, run_directory, sharpness
-from experiments.configs.data import TfdsImages
-from experiments.measure import SharpnessOptions
+from experiments import presets
+from experiments.config import files
+from experiments.data.sets import TfdsImages
+from experiments.measures import sharpness
+from experiments.measures.sharpness import SharpnessOptions
+from experiments.training import loop, run_directory
 from tests.experiments.small import changed, shrunk
 from tests.experiments.test_tfds import info, png, prepare
 
@@ -37,7 +40,7 @@ def test_imagenet_config(tmp_path):
   prepare(FlatoptPhotos, tmp_path / "tfds")
   photos = TfdsImages("flatopt_photos", 3, "validation", data_dir=str(tmp_path / "tfds"))
   config = changed(
-    shrunk(configs.CONFIGS["ire-imagenet-vit-s"]),
+    shrunk(presets.CONFIGS["ire-imagenet-vit-s"]),
     data={"set": photos},
     training={"budget": 2, "evaluations": 1},
   )
@@ -45,7 +48,7 @@ def test_imagenet_config(tmp_path):
     examples=16, num_eigenvalues=1, num_matvecs=2, num_samples=2, probes=1, resolution=3
   )
   with jax.numpy_dtype_promotion("standard"):  # as users run it
-    result = run.train(config, tmp_path / "run", Console(quiet=True))
+    result = loop.train(config, tmp_path / "run", Console(quiet=True))
     sharpness.measure(tmp_path / "run", options, Console(quiet=True))
   assert result["steps"] == 2
   assert result["test_loss"] > 0

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import batches, configs, methods, run, run_directory, tasks, training
+from experiments import methods, presets
+from experiments.training import batches, loop, losses, run_directory, step
 from tests.experiments.small import DIGITS, changed, shrunk
 
 pytestmark = pytest.mark.slow  # every test compiles a training loop or two: ten minutes
 
 QUIET = Console(quiet=True)
+NO_LIMIT = np.int32(2**31 - 1)
 
 
 @pytest.fixture(autouse=True)
@@ -26,13 +28,10 @@ def standard_promotion(strict_promotion):
 def first_steps(config, steps):
   """The state after so many steps, its program, and the metrics of each."""
   stream = batches.training_batches(config)
-  program = training.make_program(config, batches.evaluation_source(config)[0])
-  state, found = program.init(), []
-  for _ in range(steps):
-    batch = batches.place(next(stream), program.batch_sharding)
-    state, metrics = program.step(state, batch, np.float32(0))
-    found.append(jax.device_get(metrics))
-  return state, program, found
+  program = step.make_program(config, batches.evaluation_source(config)[0])
+  batch = batches.place(stream.ahead(0, program.at_once), program.batches_sharding)
+  state, found = program.steps(program.init(), batch, step.Stop(np.int32(steps), NO_LIMIT))
+  return state, program, jax.device_get(found)
 
 
 def assert_close(one, other, atol):
@@ -40,10 +39,10 @@ def assert_close(one, other, atol):
     np.testing.assert_allclose(x, y, atol=atol)
 
 
-@pytest.mark.parametrize("name", configs.CONFIGS)
+@pytest.mark.parametrize("name", presets.CONFIGS)
 def test_every_config_takes_two_steps(name, tmp_path):
-  config = changed(shrunk(configs.CONFIGS[name]), training={"budget": 2, "unit": "steps"})
-  result = run.train(config, tmp_path, QUIET)
+  config = changed(shrunk(presets.CONFIGS[name]), training={"budget": 2, "unit": "steps"})
+  result = loop.train(config, tmp_path, QUIET)
   assert result["steps"] == 2
   assert result["gradients"] >= 2
   assert result["test_loss"] > 0
@@ -52,9 +51,9 @@ def test_every_config_takes_two_steps(name, tmp_path):
 
 def test_curvature_of_mixed_labels(tmp_path):
   """Two gradients of SAM a step, and one of drawn labels where IRE begins, on BxK labels."""
-  config = shrunk(configs.find("ire-imagenet-vit-s", "sam+ire"))
+  config = shrunk(presets.find("ire-imagenet-vit-s", "sam+ire"))
   config = changed(config, training={"budget": 3, "unit": "steps", "log_every": 1})
-  assert run.train(config, tmp_path, QUIET)["gradients"] == 7
+  assert loop.train(config, tmp_path, QUIET)["gradients"] == 7
   train = run_directory.read_metrics(tmp_path, "train")
   assert all(0 < row["loss"] < 20 for row in train)
 
@@ -62,36 +61,38 @@ def test_curvature_of_mixed_labels(tmp_path):
 def test_accuracy_of_mixed_labels_counts_the_larger_share():
   labels = jnp.array([[0.6, 0.4, 0.0], [0.0, 0.3, 0.7]])
   logits = jnp.log(jnp.array([[0.6, 0.4, 1e-9], [0.0, 0.8, 0.2]]) + 1e-9)
-  losses, hits = tasks.Classification().losses_and_hits(logits, {"label": labels})
+  found, hits = losses.Classification().losses_and_hits(logits, {"label": labels})
   assert hits.tolist() == [True, False]
   expected = -(0.6 * np.log(0.6) + 0.4 * np.log(0.4)), -(0.3 * np.log(0.8) + 0.7 * np.log(0.2))
-  np.testing.assert_allclose(losses, expected, rtol=1e-4)
+  np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["sam", "lookbehind"])
 def test_microbatches_are_the_whole_batch(method):
-  config = changed(configs.with_method(DIGITS, method), training={"budget": 4, "unit": "steps"})
+  config = changed(presets.with_method(DIGITS, method), training={"budget": 4, "unit": "steps"})
   whole, _, metrics = first_steps(config, 2)
   parts, _, part_metrics = first_steps(changed(config, training={"microbatches": 2}), 2)
   assert_close(whole.params, parts.params, atol=1e-5)
-  assert_close(metrics, part_metrics, atol=1e-3)
+  assert_close(metrics["each"], part_metrics["each"], atol=1e-3)
 
 
 def test_devices_share_every_microbatch():
   """A step of two parts adds up gradients, and gathers no examples."""
   config = changed(DIGITS, training={"microbatches": 2})
-  program = training.make_program(config, batches.evaluation_source(config)[0])
-  batch = batches.place(next(batches.training_batches(config)), program.batch_sharding)
-  compiled = program.step.lower(program.init(), batch, np.float32(0)).compile().as_text()
+  program = step.make_program(config, batches.evaluation_source(config)[0])
+  stream = batches.training_batches(config)
+  batch = batches.place(stream.ahead(0, program.at_once), program.batches_sharding)
+  stop = step.Stop(np.int32(1), NO_LIMIT)
+  compiled = program.steps.lower(program.init(), batch, stop).compile().as_text()
   assert "all-reduce" in compiled
   assert "all-gather" not in compiled
 
 
 def test_sampled_gradients_are_accumulated():
-  config = configs.with_method(DIGITS, "ire")
+  config = presets.with_method(DIGITS, "ire")
   config = changed(config, opt={"method": methods.Ire(start=0.0, update_interval=1)})
   state, _, metrics = first_steps(changed(config, training={"microbatches": 2}), 2)
-  assert metrics[-1]["gradients"] == 4
+  assert metrics["gradients"] == 4
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.params))
 
 
@@ -121,7 +122,7 @@ def test_bfloat16_computes_and_float32_stays():
 
 def test_a_run_pays_its_budget_and_writes_it_down(tmp_path):
   config = changed(DIGITS, training={"budget": 21, "evaluations": 3, "log_every": 4})
-  result = run.train(config, tmp_path, QUIET)
+  result = loop.train(config, tmp_path, QUIET)
   assert (result["steps"], result["gradients"]) == (11, 22)
   assert result["peak_memory_mb"] > 0
   assert result["steps_per_second"] > 0
@@ -133,18 +134,18 @@ def test_a_run_pays_its_budget_and_writes_it_down(tmp_path):
   written = json.loads((tmp_path / "config.json").read_text())
   assert {"python", "jax", "flatopt"} <= set(written["versions"])
   assert list((tmp_path / "tensorboard").iterdir())
-  assert run.train(config, tmp_path, QUIET) == result  # finished runs are not repeated
+  assert loop.train(config, tmp_path, QUIET) == result  # finished runs are not repeated
 
 
 def test_training_learns(tmp_path):
   config = changed(
-    configs.CONFIGS["digits"], data={"batch_size": 64}, training={"budget": 160, "evaluations": 2}
+    presets.CONFIGS["digits"], data={"batch_size": 64}, training={"budget": 160, "evaluations": 2}
   )
-  assert run.train(config, tmp_path, QUIET)["test_accuracy"] > 60
+  assert loop.train(config, tmp_path, QUIET)["test_accuracy"] > 60
 
 
 def test_learning_rate_follows_the_share_paid():
-  opt = configs.CONFIGS["digits"].opt
+  opt = presets.CONFIGS["digits"].opt
   rate = lambda share, **fields: float(
     methods.learning_rate(dataclasses.replace(opt, learning_rate=1.0, **fields), jnp.float32(share))
   )

@@ -75,6 +75,6 @@ def test_momentum_sam(x64):
 
   actual, states = follow(flatopt.momentum_sam(BASE, rho=RHO), NUM_STEPS)
   assert_close(actual, rows)
-  kept = flatopt.eval_params(states, None)
+  kept = flatopt.eval_params(states, states.unperturbed)
   flat = np.concatenate([kept["bias"], np.reshape(kept["kernel"], (NUM_STEPS, 4))], axis=1)
   assert_close(flat, unperturbed)

@@ -169,3 +169,30 @@ def test_serve_sophia(estimator, diagonal):
       optimizer, quartic(W), W, grad_fn=quartic, sampled_grad_fn=lambda p, key: quartic(p)
     )
   np.testing.assert_allclose(flat(state[0].nu), 0.01 * diagonal, rtol=1e-4)
+
+
+@jax.custom_vjp
+def _cube(w):
+  return w**3
+
+
+# The forward rule calls the function itself, as JAX's own examples do: forward mode ends there.
+_cube.defvjp(lambda w: (_cube(w), w), lambda w, cotangent: (3 * cotangent * w**2,))
+
+
+@pytest.mark.parametrize("jit", [False, True], ids=["eager", "jit"])
+def test_models_with_custom_vjp(jit):
+  """The diagonal of sum (w^3)^2 is 30 w^4; the error names the mode that finds it."""
+  grad_fn = jax.grad(lambda w: jnp.sum(_cube(w) ** 2))
+  w = jnp.array([1.0, 2.0])
+
+  def estimate(method):
+    update = lambda w: method.update(w, method.init(w), w, grad_fn=grad_fn)[0]
+    return (jax.jit(update) if jit else update)(w)
+
+  np.testing.assert_allclose(estimate(hutchinson(mode="reverse-reverse")), [30, 480], rtol=1e-6)
+  for method in (hutchinson(), flatopt.ire(), flatopt.ire(rho=0.1)):
+    with pytest.raises(TypeError, match=r'hutchinson: .*mode="reverse-reverse"'):
+      estimate(method)
+  reverse = flatopt.ire(curvature=hutchinson(mode="reverse-reverse"), flat_fraction=0.5)
+  np.testing.assert_allclose(estimate(reverse), [3, 2], rtol=1e-6)

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from flatopt import expected_gradient_evaluations
-from flatopt.schedules import rising_cosine
+from flatopt.schedules import every, from_step, rising_cosine
 from tests.oracle.trajectory import table
 
 
@@ -24,6 +24,22 @@ def test_rising_cosine_is_the_mirror_image_of_the_decaying_one():
   with jax.numpy_dtype_promotion("standard"):
     decaying = optax.cosine_decay_schedule(1.0, 7)(counts)
   np.testing.assert_allclose(rising_cosine(7)(counts), 1 - decaying, atol=1e-6)
+
+
+@pytest.mark.parametrize("start", [0, 1, 5, 9])
+def test_from_step(start):
+  values = [from_step(start)(t) for t in range(8)]
+  assert values == [0] * min(start, 8) + [1] * (8 - min(start, 8))
+  assert from_step(start)(jnp.arange(8)).tolist() == values
+  assert expected_gradient_evaluations(from_step(start), 8) == 8 + sum(values)
+
+
+@pytest.mark.parametrize("interval", [1, 2, 3, 20])
+def test_every(interval):
+  values = [every(interval)(t) for t in range(8)]
+  assert values == [int(t % interval == 0) for t in range(8)]
+  assert every(interval)(jnp.arange(8)).tolist() == values
+  assert expected_gradient_evaluations(every(interval), 8) == 8 + sum(values)
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,21 @@ def test_the_largest_increase_is_kept():
   assert two >= one
 
 
-def test_one_step_may_go_down():
-  assert sharpness.ascent(lambda w: jnp.sum(jnp.cos(w)), jnp.array([-1.0]), rho=5.0) < 0
+def test_the_first_of_five_steps_may_be_the_highest(x64):
+  hessian, w = np.diag([-2.0, -3.0]), np.array([3.0, 1.0])
+  loss_fn = lambda w: w @ jnp.asarray(hessian) @ w / 2
+  one, expected = (numpy_ascent(hessian, w, 3.0, n, np.ones(2)) for n in (1, 5))
+  assert one == expected
+  increase = sharpness.ascent(loss_fn, jnp.asarray(w), rho=3.0, num_steps=5)
+  assert float(increase) == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("num_steps", [1, 3])
+def test_steps_may_go_down(num_steps):
+  """All end at 4 from -1, where the cosine is lower."""
+  loss_fn = lambda w: jnp.sum(jnp.cos(w))
+  increase = sharpness.ascent(loss_fn, jnp.array([-1.0]), rho=5.0, num_steps=num_steps)
+  assert float(increase) == pytest.approx(np.cos(4) - np.cos(1), rel=1e-5)
 
 
 def test_zero_gradient_finds_nothing():

@@ -14,6 +14,7 @@ GRAD = jax.grad(LOSS)
 GRADIENT_MEASURES = {
   "hessian_vector_product": lambda fn, w: sharpness.hessian_vector_product(fn, w, w),
   "top_eigenvalues": lambda fn, w: sharpness.top_eigenvalues(fn, w, num_matvecs=2, key=0),
+  "smallest_eigenvalues": lambda fn, w: sharpness.smallest_eigenvalues(fn, w, num_matvecs=2, key=0),
   "trace": lambda fn, w: sharpness.trace(fn, w, key=0),
   "spectral_density": lambda fn, w: sharpness.spectral_density(fn, w, num_matvecs=2, key=0),
 }
@@ -59,7 +60,9 @@ def test_a_loss_where_a_gradient_belongs(name):
     GRADIENT_MEASURES[name](LOSS, W)
 
 
-@pytest.mark.parametrize("name", ["top_eigenvalues", "trace", "spectral_density"])
+@pytest.mark.parametrize(
+  "name", ["top_eigenvalues", "smallest_eigenvalues", "trace", "spectral_density"]
+)
 def test_hessian_is_not_finite(name):
   with pytest.raises(ValueError, match=f"{name}: the Hessian is not finite"):
     GRADIENT_MEASURES[name](jax.grad(lambda w: jnp.sum(jnp.sqrt(w - 1))), W)
@@ -135,6 +138,8 @@ def test_ascent(options, error, message):
   [
     (W, "directions must be a tuple of pytrees"),
     ((), "directions must be a tuple of pytrees"),
+    (jnp.ones((0, 4)), r"directions must be a tuple of pytrees.*shapes \[\(0, 4\)\]"),
+    (jnp.ones((2, 3)), r"directions must be a tuple of pytrees.*shapes \[\(2, 3\)\]"),
     ((jnp.ones(3),), r"directions\[0\] has shape \(3,\); params have \(4,\)"),
   ],
 )

@@ -6,6 +6,7 @@ import numpy as np
 
 from flatopt import sharpness
 from tests import problem
+from tests.sharpness import dense
 
 
 def test_filters_are_as_long_as_the_params(x64):
@@ -45,3 +46,31 @@ def test_host_loop_gives_the_same():
   on_host = sharpness.over_iterable(lambda w, x: jnp.sum((w - x) ** 2), [1.0, 3.0])
   losses = sharpness.loss_landscape(on_host, jnp.zeros(2), (jnp.ones(2),), resolution=3)
   np.testing.assert_allclose(losses, [20.0, 10.0, 4.0])
+
+
+def test_eigenvectors_as_directions(x64):
+  """Along them a quadratic rises by value * a^2 / 2, without mixed terms."""
+  eigenvalues = np.linspace(-1.0, 5.0, 9)
+  loss_fn, params, _ = dense.quadratic(eigenvalues)
+  params = jax.tree.map(jnp.zeros_like, params)
+  _, vectors = sharpness.top_eigenvalues(jax.grad(loss_fn), params, num=2, num_matvecs=9, key=0)
+  losses = sharpness.loss_landscape(loss_fn, params, vectors, span=2.0, resolution=5)
+  line = np.linspace(-2.0, 2.0, 5) ** 2 / 2
+  expected = eigenvalues[-1] * line[:, None] + eigenvalues[-2] * line[None, :]
+  np.testing.assert_allclose(losses, expected, atol=1e-10)
+  one = jax.tree.map(lambda v: v[:1], vectors)
+  losses = sharpness.loss_landscape(loss_fn, params, one, span=2.0, resolution=5)
+  np.testing.assert_allclose(losses, eigenvalues[-1] * line, atol=1e-10)
+
+
+def test_params_that_are_a_tuple():
+  """Two directions like a tuple of two leaves are not taken for one pytree of stacked leaves."""
+  params = (jnp.zeros(2), jnp.zeros(3))
+  loss_fn = lambda p: jnp.sum(p[0]) + 10 * jnp.sum(p[1])
+  one, two = (jnp.ones(2), jnp.zeros(3)), (jnp.zeros(2), jnp.ones(3))
+  stacked = jax.tree.map(lambda *x: jnp.stack(x), one, two)
+  line = np.linspace(-1, 1, 3)
+  expected = 2 * line[:, None] + 30 * line[None, :]
+  for directions in ((one, two), [one, two], stacked):
+    losses = sharpness.loss_landscape(loss_fn, params, directions, resolution=3)
+    np.testing.assert_allclose(losses, expected, atol=1e-6)

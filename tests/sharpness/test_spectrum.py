@@ -7,9 +7,17 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from flatopt import sharpness
-from flatopt.sharpness.spectrum import quadrature
+from flatopt.sharpness import spectrum
+from flatopt.sharpness.block import as_block
 from flatopt.sharpness.trace import signs
 from tests.sharpness import dense
+
+
+def quadrature(loss_fn, params, *, num_matvecs, num_samples, key):
+  """Before it is smoothed."""
+  block, params = as_block("spectral_density", jax.grad(loss_fn), params, None)
+  return spectrum.quadrature(block, num_matvecs, num_samples, params, key)
+
 
 PROBLEMS = {"mlp": dense.mlp, "rank 2": lambda: dense.quadratic(np.r_[4.0, -1.0, np.zeros(18)])}
 
@@ -21,7 +29,7 @@ def test_moments_before_smoothing(name, bits, tolerance):
   with jax.enable_x64(bits == 64):
     loss_fn, params, hessian = PROBLEMS[name]()
     options = dict(num_matvecs=10, num_samples=num_samples, key=key)
-    nodes, weights = jax.jit(lambda p: quadrature(jax.grad(loss_fn), p, **options))(params)
+    nodes, weights = jax.jit(lambda p: quadrature(loss_fn, p, **options))(params)
     keys = jax.random.split(key, num_samples)
     v = jax.vmap(lambda k: ravel_pytree(signs(k, params))[0])(keys)
   nodes, weights, v = (np.asarray(x, float) for x in (nodes, weights, v))
@@ -34,8 +42,8 @@ def test_moments_before_smoothing(name, bits, tolerance):
 
 def test_smoothing_keeps_the_mean_and_adds_its_variance(x64):
   loss_fn, params, _ = dense.mlp()
-  options = dict(num_matvecs=20, num_samples=4, key=0)
-  nodes, weights = quadrature(jax.grad(loss_fn), params, **options)
+  options = dict(num_matvecs=20, num_samples=4, key=jax.random.key(0))
+  nodes, weights = quadrature(loss_fn, params, **options)
   grid, density = sharpness.spectral_density(jax.grad(loss_fn), params, **options)
   moment = lambda k: np.trapezoid(density * grid**k, grid)
   raw = lambda k: float(np.mean(np.sum(weights * nodes**k, axis=1)))
@@ -60,7 +68,9 @@ def test_matfree_agrees_where_nothing_breaks_down(x64):
   from matfree import decomp, funm, stochtrace
 
   loss_fn, params, hessian = dense.quadratic(np.linspace(1, 3, 20))
-  nodes, weights = quadrature(jax.grad(loss_fn), params, num_matvecs=8, num_samples=256, key=0)
+  nodes, weights = quadrature(
+    loss_fn, params, num_matvecs=8, num_samples=256, key=jax.random.key(0)
+  )
   ours = len(hessian) * np.mean(np.sum(weights * np.log(nodes), axis=1))
   integrand = funm.monte_carlo_funm_sym_logdet(decomp.tridiag_sym(8))
   sampler = stochtrace.sampler_signs(jnp.ones(20), num=256)

@@ -1,0 +1,86 @@
+"""What every method costs over its base optimizer, beside peers.
+
+python -m benchmarks                                  # everything: benchmarks/RESULTS.md
+python -m benchmarks --no-time --models mlp llama     # flops, bytes and memory only: no noise
+python -m benchmarks --only sam ire --models mlp --rounds 5 --no-growth
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+from typing import Any
+
+import jax
+import optax
+
+from benchmarks import figures, growth, report, steps, torch_peers
+from benchmarks.models import MODELS
+
+HERE = pathlib.Path(__file__).parent
+PAGE = pathlib.Path("docs/cost.md")
+PAGE_COMMAND = "python -m benchmarks --no-time --models mlp llama --docs"
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+  parser = argparse.ArgumentParser(
+    prog="python -m benchmarks",
+    description="What every method costs over its base optimizer, beside peers.",
+  )
+  parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+  parser.add_argument("--only", nargs="+", metavar="NAME", help="methods that begin so")
+  parser.add_argument("--rounds", type=int, default=9, help="interleaved runs of each method")
+  parser.add_argument("--no-time", action="store_true", help="exact columns only")
+  parser.add_argument("--no-growth", action="store_true", help="the models' tables only")
+  parser.add_argument("--docs", action="store_true", help="exact columns into docs/cost.md")
+  parser.add_argument(
+    "--out", type=pathlib.Path, help="folder to write to; without it only a whole run is written"
+  )
+  return parser.parse_args(arguments)
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+  rounds = 0 if arguments.no_time else arguments.rounds
+  device = jax.devices()[0]
+  results: dict[str, Any] = {
+    "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
+    "versions": {"jax": jax.__version__, "optax": optax.__version__},
+    "device": f"{device.device_kind} ({device.platform})",
+    "rounds": rounds,
+    "models": [],
+  }
+  for name in arguments.models:
+    table = steps.measure(MODELS[name], arguments.only, rounds)
+    results["models"].append(table)
+    print(report.step_table(table), flush=True)
+  if not rounds or arguments.no_growth:
+    return results
+  peers = torch_peers.measure(rounds)
+  results["torch"] = {name: ratio._asdict() for name, ratio in peers.items()}
+  results["params"] = growth.with_params()
+  results["k"] = growth.with_k(rounds)
+  results["devices"] = growth.with_devices(rounds)
+  results["selection"] = growth.of_selection()
+  print(report.growth_tables(results))
+  return results
+
+
+def write(results: dict[str, Any], folder: pathlib.Path) -> None:
+  folder.mkdir(parents=True, exist_ok=True)
+  (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+  (folder / "RESULTS.md").write_text(report.page(results))
+  figures.draw(results, folder / "figures")
+
+
+def main() -> None:
+  arguments = parse_arguments()
+  folder = arguments.out or (HERE if arguments == parse_arguments([]) else None)
+  results = measure(arguments)
+  if folder:
+    write(results, folder)
+  if arguments.docs:
+    report.replace_part(PAGE, PAGE_COMMAND, report.exact_table(results["models"]))
+
+
+if __name__ == "__main__":
+  main()

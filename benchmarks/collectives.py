@@ -1,0 +1,95 @@
+"""What a compiled program sends between devices: every collective, in tuples and loops, too."""
+
+import collections
+import math
+import re
+from typing import NamedTuple
+
+KINDS = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
+# Asynchronous collectives come in two halves, of which the second has the result's shape.
+_COLLECTIVE = re.compile(rf"= (.*?) ({'|'.join(KINDS)})(?:-done)?\(")
+_ARRAY = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
+_CALLED = re.compile(
+  r"(?:body|condition|to_apply|calls|branch_computations|true_computation|false_computation)="
+  r"(\{[^}]*\}|%?[\w.\-]+)"
+)
+_TRIPS = re.compile(r'known_trip_count\D*"?n"?\D*(\d+)')
+
+
+class Collective(NamedTuple):
+  """``arrays``: (entries, bytes) of each part of its result on one device; ``times`` a step."""
+
+  kind: str
+  arrays: tuple[tuple[int, int], ...]
+  times: int
+
+
+def collectives(text: str) -> list[Collective]:
+  """Of the text of a compiled program (``compiled.as_text()``).
+
+  Those in a loop count as often as it turns, once where the compiler does not know; of a
+  conditional all branches count.
+  """
+  computations, entry = _computations(text)
+  times: dict[str, int] = collections.Counter()
+  _count(entry, 1, computations, times)
+  return [
+    _parse(match, times[name])
+    for name, lines in computations.items()
+    for line in lines
+    if times[name] and (match := _COLLECTIVE.search(line))
+  ]
+
+
+def _computations(text: str) -> tuple[dict[str, list[str]], str]:
+  computations: dict[str, list[str]] = {}
+  entry = current = ""
+  for line in text.splitlines():
+    if line and not line[0].isspace() and (match := _COMPUTATION.match(line)):
+      current = match[2]
+      computations[current] = []
+      entry = current if match[1] else entry
+    elif current:
+      computations[current].append(line)
+  return computations, entry
+
+
+def _count(name: str, factor: int, computations, times) -> None:
+  times[name] += factor
+  for line in computations[name]:
+    trips = int(match[1]) if " while(" in line and (match := _TRIPS.search(line)) else 1
+    for called in _CALLED.findall(line):
+      for callee in re.findall(r"[\w.\-]+", called):
+        if callee in computations:
+          _count(callee, factor * trips, computations, times)
+
+
+def _parse(match: re.Match[str], times: int) -> Collective:
+  sizes = [
+    (math.prod(int(n) for n in dims.split(",") if n), _itemsize(dtype))
+    for dtype, dims in _ARRAY.findall(match[1])
+  ]
+  return Collective(match[2], tuple((n, n * itemsize) for n, itemsize in sizes), times)
+
+
+def _itemsize(dtype: str) -> int:
+  """Bytes of ``f32``, ``u8``, ``pred``, ``f8e4m3fn``."""
+  if dtype == "pred":
+    return 1
+  digits = re.search(r"\d+", dtype)
+  return max(1, int(digits[0]) // 8) if digits else 1
+
+
+def bytes_by_kind(found: list[Collective]) -> dict[str, int]:
+  """Bytes of a step's results on one device, scalars aside; kinds without any are left out."""
+  total: dict[str, int] = collections.Counter()
+  for collective in found:
+    num_bytes = sum(num_bytes for entries, num_bytes in collective.arrays if entries > 1)
+    total[collective.kind] += num_bytes * collective.times
+  return {kind: num_bytes for kind, num_bytes in total.items() if num_bytes}
+
+
+def num_scalars(found: list[Collective]) -> int:
+  """Scalars in a step's results on one device."""
+  return sum(c.times * sum(entries == 1 for entries, _ in c.arrays) for c in found)

@@ -1,0 +1,166 @@
+"""The tables of a run, and the page that holds them."""
+
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+STEP_COLUMNS = (
+  "method",
+  "time / base",
+  "interval",
+  "gradients",
+  "flops / base",
+  "bytes accessed / base",
+  "temporary MB",
+  "above base, in params",
+  "state bytes a param",
+  "compile s",
+)
+
+INTRODUCTION = """# What the methods cost
+
+`make bench` writes this page, `results.json` and the figures: {command}, jax {jax}, optax {optax},
+{device}.
+
+- **time / base**: median over {rounds} interleaved runs of a step's time over that of the base
+  optimizer (SGD with momentum) next to it, with an interval for the median of 95 % or more that
+  assumes no distribution. The base's own row is one of its runs over the one before: the noise.
+- **gradients**: those of a step on average; a Hessian-vector product counts 2.
+- **flops**, **bytes accessed**: by XLA's count of the compiled step. It takes the dearest branch of a
+  conditional, so `rst`, `sala`, `looksam` and `ire` look dearer than they are on average, and one
+  turn of a loop, so `lookbehind` looks cheaper than it is where it is not unrolled.
+- **temporary**: buffers beside arguments and results; params and state are donated. **Above base, in
+  params**: what of it comes on top of the base's, in copies of the params.
+- **state**: what is kept between steps beyond the base's, for float32 params.
+"""
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+  columns = list(columns)
+  line = lambda cells: "| " + " | ".join(cells) + " |"
+  return "\n".join([line(columns), "|---" + "|---:" * (len(columns) - 1) + "|", *map(line, rows)])
+
+
+def step_table(measured: dict[str, Any]) -> str:
+  base, size = measured["rows"]["base"], measured["num_params"]
+  rows = []
+  for name, row in measured["rows"].items():
+    over_base = lambda key, row=row: (
+      f"{row[key] / base[key]:.3f}" if row[key] is not None and base[key] else ""
+    )
+    temp, base_temp = row["temp_bytes"], base["temp_bytes"]
+    rows.append(
+      [
+        name,
+        *times(row.get("time")),
+        f"{row['gradients']:g}",
+        over_base("flops"),
+        over_base("bytes_accessed"),
+        "" if temp is None else f"{temp / 1e6:.2f}",
+        "" if temp is None else f"{(temp - base_temp) / 4 / size:.2f}",
+        f"{(row['state_bytes'] - base['state_bytes']) / size:.2f}",
+        f"{row['compile_seconds']:.1f}",
+      ]
+    )
+  return f"### {measured['model']}: {size:,} params\n\n{table(STEP_COLUMNS, rows)}\n"
+
+
+def exact_table(models: list[dict[str, Any]]) -> str:
+  """What is known without a clock, for the docs: two columns for each model."""
+  columns = [f"{kind}, {m['model']}" for kind in ("bytes accessed", "memory") for m in models]
+  rows = []
+  for name in models[0]["rows"]:
+    found = [(m["rows"][name], m["rows"]["base"], 4 * m["num_params"]) for m in models]
+    cells = [f"{row['bytes_accessed'] / base['bytes_accessed']:.2f}" for row, base, _ in found]
+    cells += [f"{(row['temp_bytes'] - base['temp_bytes']) / size:.2f}" for row, base, size in found]
+    row, base, size = found[0]
+    state = 4 * (row["state_bytes"] - base["state_bytes"]) / size
+    rows.append([name, f"{row['gradients']:g}", *cells, f"{state:.0f}"])
+  return table(["method", "gradients", *columns, "state"], rows)
+
+
+def replace_part(page: pathlib.Path, command: str, text: str) -> None:
+  """Puts ``text`` between the comments that name the command in a page of the docs."""
+  begin, end = f"<!-- from: {command} -->\n", "<!-- end -->\n"
+  before, found, rest = page.read_text().partition(begin)
+  if not found or end not in rest:
+    raise SystemExit(f"{page}: no {begin.strip()} with an end")
+  page.write_text(f"{before}{begin}\n{text.strip()}\n\n{end}{rest.partition(end)[2]}")
+
+
+def times(ratio: dict[str, float] | None) -> tuple[str, str]:
+  if ratio is None:
+    return "", ""
+  return f"{ratio['median']:.2f}", f"{ratio['low']:.2f} to {ratio['high']:.2f}"
+
+
+def growth_tables(results: dict[str, Any]) -> str:
+  parts = [
+    "## With params: the optimizer's own part\n",
+    "A step whose gradient is the params themselves, in ms. In brackets: temporary copies of the",
+    "params.\n",
+    params_table(results["params"]),
+    "\n## With k\n",
+    "On the MLP, time over the base's.\n",
+    table(
+      ("method", "k", "time / base", "interval", "temporary MB"),
+      (
+        [row["series"], str(row["k"]), *times(row["time"]), f"{(row['temp_bytes'] or 0) / 1e6:.2f}"]
+        for row in results["k"]
+      ),
+    ),
+    "\n## With devices\n",
+    "Virtual devices of one CPU, which share its cores: the batch of the MLP is split, params are",
+    "replicated. Time over the base's on as many devices.\n",
+    table(
+      ("method", "devices", "time / base", "interval"),
+      ([row["name"], str(row["devices"]), *times(row["time"])] for row in results["devices"]),
+    ),
+    "\n## kth_smallest\n",
+    "Seconds, for float32; the sort's compilation is included.\n",
+    table(
+      ("entries", "kth_smallest", "numpy.partition", "jax.numpy.sort", "the same value"),
+      (
+        [
+          f"{row['size']:,}",
+          *(f"{row[n]:.3f}" for n in ("kth_smallest", "numpy.partition", "jax.numpy.sort")),
+          "yes" if row["same"] else "no",
+        ]
+        for row in results["selection"]
+      ),
+    ),
+  ]
+  if results["torch"]:
+    rows = ([name, *times(ratio)] for name, ratio in results["torch"].items())
+    parts += [
+      "\n## PyTorch\n",
+      "pytorch_optimizer on the MLP, over PyTorch's own SGD with momentum.\n",
+      table(("method", "time / base", "interval"), rows),
+    ]
+  return "\n".join(parts) + "\n"
+
+
+def params_table(rows: list[dict[str, Any]]) -> str:
+  sizes = sorted({row["size"] for row in rows})
+  by_name: dict[str, dict[int, dict[str, Any]]] = {}
+  for row in rows:
+    by_name.setdefault(row["name"], {})[row["size"]] = row
+
+  def cell(row: dict[str, Any]) -> str:
+    copies = "" if row["temp_bytes"] is None else f" ({row['temp_bytes'] / 4 / row['size']:.2f})"
+    return f"{1e3 * row['seconds']:.3g}{copies}"
+
+  lines = ([name, *(cell(found[size]) for size in sizes)] for name, found in by_name.items())
+  return table(["method", *(f"{size:,}" for size in sizes)], lines)
+
+
+def page(results: dict[str, Any]) -> str:
+  introduction = INTRODUCTION.format(**(results | results["versions"]))
+  figure = "\n".join(
+    f"![{title}](figures/{name}-light.png)"
+    for name, title in (("steps", "Time over the base's"), ("growth", "How costs grow"))
+  )
+  parts = [introduction, figure, "\n## Steps\n", *map(step_table, results["models"])]
+  if "params" in results:
+    parts.append(growth_tables(results))
+  return "\n".join(parts)

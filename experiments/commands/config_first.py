@@ -1,0 +1,39 @@
+"""Commands whose flags are those of a config, which comes first."""
+
+import argparse
+import dataclasses
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import tyro
+
+from experiments import presets
+from experiments.config import Refusal
+from experiments.config.flags import parse
+from experiments.presets import CONFIGS
+
+PARTS = "method", "base", "model", "data"  # that a flag puts in place of the config's own
+
+
+def parse_with_config(kind: type, prog: str, arguments: Sequence[str]) -> Any:
+  """The config that comes first gives the flags behind it their types and defaults."""
+  missing = {f.name: tyro.MISSING for f in dataclasses.fields(kind) if _is_required(f)}
+  names = ", ".join(CONFIGS)
+  if {"-h", "--help"} & set(arguments[:1]):
+    first = next(iter(CONFIGS.values()))
+    said = f"A config comes first, here {first.name}; others are {names}."
+    print(textwrap.fill(said, 80, break_on_hyphens=False))
+    return parse(kind, arguments, f"{prog} {first.name}", kind(**missing | {"config": first}))
+  if not arguments or arguments[0].startswith("-"):
+    raise Refusal(f"{prog.split()[-1]} wants a config first: one of {names}")
+  chosen, *flags = arguments
+  swaps = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+  for part in PARTS:
+    swaps.add_argument(f"--{part}", nargs="?")
+  config = presets.find(chosen, **vars(swaps.parse_known_args(flags)[0]))
+  return parse(kind, flags, f"{prog} {chosen}", kind(**missing | {"config": config}))
+
+
+def _is_required(field: dataclasses.Field) -> bool:
+  return field.default is dataclasses.MISSING

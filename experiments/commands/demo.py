@@ -1,0 +1,60 @@
+"""The smallest comparison."""
+
+import contextlib
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from experiments import presets
+from experiments.comparisons import equal_budgets
+from experiments.comparisons.directory import with_training
+from experiments.comparisons.flatness import measure_all
+from experiments.comparisons.sharing import one_at_a_time
+from experiments.measures.flatness import FlatnessOptions
+from experiments.presets.demo import CHOSEN
+from experiments.reports import directory
+
+PICTURED = "sgd", "sam", "ire_drift"  # whose landscapes are drawn
+
+
+@dataclasses.dataclass(frozen=True)
+class Demo:
+  """Eleven methods on digits with wrong labels: what `make demo` runs."""
+
+  out: Path = Path("runs/demo")
+  gradients: int = presets.CONFIGS["demo"].training.budget  # of every run
+  processes: int = min(4, os.cpu_count() or 1)  # that share the runs
+
+  def run(self, console: Console) -> None:
+    # A run is over in seconds: the checkpoint at its end is enough.
+    config = with_training(presets.CONFIGS["demo"], checkpoint_every=self.gradients)
+    compared = equal_budgets.Comparison(config, tuple(CHOSEN), 3, 0, "gradients", self.gradients)
+    with self.others():
+      equal_budgets.compare(compared, self.out, console)
+      measure_all(self.out, FlatnessOptions(pictured=PICTURED), console)
+    if self.processes:
+      with one_at_a_time(self.out):
+        directory.write(self.out, console)
+
+  @contextlib.contextmanager
+  def others(self) -> Iterator[None]:
+    """The other processes, which share the runs and say nothing."""
+    flags = "--out", str(self.out), "--gradients", str(self.gradients), "--processes", "0"
+    started = [
+      subprocess.Popen(
+        [sys.executable, "-m", "experiments", "demo", *flags], stdout=subprocess.DEVNULL
+      )
+      for _ in range(self.processes - 1)
+    ]
+    try:
+      yield
+      for other in started:
+        other.wait()
+    finally:
+      for other in started:
+        other.terminate()

@@ -1,0 +1,90 @@
+"""The experiments' commands; each explains itself with --help.
+
+  python -m experiments list [configs|methods|bases|models|data]
+  python -m experiments train CONFIG --run_dir DIR [--method NAME]
+  python -m experiments compare CONFIG --methods sgd sam --seeds 3 --out DIR
+  python -m experiments lifelong CONFIG --methods sgd sam --tasks 5 --out DIR
+  python -m experiments speed-up DIR DIR ... --out DIR
+  python -m experiments sharpness RUN_DIR
+  python -m experiments noise DIR
+  python -m experiments report DIR
+  python -m experiments demo
+
+A config's own flags: python -m experiments train CONFIG --help
+Methods, models, data and configs of your own: --import MODULE with any of these
+"""
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from experiments.commands.additions import import_additions
+from experiments.commands.config_first import parse_with_config
+from experiments.config import Refusal
+from experiments.config.flags import parse
+from experiments.config.packages import INSTALL
+from experiments.config.registry import unknown
+
+PROG = "python -m experiments"
+
+# A command's module is imported when it is used: its packages are for those who use it.
+COMMANDS = {
+  "list": "List",
+  "train": "Train",
+  "compare": "Compare",
+  "lifelong": "Lifelong",
+  "speed-up": "SpeedUp",
+  "sharpness": "Sharpness",
+  "noise": "Noise",
+  "report": "Report",
+  "demo": "Demo",
+}
+
+
+def command_type(name: str) -> type:
+  """The dataclass of a command's flags, which runs it."""
+  if name not in COMMANDS:
+    raise Refusal(unknown("command", name, COMMANDS))
+  module = importlib.import_module(f"experiments.commands.{name.replace('-', '_')}")
+  return getattr(module, COMMANDS[name])
+
+
+def main(arguments: Sequence[str]) -> int:
+  """The exit code: 0, 2 for what is refused, 128 + N for signal N."""
+  name = "experiments"
+  try:
+    arguments = import_additions(arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+      print(__doc__)
+      return 0 if arguments else 2
+    name, *flags = arguments
+    kind = command_type(name)
+    if "config" in kind.__dataclass_fields__:
+      command = parse_with_config(kind, f"{PROG} {name}", flags)
+    else:
+      command = parse(kind, flags, f"{PROG} {name}")
+    command.run(Console())
+  except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] in ("", "experiments", "flatopt"):
+      raise
+    print(f"{PROG}: {name} needs the package {error.name}: {INSTALL}", file=sys.stderr)
+    return 2
+  except (Refusal, OSError) as error:
+    print(f"{PROG}: {error}", file=sys.stderr)
+    return getattr(error, "code", 2)
+  except KeyboardInterrupt:
+    print(f"{PROG}: interrupted", file=sys.stderr)
+    return 128 + signal.SIGINT
+  return 0
+
+
+def run_program() -> None:
+  code = main(sys.argv[1:])
+  sys.stdout.flush()
+  sys.stderr.flush()
+  if code:
+    os._exit(code)  # threads that an error left behind would print tracebacks under the one line

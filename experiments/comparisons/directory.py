@@ -1,0 +1,75 @@
+"""The directory of a comparison: what it holds, and the runs below it."""
+
+import contextlib
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from experiments import config as configuration
+from experiments.comparisons.sharing import Job, one_at_a_time
+from experiments.config import Config, Refusal, files
+from experiments.training import batches, loop, run_directory
+from experiments.training.step import make_program
+
+
+def with_training(config: Config, **changes) -> Config:
+  return dataclasses.replace(config, training=dataclasses.replace(config.training, **changes))
+
+
+class Runs:
+  """Runs below one directory."""
+
+  def __init__(self, out: Path, console: Console):
+    self.out, self.console = out, console
+
+  def finished(self, *path: str) -> bool:
+    return (self.out.joinpath(*path) / "summary.json").exists()
+
+  def train(self, config: Config, *path: str) -> dict[str, Any]:
+    """Its summary, at once where it is finished."""
+    directory = self.out.joinpath(*path)
+    if self.finished(*path):  # read without its lock, which others may want for the same
+      run_directory.refuse_another(directory, config)
+      return files.read_json(directory / "summary.json")
+    return loop.train(config, directory, self.console)
+
+  def job(self, config: Config, *path: str) -> Job:
+    return Job(path, functools.partial(self.train, config, *path))
+
+
+def check(by_method: dict[str, Config]) -> None:
+  """Refuses, before anything is written, what a run of one of these would be refused for."""
+  first, *others = by_method.values()
+  batches.training_source(first)
+  example = batches.evaluation_source(first)[0]
+  for config in (first, *others):
+    make_program(config, example)
+
+
+def claim(out: Path, comparison: Any) -> None:
+  """Makes ``out`` this comparison's own, a dataclass of all that its runs depend on."""
+  with one_at_a_time(out):
+    _claim(out / "compare.json", comparison)
+
+
+def _claim(path: Path, comparison: Any) -> None:
+  spec = to_json(comparison)
+  if not path.exists():
+    files.write_json(path, spec | {"versions": files.versions()})
+    return
+  found = files.read_json(path)
+  found.pop("versions", None)
+  with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
+    # With the defaults of fields that came later; what is another kind stays as it was read.
+    fields = {name: configuration.from_dict(value) for name, value in found.items()}
+    found = to_json(type(comparison)(**fields))
+  if lines := configuration.differences(found, spec):
+    raise Refusal(f"{path.parent} holds another comparison: {', '.join(lines)}")
+
+
+def to_json(comparison: Any) -> dict[str, Any]:
+  fields = {f.name: getattr(comparison, f.name) for f in dataclasses.fields(comparison)}
+  return {name: configuration.to_dict(value) for name, value in fields.items()}

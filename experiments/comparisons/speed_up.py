@@ -1,0 +1,102 @@
+"""How many steps a method saves: those that the reference needs to its final loss, over its own.
+
+Runs of other lengths are other schedules, so that each point is the end of a finished run, and
+between the reference's points loss is taken to be linear in the logarithm of the steps.
+"""
+
+import copy
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import config as configuration
+from experiments.config import Refusal, files
+from experiments.measures import statistics
+
+VARIES = ("methods", "amount", "trials", "versions")  # between comparisons that go together
+PAID = "gradients", "steps_per_second", "peak_memory_mb"
+
+
+def steps_to(loss: float, points: Sequence[tuple[int, float]]) -> float:
+  """Steps after which ``points``, pairs (steps, loss), reach ``loss``; NaN where none do."""
+  for (s0, l0), (s1, l1) in itertools.pairwise(points):
+    if l1 <= loss <= l0:
+      share = (l0 - loss) / (l0 - l1) if l0 > l1 else 0.0
+      return math.exp((1 - share) * math.log(s0) + share * math.log(s1))
+  return math.nan
+
+
+def speed_ups(runs: list[dict[str, Any]], reference: str) -> list[dict[str, Any]]:
+  """One row a method and length; ``runs`` hold "method", "steps", "seed", "loss" and ``PAID``.
+
+  A speed-up is paired by seed, and ``None`` where a seed's loss is outside what the reference
+  reached in its shortest and longest runs.
+  """
+  curves: dict[int, list[tuple[int, float]]] = {}
+  for run in runs:
+    if run["method"] == reference:
+      curves.setdefault(run["seed"], []).append((run["steps"], run["loss"]))
+  groups: dict[tuple[str, int], list[dict]] = {}
+  for run in runs:
+    groups.setdefault((run["method"], run["steps"]), []).append(run)
+  rows = []
+  for (method, steps), group in sorted(groups.items()):
+    row = {"method": method, "steps": steps, "n": len(group)}
+    row["loss"], row["loss_error"] = statistics.mean_and_error([run["loss"] for run in group])
+    for name in PAID:
+      row[name], _ = statistics.mean_and_error([run[name] for run in group])
+    if method != reference:
+      ratios = [steps_to(run["loss"], sorted(curves[run["seed"]])) / steps for run in group]
+      row["speed_up"], row["speed_up_error"] = statistics.mean_and_error(ratios)
+    rows.append(row)
+  return rows
+
+
+def read(directories: Sequence[Path]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+  """What the comparisons share, and the end of every run in them."""
+  shared, runs, where = {}, [], {}
+  for directory in directories:
+    if not (directory / "results.json").exists() or not (directory / "compare.json").exists():
+      raise Refusal(f"{directory} holds no finished comparison")
+    spec = files.read_json(directory / "compare.json")
+    if spec["unit"] != "steps":
+      raise Refusal(f"{directory} compares at equal {spec['unit']}, not at equal steps")
+    own = copy.deepcopy({name: x for name, x in spec.items() if name not in VARIES})
+    del own["config"]["opt"], own["config"]["training"]  # each method's were tuned
+    if lines := configuration.differences(shared or own, own):
+      raise Refusal(f"{directory} is not like {directories[0]}: {', '.join(lines)}")
+    shared = own
+    for run in ends(directory):
+      key = run["method"], run["steps"], run["seed"]
+      if key in where:
+        raise Refusal(f"{where[key]} and {directory} both hold {key[0]} at {key[1]} steps")
+      where[key] = directory
+      runs += [] if run["loss"] is None else [run]
+  return shared, runs
+
+
+def ends(directory: Path) -> Iterator[dict[str, Any]]:
+  for method, runs in files.read_json(directory / "results.json")["runs"].items():
+    for run in runs:
+      numbers = {name: run[name] for name in ("steps", "seed", *PAID)}
+      yield {"method": method} | numbers | {"loss": run["test_loss"]}
+
+
+def measure(directories: Sequence[Path], reference: str, out: Path) -> None:
+  """Writes speed_up.json."""
+  shared, runs = read(directories)
+  lengths = {run["steps"] for run in runs if run["method"] == reference}
+  if len(lengths) < 2:
+    raise Refusal(f"{reference} is to be there at two numbers of steps; found {sorted(lengths)}")
+  seeds = [
+    {run["seed"] for run in runs if run["method"] == reference and run["steps"] == length}
+    for length in lengths
+  ]
+  if any(run["seed"] not in set.intersection(*seeds) for run in runs):
+    raise Refusal(f"{reference} is to be there with the same seeds as the others")
+  out.mkdir(parents=True, exist_ok=True)
+  found = {"reference": reference, "rows": speed_ups(runs, reference), "runs": runs}
+  files.write_csv(out / "speed_up.csv", found["rows"])
+  files.write_json(out / "speed_up.json", found | shared)

@@ -1,0 +1,44 @@
+"""From runs to the rows of a table."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from experiments.measures.statistics import mean_and_error, paired_difference
+
+
+def scalars(run: dict[str, Any]) -> dict[str, Any]:
+  """What of a run is one number or word: no curves."""
+  return {name: x for name, x in run.items() if not isinstance(x, list | dict | tuple)}
+
+
+def run_rows(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+  """A row a run, methods and seeds in order."""
+  return [{"method": method} | scalars(run) for method, seeds in runs.items() for run in seeds]
+
+
+def summarise(
+  runs: dict[str, list[dict]],
+  *,
+  key: str = "test_accuracy",
+  reference: str = "sgd",
+  with_error: Sequence[str] = (),
+  means: Sequence[str] = ("steps", "gradients", "seconds"),
+) -> list[dict]:
+  """One row a method; ``runs`` hold the same seeds in the same order.
+
+  "difference" is of ``key``, to the runs of ``reference``; ``with_error`` and ``means`` name what
+  else is averaged, with a standard error or without.
+  """
+  rows = []
+  for method, seeds in runs.items():
+    column = {name: [run[name] for run in seeds] for name in seeds[0]}
+    row = {"method": method, "n": len(seeds)}
+    for name in (key, *with_error):
+      row[name], row[name + "_error"] = mean_and_error(column[name])
+    row["difference"], row["difference_error"] = paired_difference(
+      column[key], [run[key] for run in runs[reference]]
+    )
+    for name in means:
+      row[name], _ = mean_and_error(column[name])
+    rows.append(row)
+  return rows

@@ -1,0 +1,71 @@
+"""What a run trains with: a method on a base optimizer, and a learning-rate schedule."""
+
+import abc
+import dataclasses
+import math
+from typing import Annotated, Any, ClassVar, Literal
+
+from experiments.config.part import Inline, Part
+
+
+@dataclasses.dataclass(frozen=True)
+class Method(Part, abc.ABC):
+  """A method's hyper-parameters; ``wrap`` puts it around, before or after a base optimizer."""
+
+  search: ClassVar[tuple[str, ...]] = ()  # what tuning varies besides the learning rate
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      value, least = getattr(self, field.name), 1 if field.type in (int, "int") else 0
+      if isinstance(value, int | float) and not least <= value < math.inf:
+        raise ValueError(f"opt.{field.name} must be finite and at least {least}; got {value}")
+
+  @property
+  def gradients(self) -> float:
+    """Of a step, on average; IRE's estimates, which start later, do not count."""
+    return 1.0
+
+  @abc.abstractmethod
+  def wrap(self, base: Any, steps: int, key: int) -> Any: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Base(Part, abc.ABC):
+  """A base optimizer's direction, decay of the weights included, before the learning rate."""
+
+  schedule: ClassVar[str | None] = None  # the only one that it goes with, if there is one
+  moves_freely: ClassVar[bool] = True  # its steps may start anywhere, as methods around it want
+
+  @abc.abstractmethod
+  def direction(self, weight_decay: float) -> Any: ...
+
+  def around(self, scaled: Any, rate: Any) -> Any:
+    """What is left to do around the scaled direction; ``rate(paid)`` is the learning rate."""
+    del rate
+    return scaled
+
+
+@dataclasses.dataclass(frozen=True)
+class Opt(Part):
+  method: Annotated[Method, Inline]
+  base: Annotated[Base, Inline]
+  learning_rate: float
+  weight_decay: float
+  clip: float | None = None  # global norm, of what the method hands to the base
+  warmup: float = 0.0  # share of the budget
+  schedule: Literal["cosine", "tenths", "constant"] = "cosine"  # tenths: /10 at each quarter
+  final: float = 0.0  # of the peak, where the cosine ends
+
+  def __post_init__(self):
+    only = self.base.schedule
+    if only not in (None, self.schedule):
+      raise ValueError(f"{type(self.base).__name__} goes with opt.schedule {only} alone")
+    for name in ("learning_rate", "weight_decay"):
+      if not 0 <= getattr(self, name) < math.inf:
+        raise ValueError(f"opt.{name} must be finite and at least 0; got {getattr(self, name)}")
+    if self.clip is not None and not 0 < self.clip < math.inf:
+      raise ValueError(f"opt.clip must be finite and above 0; got {self.clip}")
+    if not 0 <= self.warmup < 1:
+      raise ValueError(f"opt.warmup must be in [0, 1); got {self.warmup}")
+    if not 0 <= self.final <= 1:
+      raise ValueError(f"opt.final must be in [0, 1]; got {self.final}")

@@ -1,0 +1,51 @@
+"""Parts of a config: frozen dataclasses, to JSON and back by their names."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import tyro
+
+from experiments.config.refusal import Refusal
+
+# Options of what a config chose stand beside the others: --opt.rho, not --opt.method.rho.
+Inline = tyro.conf.arg(name="")
+
+
+class Part:
+  """Dataclasses of a config, found again by their names when a run directory is read."""
+
+  types: ClassVar[dict[str, type]] = {}
+
+  def __init_subclass__(cls):
+    if Part.types.setdefault(cls.__name__, cls).__module__ != cls.__module__:
+      raise TypeError(f"two parts of a config are called {cls.__name__}")
+
+
+def to_dict(part: Any) -> Any:
+  """Plain values; a dataclass says its type."""
+  if isinstance(part, Part):
+    fields = {f.name: to_dict(getattr(part, f.name)) for f in dataclasses.fields(part)}
+    return {"type": type(part).__name__} | fields
+  return [to_dict(x) for x in part] if isinstance(part, tuple) else part
+
+
+def from_dict(value: Any) -> Any:
+  """The inverse of ``to_dict``."""
+  if isinstance(value, dict):
+    fields = {name: from_dict(x) for name, x in value.items() if name != "type"}
+    if value["type"] not in Part.types:
+      raise Refusal(f"{value['type']} is of no module here: --import the module that registers it")
+    return Part.types[value["type"]](**fields)
+  return tuple(map(from_dict, value)) if isinstance(value, list) else value
+
+
+def differences(one: Any, other: Any, path: str = "") -> list[str]:
+  """ "opt.rho is 0.05 and 0.1", for every value in which two results of ``to_dict`` differ."""
+  if isinstance(one, dict) and isinstance(other, dict):
+    names = list(one) + [name for name in other if name not in one]
+    return [
+      line
+      for name in names
+      for line in differences(one.get(name), other.get(name), f"{path}.{name}".lstrip("."))
+    ]
+  return [] if one == other else [f"{path} is {one} and {other}"]

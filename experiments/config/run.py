@@ -1,0 +1,66 @@
+"""What a run is made of, every default in sight."""
+
+import dataclasses
+from typing import Annotated, Any, ClassVar, Literal
+
+import tyro
+
+from experiments.config.data import Data
+from experiments.config.optimizer import Opt
+from experiments.config.part import Part
+
+
+@dataclasses.dataclass(frozen=True)
+class Model(Part):
+  """A model's shape; its fields are ``module``'s, which also takes ``classes`` and ``dtype``."""
+
+  module: ClassVar[Any]
+
+  def build(self, classes: int, dtype: Any) -> Any:
+    shape = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+    return self.module(**shape, classes=classes, dtype=dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Training(Part):
+  budget: int
+  unit: Literal["gradients", "steps"] = "gradients"
+  seed: int = 0
+  label_smoothing: float = 0.0
+  microbatches: int = 1  # a batch's gradient is accumulated over so many parts
+  compute_dtype: Literal["float32", "bfloat16"] = "float32"  # params are float32
+  fsdp: int = 1  # devices that share one copy of params and optimizer state
+  log_every: int = 10  # steps
+  evaluations: int = 10  # at equal shares of the budget
+  checkpoint_every: int = 200  # steps
+  start_from: str | None = None  # a finished run's directory, as seen from this run's
+
+  def __post_init__(self):
+    counts = "budget", "microbatches", "fsdp", "log_every", "evaluations", "checkpoint_every"
+    for name in counts:
+      if getattr(self, name) < 1:
+        raise ValueError(f"training.{name} must be at least 1; got {getattr(self, name)}")
+    if self.seed < 0:
+      raise ValueError(f"training.seed must be at least 0; got {self.seed}")
+    if not 0 <= self.label_smoothing < 1:
+      raise ValueError(f"training.label_smoothing must be in [0, 1); got {self.label_smoothing}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Part):
+  name: Annotated[str, tyro.conf.Suppress]
+  data: Data
+  model: Model
+  opt: Opt
+  training: Training
+
+  def steps(self) -> int:
+    """About how many the budget buys."""
+    a_step = self.opt.method.gradients if self.training.unit == "gradients" else 1
+    return int(self.training.budget // a_step)
+
+  def gradients(self) -> int:
+    """About how many a run pays, without what IRE's estimates add."""
+    if self.training.unit == "gradients":
+      return self.training.budget
+    return round(self.training.budget * self.opt.method.gradients)

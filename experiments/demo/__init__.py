@@ -1,1 +1,0 @@
-"""Eleven methods on digits with wrong labels, a whole run compiled: the smallest comparison."""

@@ -1,0 +1,134 @@
+"""How flat the minima are that the runs of a comparison ended in, by five measures.
+
+Processes that share the comparison share its measurements too: each takes a run that nobody has.
+"""
+
+import dataclasses
+import fcntl
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.config import files
+from experiments.training import batches, saved_runs
+from experiments.training.losses import Losses
+from experiments.training.run_directory import Busy
+from flatopt import sharpness
+
+NUMBERS = "flatness.json"  # in a run's directory, and of all runs in the comparison's
+MEASURES = {  # by their keys
+  "loss_increase": "worst case: loss increase along the gradient",
+  "adaptive_increase": "adaptive worst case: relative to the weights",
+  "average_increase": "average: loss increase under weight noise",
+  "top_eigenvalue": "top eigenvalue of the Hessian",
+  "trace": "trace of the Hessian",
+}
+SECOND_ORDER_BATCHES = 4  # of the training set, for the last three
+
+
+@dataclasses.dataclass(frozen=True)
+class FlatnessOptions:
+  rho: float = 0.2  # of SAM's perturbation,
+  adaptive_rho: float = 0.5  # of the one that scales with the weights,
+  sigma: float = 0.02  # and of the noise
+  span: float = 1.0  # of a landscape, in lengths of the filters
+  resolution: int = 13  # points along each of its two directions
+  pictured: tuple[str, ...] = ()  # methods whose landscape is drawn, of the first seed
+
+
+def measure(directory: Path, options: FlatnessOptions, landscape: bool) -> None:
+  """Writes flatness.json for one run, unless another process is at it."""
+  with open(directory / "flatness.lock", "w") as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise Busy(f"another process measures {directory}") from None
+    if (directory / NUMBERS).exists():
+      return
+    run = saved_runs.restore(directory)
+    pairs = saved_runs.weighted_batches(run, batches.training_source(run.config), None)
+    whole = [pair for pair in pairs if pair[1].all()]
+    args = run.params, run.model_state, saved_runs.stacked(run, whole)
+    plain = dataclasses.replace(options, pictured=())
+    found = jax.device_get(measures(run.train_losses, plain)(*args))
+    written: dict[str, Any] = {name: files.finite(x) for name, x in found.items()}
+    if landscape:
+      written["landscape"] = np.asarray(landscapes(run.train_losses, plain)(*args)).tolist()
+    files.write_json(directory / NUMBERS, written)
+
+
+@functools.cache
+def measures(losses: Losses, options: FlatnessOptions) -> Callable:
+  """One compiled function a model, which all methods and seeds share."""
+
+  @jax.jit
+  def found(params, model_state, pairs):
+    loss_fn = loss_on(losses, model_state)
+
+    def on_batch(pair):
+      loss_of = lambda w: loss_fn(w, pair)
+      plain = sharpness.ascent(loss_of, params, rho=options.rho)
+      adaptive = sharpness.ascent(loss_of, params, rho=options.adaptive_rho, eta=0.0)
+      return loss_of(params), plain, adaptive
+
+    loss, increase, adaptive = jax.tree.map(jnp.mean, jax.lax.map(on_batch, pairs))
+    mean_loss = mean_over_first(loss_fn, pairs)
+    grad_fn = jax.grad(mean_loss)
+    values, _ = sharpness.top_eigenvalues(grad_fn, params, num_matvecs=12, key=0)
+    noise = sharpness.average(mean_loss, params, sigma=options.sigma, num_samples=8, key=1)
+    return {
+      "train_loss": loss,
+      "loss_increase": increase,
+      "adaptive_increase": adaptive,
+      "average_increase": noise.mean,
+      "top_eigenvalue": values[0],
+      "trace": sharpness.trace(grad_fn, params, num_samples=8, key=2).mean,
+    }
+
+  return found
+
+
+@functools.cache
+def landscapes(losses: Losses, options: FlatnessOptions) -> Callable:
+  """The loss along two filter-normalised directions, the same draws for every method."""
+
+  @jax.jit
+  def found(params, model_state, pairs):
+    return sharpness.loss_landscape(
+      mean_over_first(loss_on(losses, model_state), pairs),
+      params,
+      sharpness.filter_normalized_directions(params, key=3),
+      span=options.span,
+      resolution=options.resolution,
+    )
+
+  return found
+
+
+def loss_on(losses: Losses, model_state: Any) -> Callable:
+  def loss_fn(params, pair):
+    sums = losses.evaluate(params, model_state, *pair)
+    return sums["loss"] / sums["count"]
+
+  return loss_fn
+
+
+def mean_over_first(loss_fn: Callable, pairs: Any) -> Callable:
+  return sharpness.over_batches(loss_fn, jax.tree.map(lambda x: x[:SECOND_ORDER_BATCHES], pairs))
+
+
+def rank_correlations(rows: list[dict[str, Any]]) -> dict[str, float | None]:
+  """Spearman's, over methods, of test accuracy with the flatness that each measure tells."""
+  ranks = lambda values: np.argsort(np.argsort(values)).astype(float)
+  accuracy = ranks([row["test_accuracy"] for row in rows])
+  correlations = {}
+  for key in MEASURES:
+    values = [row[key] for row in rows]
+    known = len(rows) > 2 and None not in values
+    correlations[key] = files.finite(np.corrcoef(accuracy, -ranks(values))[0, 1]) if known else None
+  return correlations

@@ -1,0 +1,34 @@
+"""Every method, with its config, place and colour in one entry, and every base optimizer."""
+
+from experiments.methods.around import Lookahead as Lookahead
+from experiments.methods.around import Lookbehind as Lookbehind
+from experiments.methods.around import MomentumSam as MomentumSam
+from experiments.methods.around import Sala as Sala
+from experiments.methods.bases import AdamW as AdamW
+from experiments.methods.bases import Lion as Lion
+from experiments.methods.bases import Muon as Muon
+from experiments.methods.bases import ScheduleFreeAdamW as ScheduleFreeAdamW
+from experiments.methods.bases import Sgd as Sgd
+from experiments.methods.before import Asam as Asam
+from experiments.methods.before import FriendlySam as FriendlySam
+from experiments.methods.before import GRst as GRst
+from experiments.methods.before import Gsam as Gsam
+from experiments.methods.before import LookSam as LookSam
+from experiments.methods.before import Rst as Rst
+from experiments.methods.before import Sam as Sam
+from experiments.methods.ire import Ire as Ire
+from experiments.methods.ire import IreDrift as IreDrift
+from experiments.methods.ire import SamIre as SamIre
+from experiments.methods.optimizer import eval_params as eval_params
+from experiments.methods.optimizer import learning_rate as learning_rate
+from experiments.methods.optimizer import make_optimizer as make_optimizer
+from experiments.methods.registry import BASES as BASES
+from experiments.methods.registry import METHODS as METHODS
+from experiments.methods.registry import Plain as Plain
+from experiments.methods.registry import base_name as base_name
+from experiments.methods.registry import find_method as find_method
+from experiments.methods.registry import look as look
+from experiments.methods.registry import method_name as method_name
+from experiments.methods.registry import methods_on as methods_on
+from experiments.methods.registry import register_base as register_base
+from experiments.methods.registry import register_method as register_method

@@ -1,0 +1,70 @@
+"""Methods around the base: how often, and from where, the base optimizer steps."""
+
+import dataclasses
+from typing import Literal
+
+import flatopt
+from experiments.config import Method
+from experiments.methods.registry import register_method
+
+
+@register_method("lookahead", place="around the base")
+@dataclasses.dataclass(frozen=True)
+class Lookahead(Method):
+  sync_period: int = 5
+  slow_step_size: float = 0.5
+
+  def wrap(self, base, steps, key):
+    return flatopt.lookahead(base, sync_period=self.sync_period, slow_step_size=self.slow_step_size)
+
+
+@register_method("sala", place="around the base")
+@dataclasses.dataclass(frozen=True)
+class Sala(Method):
+  sync_period: int = 5
+  slow_step_size: float = 0.8
+  rho: float = 0.05
+  search = ("rho",)
+
+  @property
+  def gradients(self):
+    """In its second stage, and at most: how long the first lasts, training decides."""
+    return 1 + 1 / self.sync_period
+
+  def wrap(self, base, steps, key):
+    return flatopt.sala(
+      base, sync_period=self.sync_period, slow_step_size=self.slow_step_size, rho=self.rho
+    )
+
+
+@register_method("lookbehind", place="around the base")
+@dataclasses.dataclass(frozen=True)
+class Lookbehind(Method):
+  ascent_steps: int = 2
+  rho: float = 0.05
+  interpolation: float | Literal["adaptive"] = "adaptive"
+  eta: float | None = None  # a number perturbs as ASAM does
+  search = ("rho",)
+
+  @property
+  def gradients(self):
+    return 1.0 + self.ascent_steps
+
+  def wrap(self, base, steps, key):
+    return flatopt.lookbehind(
+      base,
+      ascent_steps=self.ascent_steps,
+      rho=self.rho,
+      interpolation=self.interpolation,
+      eta=self.eta,
+    )
+
+
+@register_method("momentum_sam", place="around the base")
+@dataclasses.dataclass(frozen=True)
+class MomentumSam(Method):
+  rho: float = 0.3
+  search = ("rho",)
+
+  def wrap(self, base, steps, key):
+    return flatopt.momentum_sam(base, rho=self.rho)

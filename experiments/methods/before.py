@@ -1,0 +1,96 @@
+"""Methods before the base: they change the gradient, by looking at the loss elsewhere."""
+
+import dataclasses
+
+import optax
+
+import flatopt
+from experiments.config import Method
+from experiments.methods.registry import register_method
+
+
+@register_method("sam", place="before the base")
+@dataclasses.dataclass(frozen=True)
+class Sam(Method):
+  rho: float = 0.05
+  search = ("rho",)
+  gradients = 2.0
+
+  def wrap(self, base, steps, key):
+    return optax.chain(flatopt.sam(self.rho), base)
+
+
+@register_method("asam", place="before the base")
+@dataclasses.dataclass(frozen=True)
+class Asam(Method):
+  rho: float = 0.5
+  search = ("rho",)
+  gradients = 2.0
+
+  def wrap(self, base, steps, key):
+    return optax.chain(flatopt.asam(self.rho), base)
+
+
+@register_method("rst", place="before the base")
+@dataclasses.dataclass(frozen=True)
+class Rst(Method):
+  rho: float = 0.05
+  probability: float = 0.5
+  search = ("rho",)
+
+  @property
+  def gradients(self):
+    return 1 + self.probability
+
+  def wrap(self, base, steps, key):
+    return optax.chain(flatopt.rst(flatopt.sam(self.rho), self.probability, key=key), base)
+
+
+@register_method("g_rst", place="before the base")
+@dataclasses.dataclass(frozen=True)
+class GRst(Rst):
+  def wrap(self, base, steps, key):
+    return optax.chain(flatopt.g_rst(flatopt.sam(self.rho), self.probability, key=key), base)
+
+
+@register_method("gsam", place="before the base")
+@dataclasses.dataclass(frozen=True)
+class Gsam(Method):
+  rho: float = 0.05
+  alpha: float = 0.1
+  search = ("rho",)
+  gradients = 2.0
+
+  def wrap(self, base, steps, key):
+    return optax.chain(flatopt.gsam(self.rho, self.alpha), base)
+
+
+@register_method("looksam", place="before the base")
+@dataclasses.dataclass(frozen=True)
+class LookSam(Method):
+  rho: float = 0.05
+  alpha: float = 0.7
+  update_interval: int = 5
+  search = ("rho",)
+
+  @property
+  def gradients(self):
+    return 1 + 1 / self.update_interval
+
+  def wrap(self, base, steps, key):
+    method = flatopt.looksam(self.rho, self.alpha, update_interval=self.update_interval)
+    return optax.chain(method, base)
+
+
+@register_method("friendly_sam", place="before the base")
+@dataclasses.dataclass(frozen=True)
+class FriendlySam(Method):
+  rho: float = 0.05
+  sigma: float = 1.0
+  decay: float = 0.9
+  search = ("rho",)
+  gradients = 2.0
+
+  def wrap(self, base, steps, key):
+    method = flatopt.friendly_sam(self.rho, sigma=self.sigma, decay=self.decay)
+    return optax.chain(method, base)

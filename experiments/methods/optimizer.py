@@ -1,0 +1,70 @@
+"""The optimizer of a run: a method on a base, at the learning rate of what is paid."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+import optax.contrib
+
+import flatopt
+from experiments.config import Opt, Refusal
+from experiments.methods.registry import base_name, look, method_name
+
+
+def learning_rate(opt: Opt, paid: jax.Array) -> jax.Array:
+  """At the share ``paid`` of the budget.
+
+  A schedule over steps would have to know their number, which coins decide for RST and distances
+  for SALA.
+  """
+  if opt.schedule == "tenths":
+    shape = 0.1 ** jnp.floor(4 * paid)
+  elif opt.schedule == "constant":
+    shape = jnp.ones_like(paid)
+  else:
+    share = jnp.clip((paid - opt.warmup) / (1 - opt.warmup), 0, 1)
+    shape = opt.final + (1 - opt.final) * (1 + jnp.cos(math.pi * share)) / 2
+  if opt.warmup:
+    shape = jnp.where(paid < opt.warmup, paid / opt.warmup, shape)
+  return opt.learning_rate * shape
+
+
+def scale_by_rate(rate: Callable) -> optax.GradientTransformationExtraArgs:
+  """Scales by minus the learning rate at ``paid``, the share of the budget already paid."""
+
+  def update(updates, state, params=None, *, paid, **extra_args):
+    del params, extra_args
+    step_size = rate(paid)
+    return jax.tree.map(lambda u: -step_size * u, updates), state
+
+  return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+
+
+def make_optimizer(opt: Opt, steps: int, key: Any) -> optax.GradientTransformationExtraArgs:
+  """``opt`` for a run of about so many steps; ``key`` for the method's own draws."""
+  place, _ = look(method_name(opt))
+  if place == "around the base" and not opt.base.moves_freely:
+    raise Refusal(
+      f"{base_name(opt.base)} does not go inside {method_name(opt)}, which moves the params under it"
+    )
+  rate = functools.partial(learning_rate, opt)
+  scaled = optax.chain(opt.base.direction(opt.weight_decay), scale_by_rate(rate))
+  clip = [] if opt.clip is None else [optax.clip_by_global_norm(opt.clip)]
+  base = optax.chain(*clip, opt.base.around(scaled, rate))
+  try:
+    return optax.with_extra_args_support(opt.method.wrap(base, steps, key))
+  except ValueError as error:
+    raise Refusal(str(error)) from error
+
+
+def eval_params(opt_state: optax.OptState, params: Any) -> Any:
+  """Where an optimizer says to evaluate: flatopt's methods, and schedule-free bases below them."""
+  is_free = lambda x: isinstance(x, optax.contrib.ScheduleFreeState)
+  for state in jax.tree.leaves(opt_state, is_leaf=is_free):
+    if is_free(state):
+      return optax.contrib.schedule_free_eval_params(state, params)
+  return flatopt.eval_params(opt_state, params)

@@ -1,0 +1,150 @@
+"""A config by name, with other parts in place of its own."""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import Any, get_type_hints
+
+import tyro
+
+from experiments import methods
+from experiments.config import Config, Opt, Refusal
+from experiments.config.flags import parse
+from experiments.config.registry import Registry, unknown
+from experiments.data.registry import DATA_SETS
+from experiments.models.registry import MODELS
+from experiments.presets.registry import CONFIGS, TUNED
+
+# Beside a method's own settings, "sam:rho=0.1,learning_rate=0.05" may hold these.
+SHARED = "learning_rate", "weight_decay", "clip", "warmup", "schedule", "final"
+
+
+def find(
+  name: str,
+  method: str | None = None,
+  *,
+  base: str | None = None,
+  model: str | None = None,
+  data: str | None = None,
+) -> Config:
+  """A config by name, with parts by theirs where they are named, settings behind a colon."""
+  config = CONFIGS.find(name)
+  try:
+    if data is not None:
+      chosen = dataclasses.replace(config.data, set=_named(DATA_SETS, data))
+      config = dataclasses.replace(config, data=chosen)
+    if model is not None:
+      config = dataclasses.replace(config, model=_named(MODELS, model))
+    if base is not None:
+      config = with_base(config, base)
+    return config if method is None else with_method(config, method)
+  except ValueError as error:
+    raise Refusal(str(error)) from error
+
+
+def with_base(config: Config, base: str) -> Config:
+  """``config`` on another base, at the learning rate and weight decay that go with it."""
+  name, _, changes = base.partition(":")
+  entry = methods.BASES.find(name)
+  if type(config.opt.base) is entry.config:
+    opt = config.opt
+  else:
+    opt = dataclasses.replace(
+      config.opt,
+      base=entry.config(),
+      learning_rate=entry.learning_rate,
+      weight_decay=entry.weight_decay,
+      schedule=entry.config.schedule or config.opt.schedule,
+    )
+  changed = dataclasses.replace(opt, base=with_settings(opt.base, name, changes))
+  return dataclasses.replace(config, opt=changed)
+
+
+def with_method(config: Config, method: str) -> Config:
+  """``config`` with the method's settings: those tuned for this config if there are any.
+
+  "rst:probability=0.25,rho=0.1" is the method with some of them changed.
+  """
+  first, *others = variants(config, method)
+  if others:
+    raise Refusal(f"{method} is {len(others) + 1} settings: `compare` tries them as trials")
+  return first
+
+
+def variants(config: Config, method: str) -> list[Config]:
+  """``with_method``, for every value of settings that have several: "sam:rho=0.1,rho=0.2"."""
+  name, _, changes = method.partition(":")
+  kind = methods.find_method(config.opt.base, name)
+  opt = config.opt
+  if type(opt.method) is not kind:
+    # Settings that were tuned together are not mixed with what the user chose.
+    untouched = config.name in CONFIGS and opt == CONFIGS[config.name].opt
+    tuned = TUNED[config.name].get(methods.METHODS.spelled(name)) if untouched else None
+    opt = tuned or dataclasses.replace(opt, method=kind())
+  values = _values_of(changes)
+  opts = [_changed(opt, name, dict(zip(values, x, strict=True))) for x in _product(values)]
+  return [dataclasses.replace(config, opt=one) for one in opts]
+
+
+def by_method(config: Config, names: Sequence[str]) -> dict[str, list[Config]]:
+  """``variants`` of each name; two spellings of one setting are refused as well."""
+  found = {name: variants(config, name) for name in names}
+  if not names or len({tuple(configs) for configs in found.values()}) < len(names):
+    raise Refusal("--methods must be named, and each be another")
+  return found
+
+
+def with_settings(part: Any, name: str, changes: str) -> Any:
+  """A dataclass with "setting=value,..." changed."""
+  values = {setting: found[-1] for setting, found in _values_of(changes).items()}
+  return _replaced(part, name, values, _kinds(part))
+
+
+def _named(registry: Registry, text: str) -> Any:
+  name, _, changes = text.partition(":")
+  return with_settings(registry.find(name), name, changes)
+
+
+def _values_of(changes: str) -> dict[str, list[str]]:
+  values: dict[str, list[str]] = {}
+  for change in filter(None, changes.split(",")):
+    setting, _, value = change.partition("=")
+    values.setdefault(setting.replace("-", "_"), []).append(value)
+  return values
+
+
+def _product(values: dict[str, list[str]]) -> list[tuple[str, ...]]:
+  return list(itertools.product(*values.values()))
+
+
+def _changed(opt: Opt, name: str, values: dict[str, str]) -> Opt:
+  own, shared = _kinds(opt.method), {n: kind for n, kind in _kinds(opt).items() if n in SHARED}
+  for setting in values:
+    if setting not in own | shared:
+      raise Refusal(unknown(f"setting of {name}", setting, own | shared))
+  method = _replaced(opt.method, name, {n: x for n, x in values.items() if n in own}, own)
+  rest = {n: x for n, x in values.items() if n not in own}
+  return _replaced(dataclasses.replace(opt, method=method), name, rest, shared)
+
+
+def _kinds(part: Any) -> dict[str, Any]:
+  hints = get_type_hints(type(part))  # real types, also of modules whose annotations are texts
+  return {field.name: hints[field.name] for field in dataclasses.fields(part)}
+
+
+def _replaced(part: Any, name: str, values: dict[str, str], kinds: dict[str, Any]) -> Any:
+  for setting in values:
+    if setting not in kinds:
+      raise Refusal(unknown(f"setting of {name}", setting, kinds))
+  parsed = {setting: _parsed(kinds[setting], name, setting, x) for setting, x in values.items()}
+  try:
+    return dataclasses.replace(part, **parsed)
+  except ValueError as error:
+    raise Refusal(str(error)) from error
+
+
+def _parsed(kind: Any, name: str, setting: str, value: str) -> Any:
+  try:
+    return parse(tyro.conf.Positional[kind], [value], name)
+  except Refusal:
+    raise Refusal(f"{name}: {setting} cannot be {value!r}") from None

@@ -1,0 +1,26 @@
+"""Reports of what a directory holds, from its files alone."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from experiments.config import Refusal, files
+from experiments.reports import comparison, demo, lifelong, run, speed_up
+
+
+def write(directory: Path, console: Console) -> None:
+  """report.html and figures in ``directory``, and the table on the terminal."""
+  if not directory.is_dir():
+    raise Refusal(f"there is no directory {directory}")
+  spec = directory / "compare.json"
+  if spec.exists():
+    kind = lifelong if "tasks" in files.read_json(spec) else comparison
+  elif (directory / "speed_up.json").exists():
+    kind = speed_up
+  elif (directory / "metrics.jsonl").exists():
+    kind = run
+  elif (directory / "results.json").exists():
+    kind = demo
+  else:
+    raise Refusal(f"{directory} holds neither a run nor a finished comparison")
+  kind.write(directory, console)

@@ -1,0 +1,1 @@
+"""One run: the loop, the compiled step, its directory, checkpoints and batches."""

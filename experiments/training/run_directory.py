@@ -1,0 +1,137 @@
+"""A run's files: config.json, metrics.jsonl, timing.jsonl, summary.json, tensorboard/.
+
+metrics.jsonl holds what a repeated run repeats to the last bit; what depends on the machine's
+speed is in timing.jsonl.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+import jax
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
+
+from experiments import config as configuration
+from experiments.config import Config, Refusal, files
+
+
+class Busy(Refusal):
+  """Another process has the run."""
+
+
+def read_config(directory: Path) -> Config:
+  path = directory / "config.json"
+  if not path.exists():
+    raise Refusal(f"{directory} holds no run: there is no config.json")
+  try:
+    return configuration.from_dict(files.read_json(path)["config"])
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise Refusal(f"{path} is not a config of this version: {error}") from error
+
+
+@contextlib.contextmanager
+def claimed(directory: Path, config: Config) -> Iterator[None]:
+  """Makes ``directory`` this run's own, which one program at a time may write."""
+  if jax.process_index():  # the first process locks for the others
+    refuse_another(directory, config)
+    yield
+    return
+  directory.mkdir(parents=True, exist_ok=True)
+  with open(directory / "lock", "w") as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise Busy(f"another process is training in {directory}") from None
+    refuse_another(directory, config)
+    yield
+
+
+def refuse_another(directory: Path, config: Config) -> None:
+  if not (directory / "config.json").exists():
+    return
+  found, resolved = map(configuration.to_dict, (read_config(directory), config))
+  if lines := configuration.differences(found, resolved):
+    raise Refusal(f"{directory} holds a run of another config: {', '.join(lines)}")
+
+
+def write_config(directory: Path, config: Config) -> None:
+  """Once all that may refuse the config has not."""
+  path = directory / "config.json"
+  if jax.process_index() == 0 and not path.exists():
+    files.write_json(path, {"config": configuration.to_dict(config), "versions": files.versions()})
+
+
+class Metrics:
+  """Lines of metrics.jsonl and timing.jsonl, and TensorBoard's events of both."""
+
+  def __init__(self, lines: BinaryIO, timing: BinaryIO, events: EventsWriter | None):
+    self.lines, self.timing, self.events = lines, timing, events
+
+  @classmethod
+  @contextlib.contextmanager
+  def opened(cls, directory: Path, size: int, step: int) -> Iterator[Self]:
+    """Goes on behind the first ``size`` bytes, which a checkpoint of ``step`` vouches for."""
+    if jax.process_index():  # the first process speaks for the others
+      with open(os.devnull, "ab") as nowhere:
+        yield cls(nowhere, nowhere, None)
+      return
+    (directory / "tensorboard").mkdir(exist_ok=True)
+    path = directory / "metrics.jsonl"
+    with open(path, "ab") as lines, open(directory / "timing.jsonl", "ab") as timing:
+      if os.fstat(lines.fileno()).st_size < size:
+        raise Refusal(
+          f"{path} is shorter than at the last checkpoint: delete {directory} to start again"
+        )
+      lines.truncate(size)
+      # Not SummaryWriter, whose thread goes on alone where a disk is full.
+      events = EventsWriter(str(directory / "tensorboard" / "events"), f".{step}")
+      with contextlib.closing(events):
+        events.write_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+        yield cls(lines, timing, events)
+
+  def write(self, split: str, step: int, values: dict[str, float]) -> None:
+    self._append(self.lines, {"split": split, "step": step} | values)
+    self._add_events(split, step, values)
+
+  def write_timing(self, step: int, values: dict[str, float]) -> None:
+    self._append(self.timing, {"step": step} | values)
+    self._add_events("timing", step, values)
+
+  def _append(self, file, line):
+    # NaN and Infinity as Python writes them: a diverged run is a result too.
+    file.write((json.dumps(line) + "\n").encode())
+    file.flush()
+
+  def _add_events(self, split, step, values):
+    for name, value in values.items() if self.events else ():
+      summary = scalar(f"{split}/{name}", value)
+      self.events.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+
+  def sync(self) -> int:
+    """Puts all on disk; returns the size of metrics.jsonl."""
+    if self.events:
+      self.events.flush()
+      for file in (self.lines, self.timing):
+        os.fsync(file.fileno())
+    return os.fstat(self.lines.fileno()).st_size
+
+
+def read_metrics(directory: Path, split: str) -> list[dict[str, float]]:
+  return [row for row in read_lines(directory) if row["split"] == split]
+
+
+def read_lines(directory: Path) -> list[dict[str, Any]]:
+  path = directory / "metrics.jsonl"
+  # Behind the last newline may be what a killed run did not finish.
+  whole_lines = path.read_text().split("\n")[:-1] if path.exists() else []
+  try:
+    return [json.loads(line) for line in whole_lines]
+  except ValueError as error:
+    raise Refusal(f"{path} is damaged: delete {directory} to run it again ({error})") from error

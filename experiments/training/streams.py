@@ -1,0 +1,98 @@
+"""Streams of batches: looked at ahead of the steps that take them, and saved where those are.
+
+What a stream is asked for has a leading axis that counts batches, as a dispatch of several steps
+takes them.
+"""
+
+import functools
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+Batch = dict[str, Any]
+
+
+class Stream(Protocol):
+  """Endless batches; ``get_state`` is the position that a checkpoint keeps."""
+
+  def ahead(self, offset: int, count: int) -> Batch:
+    """Batches ``offset`` to ``offset + count - 1`` behind the position, as NumPy's arrays."""
+    ...
+
+  def advance(self, count: int) -> None:
+    """Moves the position past batches that steps have taken."""
+    ...
+
+  def get_state(self) -> dict[str, Any]: ...
+
+  def set_state(self, state: dict[str, Any]) -> None: ...
+
+
+class Gathered:
+  """Of arrays in memory: a new permutation an epoch, batches gathered by their indices."""
+
+  def __init__(self, source: Any, size: int, seed: int):
+    self.source, self.size = source, size
+    self.position = 0  # batches taken
+    self.permutation = functools.lru_cache(maxsize=2)(
+      lambda epoch: np.random.default_rng((seed, 2, epoch)).permutation(len(source))
+    )
+
+  def ahead(self, offset: int, count: int) -> Batch:
+    """Processes take every n-th example, so that all of them together take each batch."""
+    first = (self.position + offset) * self.size
+    stop, processes = first + count * self.size, jax.process_count()
+    places = np.arange(first, stop).reshape(count, self.size)[:, jax.process_index() :: processes]
+    epochs, within = np.divmod(places, len(self.source))
+    indices = np.empty_like(places)
+    for epoch in range(epochs.min(), epochs.max() + 1):
+      chosen = epochs == epoch
+      indices[chosen] = self.permutation(epoch)[within[chosen]]
+    return self.source.take(indices)
+
+  def advance(self, count: int) -> None:
+    self.position += count
+
+  def get_state(self) -> dict[str, Any]:
+    return {"batches": self.position}
+
+  def set_state(self, state: dict[str, Any]) -> None:
+    self.position = state["batches"]
+
+
+class Drawn:
+  """Of an iterator that has a position of its own, which runs ahead of the steps."""
+
+  def __init__(self, iterator: Any):
+    self.iterator = iterator
+    self.state = iterator.get_state()
+    self.waiting: deque[tuple[Batch, dict[str, Any]]] = deque()  # with the positions behind them
+
+  def ahead(self, offset: int, count: int) -> Batch:
+    while len(self.waiting) < offset + count:
+      self.waiting.append((next(self.iterator), self.iterator.get_state()))
+    found = [self.waiting[offset + i][0] for i in range(count)]
+    return jax.tree.map(lambda *x: np.stack(x), *found)
+
+  def advance(self, count: int) -> None:
+    for _ in range(count):
+      _, self.state = self.waiting.popleft()
+
+  def get_state(self) -> dict[str, Any]:
+    return self.state
+
+  def set_state(self, state: dict[str, Any]) -> None:
+    self.waiting.clear()
+    self.iterator.set_state(state)
+    self.state = state
+
+
+def one_by_one(stream: Stream) -> Iterator[Batch]:
+  """The batches of a stream, each without the axis that counts them."""
+  while True:
+    batch = jax.tree.map(lambda x: x[0], stream.ahead(0, 1))
+    stream.advance(1)
+    yield batch

@@ -1,0 +1,46 @@
+"""Forward mode, and what to do where a model's custom gradients have none."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jax.extend.core import Jaxpr, jaxpr_as_fun, subjaxprs
+from jax.interpreters import partial_eval
+
+from flatopt import _arguments
+
+MODES = ("forward-reverse", "reverse-reverse")
+
+
+def check_mode(method: str, mode: Any) -> None:
+  if mode not in MODES:
+    raise ValueError(f"{method}: mode must be one of {MODES}; got {_arguments.describe(mode)}")
+
+
+def jvp(method: str, remedy: str, fn: Callable, primals: tuple, tangents: tuple) -> Any:
+  """``jax.jvp``; where a ``custom_vjp`` of ``fn`` is in its way, the error ends in the remedy."""
+  message = f"{method}: JAX cannot differentiate a custom_vjp function in forward mode; {remedy}"
+  if not isinstance(jnp.zeros(()), Tracer):
+    try:
+      return jax.jvp(fn, primals, tangents)
+    except TypeError as error:
+      if "custom_vjp" not in str(error):
+        raise
+      raise TypeError(message) from error
+  # Under jit JAX complains far from here, when it lowers what is not dead code.
+  products, shapes = jax.make_jaxpr(lambda *at: jax.jvp(fn, *at), return_shape=True)(
+    primals, tangents
+  )
+  live, _ = partial_eval.dce_jaxpr(products.jaxpr, [True] * len(products.jaxpr.outvars))
+  if _has_no_forward_mode(live):
+    raise TypeError(message)
+  leaves = jaxpr_as_fun(products)(*jax.tree.leaves((primals, tangents)))
+  return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+
+
+def _has_no_forward_mode(jaxpr: Jaxpr) -> bool:
+  """Whether it has the place that JAX holds for the derivative of a custom_vjp function."""
+  own = any(equation.primitive.name == "custom_lin" for equation in jaxpr.eqns)
+  return own or any(_has_no_forward_mode(sub) for sub in subjaxprs(jaxpr))

@@ -1,0 +1,115 @@
+"""A debug check: the closure at the params gives the gradients that came in."""
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+
+from flatopt import _arguments, _tree
+from flatopt._typing import GradFn, Params
+
+_CAUSES_WHEN_PARALLEL = (
+  "gradients that were clipped, scaled or unscaled (do it in transform of closures.value_and_grad);"
+  " a loss that is a sum in one pass and a mean in the other; a mean or a sum over devices in one of"
+  " them"
+)
+_CAUSES = (
+  "another batch; another dropout key, or a stateful random source such as nnx.Rngs (draw keys"
+  " before the loss); training mode in one pass only; clipping by leaf or by value, weight decay,"
+  " masks or a cast outside transform of closures.value_and_grad; optax.MultiSteps around the"
+  " method (accumulate with closures.micro_value_and_grad)"
+)
+_CAUSES_WHEN_UNREPEATABLE = (
+  "a stateful random source in the loss, such as nnx.Rngs or a global key generator: draw keys"
+  " before the loss and pass them; or another batch at every call"
+)
+
+
+def check(grads: Params, params: Params, grad_fn: GradFn, *, rtol: float = 1e-3) -> None:
+  """Raises unless ``grad_fn(params)`` is ``grads``: ``||difference|| <= rtol * the larger norm``.
+
+  For debugging: methods take ``grad_fn(w + eps) - grads`` for sharpness, so whatever happens to
+  one of the two gradients alone is taken for sharpness, silently. Call it on the first batch,
+  outside ``jit``. Cost: one gradient, and one more when it raises.
+
+  Args:
+    grads: the gradients that ``update`` is about to get.
+    params: the params of the clean pass.
+    grad_fn: the closure that ``update`` is about to get.
+    rtol: largest relative difference, >= 0. Passes that are compiled apart round differently: in
+      bfloat16 by about 1e-2.
+
+  Raises:
+    ValueError: the gradients differ; it says how far, whether they are parallel, which leaf is
+      worst, and what usually causes it. Also for trees that do not match, for gradients that are
+      not finite, and under ``jit``.
+
+  Example:
+    >>> import jax, jax.numpy as jnp, flatopt
+    >>> grad_fn = jax.grad(lambda w: jnp.sum(w**4))
+    >>> w = jnp.ones(3)
+    >>> flatopt.closures.check(grad_fn(w), w, grad_fn)
+    >>> try:
+    ...   flatopt.closures.check(grad_fn(w) / 12, w, grad_fn)
+    ... except ValueError as error:
+    ...   print("parallel" in str(error))
+    True
+  """
+  _arguments.check_number("check", "rtol", rtol, low=0)
+  _arguments.check_closures("check", params, grad_fn=grad_fn)
+  _arguments.check_same_tree("check", "grads", grads, params)
+  again = grad_fn(params)
+  _arguments.check_gradients("check", "grad_fn", again, params)
+  if any(isinstance(x, Tracer) for x in jax.tree.leaves((grads, params, again))):
+    raise ValueError("check: its arguments are traced; call it outside jit, on concrete arrays")
+  _arguments.check_finite("check", "grads", grads)
+  _arguments.check_finite("check", "the result of grad_fn", again)
+
+  distance = _relative_distance(grads, again)
+  if distance <= rtol:
+    return
+  if _relative_distance(again, grad_fn(params)) > rtol:
+    how, causes = "Two calls of grad_fn differ, too.", _CAUSES_WHEN_UNREPEATABLE
+  elif _are_parallel(grads, again, rtol):
+    how, causes = "They are parallel.", _CAUSES_WHEN_PARALLEL
+  else:
+    how, causes = "They are not parallel.", _CAUSES
+  raise ValueError(
+    f"check: grad_fn(params) is not grads: their difference is {distance:.3g} of the larger one's"
+    f" norm (rtol={rtol:g}); the norm of grads is {float(_tree.norm(grads)):.3g}, that of"
+    f" grad_fn(params) {float(_tree.norm(again)):.3g}. {how} {_worst_leaf(grads, again)} Likely"
+    f" causes: {causes}."
+  )
+
+
+def _difference(a: Params, b: Params) -> Params:
+  def subtract(x, y):
+    dtype = _tree.wide_dtype(x, y)
+    return jnp.asarray(x, dtype) - jnp.asarray(y, dtype)
+
+  return jax.tree.map(subtract, a, b)
+
+
+def _relative_distance(a: Params, b: Params) -> float:
+  larger = max(float(_tree.norm(a)), float(_tree.norm(b)))
+  return float(_tree.norm(_difference(a, b))) / larger if larger else 0.0
+
+
+def _are_parallel(grads: Params, again: Params, rtol: float) -> bool:
+  """Whether one is a positive multiple of the other, to a relative ``rtol``."""
+  scale = float(_tree.projection_coefficient(grads, again))
+  scaled = jax.tree.map(lambda x: scale * jnp.asarray(x, _tree.wide_dtype(x)), again)
+  return scale > 0 and _relative_distance(grads, scaled) <= rtol
+
+
+def _worst_leaf(grads: Params, again: Params) -> str:
+  paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(grads)]
+  pairs = list(zip(jax.tree.leaves(grads), jax.tree.leaves(again), strict=True))
+  worst = max(range(len(pairs)), key=lambda i: float(_tree.norm(_difference(*pairs[i]))))
+  a, b = pairs[worst]
+  seen, found = jnp.result_type(a), jnp.result_type(b)
+  dtypes = "" if seen == found else f", {seen} against {found}"
+  where = f"grads{paths[worst]}" if paths[worst] else "grads"
+  return (
+    f"Most of it is in {where} of shape {jnp.shape(a)}, where it is"
+    f" {_relative_distance(a, b):.3g} of the larger norm{dtypes}."
+  )

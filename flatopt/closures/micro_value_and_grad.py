@@ -1,0 +1,79 @@
+"""Value, gradients and closure of a whole batch, one microbatch in memory at a time."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from flatopt import _arguments, _devices
+from flatopt._typing import GradFn, Params
+from flatopt.closures import _microbatches
+
+
+def micro_value_and_grad(
+  loss_fn: Callable[[Params, Any], Any],
+  num_microbatches: int,
+  *,
+  has_aux: bool = False,
+  transform: Callable[[Params], Params] | None = None,
+  unroll: int | bool = 1,
+) -> Callable[[Params, Any], tuple[Any, Params, GradFn]]:
+  """``value_and_grad`` with gradient accumulation: one microbatch in memory at a time.
+
+  The clean pass and the closure are means over the same microbatches, in place of
+  ``optax.MultiSteps``, around which a closure sees the last microbatch only. Sums are kept in at
+  least float32. Cost: one gradient of the whole batch, and one more for each closure call.
+
+  Args:
+    loss_fn: ``(params, microbatch) -> loss``, a mean over the microbatch's examples, or
+      ``(loss, aux)`` with ``has_aux``.
+    num_microbatches: equal parts to cut a batch into, >= 1; divides its length. Example i is in
+      part i modulo their number, so that devices that share a batch share every part.
+    has_aux: whether ``loss_fn`` returns an auxiliary pytree of arrays beside the loss.
+    transform: ``grads -> grads``, applied to every mean gradient, the closure's too: clipping,
+      casts, unscaling, ``pmean``.
+    unroll: of the ``lax.scan`` over microbatches.
+
+  Returns:
+    ``step_fn(params, batch) -> (value, grads, grad_fn)``. ``batch`` is a pytree of arrays with
+    one leading axis of examples. ``value`` is the mean loss, or ``(loss, aux)`` with
+    ``has_aux``, aux stacked along a new leading axis of ``num_microbatches``.
+
+  Raises:
+    ValueError, TypeError: a bad argument, or a batch whose length does not divide.
+
+  Example:
+    >>> import jax.numpy as jnp, flatopt
+    >>> loss_fn = lambda w, x: (jnp.mean((x @ w) ** 2), jnp.max(x))
+    >>> step_fn = flatopt.closures.micro_value_and_grad(loss_fn, 2, has_aux=True)
+    >>> w, x = jnp.ones(2), jnp.arange(8.0).reshape(4, 2)
+    >>> (loss, largest), grads, grad_fn = step_fn(w, x)
+    >>> float(loss), largest.tolist()
+    (69.0, [5.0, 7.0])
+    >>> bool(jnp.allclose(grads, grad_fn(w)))
+    True
+  """
+  name = "micro_value_and_grad"
+  _arguments.check_integer(name, "num_microbatches", num_microbatches, minimum=1)
+  _arguments.check_flag(name, "has_aux", has_aux)
+  transform = transform or (lambda grads: grads)
+  clean_pass = jax.value_and_grad(loss_fn, has_aux=has_aux)
+
+  def perturbed_pass(params: Params, microbatch: Any) -> tuple[None, Params]:
+    grads = jax.grad(loss_fn, has_aux=has_aux)(params, microbatch)
+    return None, grads[0] if has_aux else grads
+
+  def step_fn(params: Params, batch: Any) -> tuple[Any, Params, GradFn]:
+    microbatches = _microbatches.cut(name, "batch", batch, num_microbatches)
+
+    def grad_fn(p: Params) -> Params:
+      # Inside shard_map, the first gradient is per device where its params vary; so is this one.
+      p = _devices.varying_like(p, params)
+      return transform(_microbatches.mean_gradient(perturbed_pass, p, microbatches, unroll)[1])
+
+    values, grads = _microbatches.mean_gradient(clean_pass, params, microbatches, unroll)
+    value = (jnp.mean(values[0]), values[1]) if has_aux else jnp.mean(values)
+    return value, transform(grads), grad_fn
+
+  return step_fn

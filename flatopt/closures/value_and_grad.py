@@ -1,0 +1,58 @@
+"""Value, gradients and the closure that belongs to them, from one call."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from flatopt import _arguments, _devices
+from flatopt._typing import GradFn, Params
+
+
+def value_and_grad(
+  loss_fn: Callable[..., Any],
+  *,
+  has_aux: bool = False,
+  transform: Callable[[Params], Params] | None = None,
+) -> Callable[..., tuple[Any, Params, GradFn]]:
+  """``jax.value_and_grad`` that also returns the closure: ``grad_fn(p)`` at other params.
+
+  The closure sees the same batch and the same keys, and everything that ``transform`` does to
+  the first gradient. Cost: one gradient, and one more for each closure call.
+
+  Args:
+    loss_fn: ``(params, *args, **kwargs) -> loss``, or ``(loss, aux)`` with ``has_aux``.
+    has_aux: as in ``jax.value_and_grad``. The closure drops aux, so that statistics and metrics
+      are those of the clean pass.
+    transform: ``grads -> grads``, applied to both gradients: clipping, casts, unscaling, a
+      ``pmean``. What is done to ``grads`` alone, after this call, the closure does not do.
+
+  Returns:
+    ``step_fn(params, *args, **kwargs) -> (value, grads, grad_fn)``, where ``grad_fn(p)`` is
+    ``transform`` of the gradient of ``loss_fn(p, *args, **kwargs)``, and ``value`` is the loss,
+    or ``(loss, aux)`` with ``has_aux``.
+
+  Example:
+    >>> import jax.numpy as jnp, optax, flatopt
+    >>> optimizer = optax.chain(flatopt.sam(0.1), optax.sgd(0.1))
+    >>> step_fn = flatopt.closures.value_and_grad(lambda w, x: jnp.mean((x @ w - 1) ** 2))
+    >>> w, x = jnp.zeros(2), jnp.eye(2)
+    >>> loss, grads, grad_fn = step_fn(w, x)
+    >>> updates, _ = optimizer.update(grads, optimizer.init(w), w, grad_fn=grad_fn)
+    >>> float(loss), grads.tolist()
+    (1.0, [-1.0, -1.0])
+  """
+  _arguments.check_flag("value_and_grad", "has_aux", has_aux)
+  transform = transform or (lambda grads: grads)
+
+  def step_fn(params: Params, *args: Any, **kwargs: Any) -> tuple[Any, Params, GradFn]:
+    def grad_fn(p: Params) -> Params:
+      # Inside shard_map, the first gradient is per device where its params vary; so is this one.
+      p = _devices.varying_like(p, params)
+      grads = jax.grad(loss_fn, has_aux=has_aux)(p, *args, **kwargs)
+      return transform(grads[0] if has_aux else grads)
+
+    value, grads = jax.value_and_grad(loss_fn, has_aux=has_aux)(params, *args, **kwargs)
+    return value, transform(grads), grad_fn
+
+  return step_fn

@@ -1,0 +1,58 @@
+"""Equinox: a step whose gradients and closure are those of a model's arrays.
+
+Not imported by ``import flatopt``; needs equinox.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+
+from flatopt import _arguments, closures
+from flatopt._typing import GradFn, Params
+
+
+def value_and_grad(
+  loss_fn: Callable[..., Any],
+  *,
+  has_aux: bool = False,
+  transform: Callable[[Params], Params] | None = None,
+) -> Callable[..., tuple[Any, Params, GradFn]]:
+  """``eqx.filter_value_and_grad`` that also returns the closure: ``grad_fn(p)`` at other params.
+
+  Params and gradients are what ``eqx.filter(model, eqx.is_inexact_array)`` gives: floating
+  arrays, and None for all else. Cost: one gradient, and one more for each closure call.
+
+  Args:
+    loss_fn: ``(model, *args, **kwargs) -> loss``, or ``(loss, aux)`` with ``has_aux``. A model
+      with state takes an ``eqx.nn.State`` among the arguments and returns the new one in aux.
+    has_aux: as in ``eqx.filter_value_and_grad``. The closure drops aux.
+    transform: ``grads -> grads``, applied to both gradients: clipping, casts, unscaling,
+      ``pmean``.
+
+  Returns:
+    ``step_fn(model, *args, **kwargs) -> (value, grads, grad_fn)``.
+
+  Example:
+    >>> import equinox as eqx, jax, jax.numpy as jnp, optax, flatopt
+    >>> import flatopt.equinox
+    >>> model = eqx.nn.Linear(2, 1, key=jax.random.key(0))
+    >>> params = eqx.filter(model, eqx.is_inexact_array)
+    >>> optimizer = optax.chain(flatopt.sam(), optax.sgd(0.1))
+    >>> step_fn = flatopt.equinox.value_and_grad(
+    ...   lambda model, x: jnp.mean((jax.vmap(model)(x) - 1) ** 2)
+    ... )
+    >>> loss, grads, grad_fn = step_fn(model, jnp.eye(2))
+    >>> updates, _ = optimizer.update(grads, optimizer.init(params), params, grad_fn=grad_fn)
+    >>> model = eqx.apply_updates(model, updates)
+    >>> bool(step_fn(model, jnp.eye(2))[0] < loss)
+    True
+  """
+  _arguments.check_flag("equinox.value_and_grad", "has_aux", has_aux)
+
+  def step_fn(model: Any, *args: Any, **kwargs: Any) -> tuple[Any, Params, GradFn]:
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    loss_at = lambda params: loss_fn(eqx.combine(params, static), *args, **kwargs)
+    return closures.value_and_grad(loss_at, has_aux=has_aux, transform=transform)(params)
+
+  return step_fn

@@ -1,0 +1,74 @@
+"""Bad arguments raise, and the message names the function, the argument and what was seen."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import flatopt.equinox
+import flatopt.nnx
+from flatopt import closures
+
+LOSS = lambda w, x: jnp.mean(x @ w)
+BATCH = jnp.ones((6, 2))
+MICRO = {
+  "micro_grad_fn": lambda batch, n: closures.micro_grad_fn(LOSS, batch, n),
+  "micro_value_and_grad": lambda batch, n: closures.micro_value_and_grad(LOSS, n)(None, batch),
+  "sampled_label_grad_fn": lambda batch, n: closures.sampled_label_grad_fn(
+    LOSS, batch, num_microbatches=n
+  ),
+}
+WITH_AUX = {
+  "value_and_grad": closures.value_and_grad,
+  "micro_value_and_grad": lambda loss_fn, **kwargs: closures.micro_value_and_grad(
+    loss_fn, 2, **kwargs
+  ),
+  "nnx.value_and_grad": flatopt.nnx.value_and_grad,
+  "nnx.grad_fn": lambda loss_fn, **kwargs: flatopt.nnx.grad_fn(loss_fn, None, **kwargs),
+  "equinox.value_and_grad": flatopt.equinox.value_and_grad,
+}
+
+
+def raises(error, *parts):
+  """Expects an error whose message has all these parts, in any order."""
+  return pytest.raises(error, match="(?s)" + "".join(f"(?=.*{re.escape(p)})" for p in parts))
+
+
+@pytest.mark.parametrize("name", MICRO)
+def test_num_microbatches(name):
+  for value in (2.0, True, "2", None):
+    with raises(TypeError, f"{name}: num_microbatches must be a Python int", repr(value)):
+      MICRO[name](BATCH, value)
+  with raises(ValueError, f"{name}: num_microbatches must be >= 1; got 0"):
+    MICRO[name](BATCH, 0)
+  with raises(ValueError, f"{name}: num_microbatches must divide", "length 6", "got 4"):
+    MICRO[name](BATCH, 4)
+
+
+@pytest.mark.parametrize("name", MICRO)
+def test_batch(name):
+  argument = "inputs" if name == "sampled_label_grad_fn" else "batch"
+  for batch in ({}, (jnp.ones(4), jnp.ones(6)), (jnp.ones(4), 1.0), jnp.array(3.0)):
+    shapes = str([jnp.shape(x) for x in jax.tree.leaves(batch)])
+    with raises(ValueError, f"{name}: all leaves of {argument} must have the same", shapes):
+      MICRO[name](batch, 2)
+
+
+@pytest.mark.parametrize("name", WITH_AUX)
+def test_has_aux(name):
+  for value in (1, "yes", None):
+    with raises(TypeError, f"{name}: has_aux must be True or False", repr(value).strip("'")):
+      WITH_AUX[name](LOSS, has_aux=value)
+
+
+def test_check():
+  w = jnp.ones(2)
+  with raises(ValueError, "check: rtol must be >= 0"):
+    closures.check(w, w, lambda w: w, rtol=-1.0)
+  with raises(ValueError, "check: grad_fn is missing"):
+    closures.check(w, w, None)
+  with raises(ValueError, "check: grads has the structure"):
+    closures.check({"w": w}, w, lambda w: w)
+  with raises(ValueError, "check: the result of grad_fn has shape (3,)"):
+    closures.check(w, w, lambda w: jnp.ones(3))

@@ -1,0 +1,96 @@
+"""Processes that share a comparison: who takes what, and what is left when one is killed."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from rich.console import Console
+
+from experiments.comparisons.sharing import Job, one_at_a_time, train_all
+from experiments.training.run_directory import Busy
+from tests.experiments.runs import SMALL
+
+QUIET = Console(quiet=True)
+
+
+def test_takes_what_nobody_has_and_waits_for_the_rest():
+  taken, left = [], {"first": "others", "second": None, "third": None}
+  pauses = []
+
+  def train(name):
+    if left[name] == "others":
+      raise Busy(name)
+    taken.append(name)
+    del left[name]
+
+  def pause(seconds):
+    pauses.append(seconds)
+    if len(pauses) == 2:
+      left["first"] = None  # who had it is gone
+
+  jobs = lambda: [Job((name,), lambda name=name: train(name)) for name in left]
+  train_all(jobs, QUIET, pause)
+  assert taken == ["second", "third", "first"]
+  assert len(pauses) == 2
+
+
+def test_what_all_would_write_is_written_one_at_a_time(tmp_path):
+  attempt = fcntl.LOCK_EX | fcntl.LOCK_NB
+  with one_at_a_time(tmp_path), open(tmp_path / "lock") as other, pytest.raises(BlockingIOError):
+    fcntl.flock(other, attempt)
+  with open(tmp_path / "lock") as other:
+    fcntl.flock(other, attempt)
+
+
+def start(out):
+  flags = "--methods", "sgd", "sam", "--seeds", "2", "--trials", "1", "--out", str(out)
+  return subprocess.Popen(
+    [sys.executable, "-m", "experiments", "compare", "digits", *SMALL, *flags],
+    env=os.environ | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def runs_of(out):
+  """Runs by their place: whether they are finished."""
+  begun = [*out.glob("*/*/seed-*/config.json"), *out.glob("trials/*/*/config.json")]
+  return {path.parent: (path.parent / "summary.json").exists() for path in begun}
+
+
+def numbers(out):
+  results = json.loads((out / "results.json").read_text())
+  timed = "seconds", "steps_per_second", "peak_memory_mb"
+  return {
+    method: [{name: x for name, x in run.items() if name not in timed} for run in seeds]
+    for method, seeds in results["runs"].items()
+  }
+
+
+@pytest.mark.slow  # three processes that train a comparison
+def test_a_killed_process_leaves_its_run_to_the_other(tmp_path):
+  out = tmp_path / "shared"
+  killed, survivor = start(out), start(out)
+  while sum(not finished for finished in runs_of(out).values()) < 2:  # each has one
+    assert killed.poll() is None, killed.communicate()
+    assert survivor.poll() is None, survivor.communicate()
+    time.sleep(0.002)
+  open_runs = [path for path, finished in runs_of(out).items() if not finished]
+  killed.send_signal(signal.SIGKILL)
+  killed.communicate()
+  _, errors = survivor.communicate(timeout=300)
+  assert survivor.returncode == 0, errors
+  assert all(runs_of(out).values())
+  assert len(runs_of(out)) == 6
+  assert all((path / "summary.json").exists() for path in open_runs)
+  assert (out / "report.html").exists()
+  alone = start(tmp_path / "alone")
+  _, errors = alone.communicate(timeout=300)
+  assert alone.returncode == 0, errors
+  assert numbers(out) == numbers(tmp_path / "alone")

@@ -1,0 +1,216 @@
+"""The NNX glue: same dropout mask in whatever order, arguments that are NNX objects, slow weights."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from jax.sharding import AxisType, PartitionSpec
+
+import flatopt
+import flatopt.nnx
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+X = jnp.asarray(np.random.default_rng(0).normal(size=(6, 3)), jnp.float32)
+
+
+@pytest.fixture
+def standard_promotion():
+  with jax.numpy_dtype_promotion("standard"):  # flax itself promotes
+    yield
+
+
+class Model(nnx.Module):
+  """Dense, BatchNorm, dropout."""
+
+  def __init__(self):
+    self.dense = nnx.Linear(3, 8, rngs=nnx.Rngs(0))
+    self.norm = nnx.BatchNorm(8, rngs=nnx.Rngs(0))
+    self.dropout = nnx.Dropout(0.5, rngs=nnx.Rngs(1))
+
+  def __call__(self, x):
+    return self.dropout(self.norm(self.dense(x)))
+
+
+def own_state_loss(model, x, rngs=None, **kwargs):
+  return jnp.mean(model(x) ** 2 * jnp.arange(8.0))
+
+
+def passed_rngs_loss(model, x, rngs=None, *, scale=1.0, mode="train", head=None):
+  """Masks come from ``rngs``; ``head`` is another module, with params of its own."""
+  assert mode == "train"
+  kept = jax.random.bernoulli(rngs.dropout(), 0.5, (6, 8))
+  return scale * jnp.mean(jnp.where(kept, head(model.dense(x)), 0) ** 2)
+
+
+def arguments():
+  model, head = Model(), nnx.Linear(8, 8, rngs=nnx.Rngs(5))
+  return model, nnx.Rngs(dropout=2), {"scale": 3.0, "mode": "train", "head": head}
+
+
+def pure(state):
+  return nnx.as_pure(state)
+
+
+def assert_close(a, b):
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5), a, b)
+
+
+def clean_gradient(loss_fn, model, x, rngs, kwargs):
+  """What nnx.grad says; keyword-only arguments are bound, because it takes none."""
+  bound = lambda model, rngs, head: loss_fn(model, x, rngs, **kwargs | {"head": head})
+  return pure(nnx.grad(bound)(model, rngs, kwargs["head"]))
+
+
+@pytest.fixture(params=["eager", "nnx.jit"])
+def compiled(request):
+  return nnx.jit if request.param == "nnx.jit" else lambda fn: fn
+
+
+@pytest.mark.parametrize("loss_fn", [own_state_loss, passed_rngs_loss])
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_grad_fn_draws_the_mask_of_the_clean_pass_in_both_orders(compiled, loss_fn, order):
+  model, rngs, kwargs = arguments()
+  head = kwargs.pop("head")
+
+  @compiled
+  def step(model, rngs, head, x):
+    words = kwargs | {"head": head, "mode": "train", "scale": 3.0}
+    make = lambda: flatopt.nnx.grad_fn(loss_fn, model, x, rngs, **words)
+    grad_fn = make() if order == "before" else None
+    grads = clean_gradient(loss_fn, model, x, rngs, words)
+    grad_fn = grad_fn or make()
+    params = nnx.state(model, nnx.Param)
+    # Through cond, as a method calls it.
+    again = jax.lax.cond(True, grad_fn, lambda p: jax.tree.map(jnp.zeros_like, p), pure(params))
+    return grads, again
+
+  seen = [step(model, rngs, head, X) for _ in range(3)]
+  for grads, again in seen:
+    assert_close(grads, again)
+  first, second = (grads["dense"]["kernel"] for grads, _ in seen[:2])
+  assert not np.allclose(first, second)  # every step draws anew
+  count = rngs.dropout.count if loss_fn is passed_rngs_loss else model.dropout.rngs.count
+  assert int(count[...]) == 3
+
+
+def test_grad_fn_called_before_any_pass_draws_the_mask_of_the_first():
+  model = Model()
+  params = pure(nnx.state(model, nnx.Param))
+  early = flatopt.nnx.grad_fn(own_state_loss, model, X)(params)
+  assert_close(early, pure(nnx.grad(own_state_loss)(model, X)))
+
+
+@pytest.mark.parametrize("loss_fn", [own_state_loss, passed_rngs_loss])
+def test_value_and_grad(compiled, loss_fn):
+  """Values are nnx's; all state moves once; the closure redraws the mask, elsewhere too."""
+  model, rngs, kwargs = arguments()
+  twin, twin_rngs, twin_kwargs = arguments()
+
+  @compiled
+  def step(model, rngs, head, x):
+    step_fn = flatopt.nnx.value_and_grad(loss_fn)
+    value, grads, grad_fn = step_fn(model, x, rngs, scale=3.0, mode="train", head=head)
+    elsewhere = jax.tree.map(lambda w: 1.5 * w, pure(nnx.state(model, nnx.Param)))
+    return value, grads, grad_fn(nnx.state(model, nnx.Param)), grad_fn(elsewhere)
+
+  for _ in range(2):
+    value, grads, again, elsewhere = step(model, rngs, kwargs["head"], X)
+    before = nnx.clone((twin, twin_rngs, twin_kwargs["head"]))
+    np.testing.assert_allclose(
+      value, loss_fn(before[0], X, before[1], **kwargs | {"head": before[2]}), rtol=1e-5
+    )
+    moved = nnx.clone((twin, twin_rngs, twin_kwargs["head"]))
+    nnx.update(moved[0], jax.tree.map(lambda w: 1.5 * w, pure(nnx.state(twin, nnx.Param))))
+    at_elsewhere = clean_gradient(loss_fn, moved[0], X, moved[1], kwargs | {"head": moved[2]})
+    expected = clean_gradient(loss_fn, twin, X, twin_rngs, twin_kwargs)
+    assert_close(pure(grads), expected)
+    assert_close(pure(again), expected)
+    assert_close(pure(elsewhere), at_elsewhere)
+    assert jax.tree.structure(grads) == jax.tree.structure(nnx.state(model, nnx.Param))
+  state = lambda *nodes: pure(nnx.state(nodes, nnx.Not(nnx.RngKey)))
+  assert_close(state(model, rngs, kwargs["head"]), state(twin, twin_rngs, twin_kwargs["head"]))
+
+
+def test_value_and_grad_with_aux_wrt_and_transform():
+  def loss_fn(model, x):
+    prediction = model(x)
+    return jnp.sum(prediction**2), prediction
+
+  wrt = nnx.All(nnx.Param, nnx.PathContains("dense"))
+  unit = lambda grads: jax.tree.map(lambda g: g / optax.tree.norm(grads), grads)
+  model, twin = Model(), Model()
+  step_fn = flatopt.nnx.value_and_grad(loss_fn, wrt=wrt, has_aux=True, transform=unit)
+  (loss, prediction), grads, grad_fn = step_fn(model, X)
+  (expected_loss, expected_prediction), expected = nnx.value_and_grad(
+    loss_fn, argnums=nnx.DiffState(0, wrt), has_aux=True
+  )(twin, X)
+  assert float(loss) == float(expected_loss)
+  np.testing.assert_array_equal(prediction, expected_prediction)
+  assert_close(pure(grads), unit(pure(expected)))
+  assert set(grads) == {"dense"}
+  flatopt.closures.check(grads, nnx.state(model, wrt), grad_fn)
+
+
+def test_in_jax_jit():
+  """A functional loop: split outside, merged inside."""
+  graphdef, state = nnx.split(Model())
+
+  @jax.jit
+  def step(state, x):
+    model = nnx.merge(graphdef, state)
+    _, grads, grad_fn = flatopt.nnx.value_and_grad(own_state_loss)(model, x)
+    again = grad_fn(nnx.state(model, nnx.Param))
+    return grads, again, nnx.state(model)
+
+  grads, again, state = step(state, X)
+  assert_close(pure(grads), pure(again))
+  assert int(state["dropout"]["rngs"]["count"][...]) == 1
+
+
+def test_averaged_over_devices_it_is_the_global_batch():
+  """Inside ``shard_map``, where the closure gets params that do not vary."""
+  graphdef, params = nnx.split(nnx.Linear(3, 8, rngs=nnx.Rngs(0)))
+  loss_fn = lambda model, x: jnp.mean(model(x) ** 4)
+  mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+  average = lambda grads: jax.lax.pmean(grads, "data")
+
+  def gradients(params, x):
+    model = nnx.merge(graphdef, jax.lax.pcast(params, "data", to="varying"))
+    _, grads, grad_fn = flatopt.nnx.value_and_grad(loss_fn, transform=average)(model, x)
+    return pure(grads), grad_fn(params)
+
+  replicated = PartitionSpec()
+  specs = (replicated, PartitionSpec("data"))
+  found = jax.shard_map(gradients, mesh=mesh, in_specs=specs, out_specs=replicated)(pure(params), X)
+  expected = pure(nnx.grad(loss_fn)(nnx.merge(graphdef, params), X))
+  for grads in found:
+    assert_close(grads, expected)
+
+
+def test_eval_model_has_slow_weights_and_buffers_of_its_own():
+  model = Model()
+  optimizer = nnx.Optimizer(model, flatopt.lookahead(optax.sgd(0.1), sync_period=5), wrt=nnx.Param)
+  start = pure(nnx.state(model, nnx.Param))
+
+  @nnx.jit
+  def step(model, optimizer):
+    optimizer.update(model, nnx.grad(own_state_loss)(model, X))
+
+  for _ in range(2):  # of five: slow weights are those of the start
+    step(model, optimizer)
+  for opt_state in (optimizer.opt_state, pure(optimizer.opt_state)):
+    copy = flatopt.nnx.eval_model(opt_state, model)
+    assert_close(pure(nnx.state(copy, nnx.Param)), start)
+    np.testing.assert_array_equal(copy.norm.mean[...], model.norm.mean[...])
+    assert copy.norm.mean is not model.norm.mean
+    assert not np.allclose(model.dense.kernel[...], start["dense"]["kernel"])
+  model.norm.mean[...] = jnp.zeros(8)
+  assert np.any(copy.norm.mean[...] != 0)
+  plain = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
+  copy = flatopt.nnx.eval_model(plain.opt_state, model)
+  for leaf in jax.tree.leaves(pure(nnx.state(model, (nnx.Param, nnx.BatchStat)))):
+    leaf.delete()
+  assert np.all(np.isfinite(copy.dense.kernel[...]))
+  assert np.all(np.isfinite(copy.norm.mean[...]))
