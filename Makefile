@@ -34,7 +34,7 @@ check: $(STAMP)-dev  ## ruff, pyright, and who imports whom
 	$(BIN)/lint-imports
 
 docs: $(STAMP)-docs  ## the site, in site/
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: $(STAMP)-bench  ## what every method costs, beside peers: 15 minutes, a quiet machine
 	$(BIN)/python -m benchmarks
@@ -48,10 +48,11 @@ clean:
 $(STAMP):
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) --upgrade pip  # older ones know no dependency groups
 	touch $@
 
 $(STAMP)-%: $(STAMP) pyproject.toml constraints.txt
-	$(INSTALL) -e ".[$*]"
+	$(INSTALL) -e . --group $*
 	touch $@
 
 .SECONDARY: $(STAMP)

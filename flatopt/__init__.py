@@ -5,6 +5,7 @@ from flatopt import curvature as curvature
 from flatopt import schedules as schedules
 from flatopt import sharpness as sharpness
 from flatopt._ire import ire as ire
+from flatopt._version import __version__ as __version__
 from flatopt.frozen import trainable as trainable
 from flatopt.gradients import ae_sam as ae_sam
 from flatopt.gradients import asam as asam

@@ -181,7 +181,7 @@ import jax, optax
 start = time.process_time()
 import flatopt
 print(time.process_time() - start)
-heavy = {"flax", "matplotlib", "tensorflow"} & set(sys.modules)
+heavy = {"equinox", "flax", "matplotlib", "tensorflow"} & set(sys.modules)
 assert not heavy, heavy
 """
 

@@ -1,0 +1,37 @@
+"""Fits docstrings to what the reference's renderer knows of Google's sections.
+
+``Example:`` becomes ``Examples:``, whose prompts are highlighted; ``State:`` and ``Source:``, which
+it would draw as boxes, become titled paragraphs like the other sections. Where several arguments or
+errors share a text, each gets it.
+"""
+
+import re
+import textwrap
+
+import griffe
+
+EXAMPLE = re.compile(r"^Example:$", re.MULTILINE)
+TITLED = re.compile(r"^(State|Source):\n((?:[ ]+.*\n?|\n(?=[ ]))+)", re.MULTILINE)
+# Several names with one text: arguments, or errors.
+GROUPED = re.compile(r"^  (\w+(?:, \w+)+): (.*(?:\n   +.*)*)", re.MULTILINE)
+
+
+def fitted(docstring: str) -> str:
+  docstring = EXAMPLE.sub("Examples:", docstring)
+  docstring = TITLED.sub(_paragraph, docstring)
+  return GROUPED.sub(_one_each, docstring)
+
+
+def _one_each(entry: re.Match) -> str:
+  return "\n".join(f"  {name}: {entry[2]}" for name in entry[1].split(", "))
+
+
+def _paragraph(section: re.Match) -> str:
+  title = f'<span class="doc-section-title">{section[1]}:</span>'
+  return f"{title}\n\n{textwrap.dedent(section[2])}\n"
+
+
+class Docstrings(griffe.Extension):
+  def on_object(self, *, obj: griffe.Object, **_) -> None:
+    if obj.docstring:
+      obj.docstring.value = fitted(obj.docstring.value)

@@ -1,0 +1,159 @@
+"""Writes the API reference: a page a module, a heading a public symbol, from the docstrings.
+
+The pages are made from what can be imported, so a new function has its place without a line
+here. A new public module has to be given one: the build fails until it is.
+"""
+
+import functools
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+from types import ModuleType
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+
+import flatopt
+
+# Page, title, what stands above the symbols, and the modules that they are taken from.
+PAGES = (
+  (
+    "methods",
+    "Methods",
+    "Every method is an `optax.GradientTransformationExtraArgs`. The [method pages](../index.md"
+    "#the-methods) say when to use which.",
+    (
+      ("Before the base optimizer", "flatopt.gradients"),
+      ("After the base optimizer", "flatopt.updates"),
+      ("Either, by name", "flatopt._ire"),
+      ("Around the base optimizer", "flatopt.wrappers"),
+    ),
+  ),
+  (
+    "optimizers",
+    "States and params",
+    "What to ask of an optimizer and of its state, and what goes with any method.",
+    (("", "flatopt"),),
+  ),
+  (
+    "closures",
+    "Closures",
+    "What `update` wants besides gradients. The guide: [Closures](../closures.md).",
+    (("", "flatopt.closures"),),
+  ),
+  (
+    "frameworks",
+    "Flax and Equinox",
+    "Each of these modules is imported by its own name, such as `import flatopt.nnx`, and needs the"
+    " library that it is for.",
+    (
+      ("Flax Linen", "flatopt.linen"),
+      ("Flax NNX", "flatopt.nnx"),
+      ("Equinox", "flatopt.equinox"),
+    ),
+  ),
+  (
+    "curvature",
+    "Curvature",
+    "Estimators of the Hessian's diagonal. The guide: [Curvature](../curvature.md).",
+    (("", "flatopt.curvature"),),
+  ),
+  (
+    "schedules",
+    "Schedules",
+    "What optax's schedules lack. Any callable `count -> value` is a schedule.",
+    (("", "flatopt.schedules"),),
+  ),
+  (
+    "sharpness",
+    "Sharpness",
+    "Measures of how flat a minimum is. The guide: [Measuring sharpness](../sharpness.md).",
+    (("", "flatopt.sharpness"),),
+  ),
+  (
+    "plots",
+    "Plots",
+    "Figures of what `flatopt.sharpness` measures. Needs matplotlib: `pip install flatopt[plots]`.",
+    (("", "flatopt.plots"),),
+  ),
+)
+
+
+def public_names(module: ModuleType) -> list[str]:
+  """Functions and classes without an underscore that the module, or one inside it, defines."""
+  inside = (module.__name__, module.__name__ + ".")
+  return [
+    name
+    for name, value in vars(module).items()
+    if not name.startswith("_")
+    and (inspect.isfunction(value) or inspect.isclass(value))
+    and (value.__module__ == inside[0] or value.__module__.startswith(inside[1]))
+  ]
+
+
+def address_of(module: ModuleType, name: str) -> str:
+  """The name that users write: ``flatopt.sam``, ``flatopt.closures.micro_grad_fn``."""
+  value = getattr(module, name)
+  return f"flatopt.{name}" if vars(flatopt).get(name) is value else f"{module.__name__}.{name}"
+
+
+def where_defined(address: str) -> str:
+  """The module and name that a docstring is read from: files are often named like what they hold."""
+  value = functools.reduce(getattr, address.split(".")[1:], flatopt)
+  return f"{value.__module__}.{value.__qualname__}"
+
+
+def sections(pages=PAGES) -> dict[str, list[tuple[str, list[str]]]]:
+  """Of every page, its sections: heading and addresses. No address stands twice."""
+  seen, found = set(), {}
+  for page, _, _, modules in sorted(pages, key=lambda page: page[0] == "optimizers"):
+    found[page] = []
+    for heading, module_name in modules:
+      if importlib.util.find_spec(module_name) is None:
+        continue
+      module = importlib.import_module(module_name)
+      addresses = sorted(address_of(module, name) for name in public_names(module))
+      found[page].append((heading, [a for a in addresses if a not in seen]))
+      seen.update(addresses)
+  return found
+
+
+def missing(found: dict[str, list[tuple[str, list[str]]]]) -> set[str]:
+  """Public symbols of all public modules that have no place.
+
+  Of a module that ``flatopt`` exports something of, what it exports is public; of others, all.
+  """
+  placed = {address for parts in found.values() for _, names in parts for address in names}
+  every = set()
+  for info in pkgutil.iter_modules(flatopt.__path__, "flatopt."):
+    if not info.name.startswith("flatopt._"):
+      module = importlib.import_module(info.name)
+      addresses = {address_of(module, name) for name in public_names(module)}
+      exported = {address for address in addresses if address.count(".") == 1}
+      every |= exported or addresses
+  return every - placed
+
+
+def text_of(page: str, title: str, intro: str, parts: list[tuple[str, list[str]]]) -> str:
+  lines = [f"# {title}", "", intro, ""]
+  for heading, addresses in parts:
+    if heading:
+      lines += [f"## {heading}", ""]
+    marks = "###" if heading else "##"
+    for address in addresses:
+      lines += [f"{marks} `{address}` {{ #{address} }}", "", f"::: {where_defined(address)}", ""]
+  return "\n".join(lines)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+  found = sections()
+  if absent := missing(found):
+    raise PluginError(
+      f"no page of the reference has {', '.join(sorted(absent))}: name its module in {__file__}"
+    )
+  for page, title, intro, _ in PAGES:
+    content = text_of(page, title, intro, found[page])
+    files.append(File.generated(config, f"reference/{page}.md", content=content))
+  return files

@@ -1,0 +1,113 @@
+# %% [markdown]
+# # Measure and draw flatness
+#
+# Did it help? Train two optimizers on the same data, and look at the loss around both minima: its largest
+# eigenvalue, its trace, how far it rises in the worst direction, and what it looks like.
+
+# %%
+import jax
+import jax.numpy as jnp
+import optax
+
+import flatopt
+from flatopt import plots, sharpness
+
+keys = jax.random.split(jax.random.key(0), 4)
+x = jax.random.normal(keys[0], (64, 4))
+y = x[:, 0] * x[:, 1] + 0.5 * jax.random.normal(keys[1], (64,))  # half of it is noise
+
+
+def loss_fn(params):
+  hidden = jnp.tanh(x @ params["kernel"] + params["bias"])
+  return jnp.mean((hidden @ params["out"] - y) ** 2)
+
+
+grad_fn = jax.grad(loss_fn)
+start = {
+  "kernel": jax.random.normal(keys[2], (4, 32)),
+  "bias": jnp.zeros(32),
+  "out": 0.3 * jax.random.normal(keys[3], (32,)),
+}
+
+
+def train(optimizer, num_steps):
+  def step(carry, _):
+    params, opt_state = carry
+    updates, opt_state = optimizer.update(grad_fn(params), opt_state, params, grad_fn=grad_fn)
+    return (optax.apply_updates(params, updates), opt_state), None
+
+  carry = (start, optimizer.init(start))
+  (params, opt_state), _ = jax.jit(lambda c: jax.lax.scan(step, c, length=num_steps))(carry)
+  return flatopt.eval_params(opt_state, params)
+
+
+sgd = optax.with_extra_args_support(optax.sgd(0.05, momentum=0.9))
+minima = {
+  "sgd": train(sgd, 2000),
+  "sam": train(optax.chain(flatopt.sam(rho=0.3), sgd), 1000),
+}
+
+# %% [markdown]
+# ## Numbers
+#
+# Every measure takes the loss or its gradient as a function of the params, and can be jitted. For data that do not
+# fit into one batch, `sharpness.over_batches` and `sharpness.over_iterable` make such functions.
+
+# %%
+for name, params in minima.items():
+  values, _ = sharpness.top_eigenvalues(grad_fn, params, num=1, num_matvecs=20, key=0)
+  trace = sharpness.trace(grad_fn, params, num_samples=16, key=0)
+  worst = sharpness.ascent(loss_fn, params, rho=0.3, num_steps=5)
+  print(
+    f"{name}: loss {loss_fn(params):.3f}, largest eigenvalue {values[0]:.2f},"
+    f" trace {trace.mean:.1f} ± {trace.standard_error:.1f}, rise within 0.3 {worst:.3f}"
+  )
+
+# %% [markdown]
+# ## Along a direction
+#
+# Directions are filter-normalised: as long, filter by filter, as the params. So two networks of different scale can
+# be compared.
+
+# %%
+lines = {}
+for name, params in minima.items():
+  (direction,) = sharpness.filter_normalized_directions(params, num=1, key=1)
+  lines[name] = sharpness.loss_landscape(loss_fn, params, (direction,), resolution=31)
+
+# %%
+ax = None
+for name, losses in lines.items():
+  ax = plots.landscape_line(losses, label=name, ax=ax)
+ax
+
+# %% [markdown]
+# ## In a plane
+
+# %%
+directions = sharpness.filter_normalized_directions(minima["sam"], num=2, key=1)
+plane = sharpness.loss_landscape(loss_fn, minima["sam"], directions, resolution=15)
+
+# %%
+plots.landscape_contours(plane)
+
+# %% [markdown]
+# ## The spectrum
+#
+# Most eigenvalues are near zero; the few large ones to the right are the sharp directions.
+
+# %%
+spectra = {
+  name: sharpness.spectral_density(grad_fn, params, num_matvecs=16, num_samples=2, key=0)
+  for name, params in minima.items()
+}
+
+# %%
+ax = None
+for name, spectrum in spectra.items():
+  ax = plots.spectrum(spectrum, label=name, ax=ax)
+ax
+
+# %% [markdown]
+# [Measuring sharpness](../sharpness.md) says which measure answers which question, what each costs, and where they
+# mislead.

@@ -1,0 +1,47 @@
+"""``python -m flatopt``: what is installed, what it runs on, and the methods by place."""
+
+import inspect
+import platform
+import re
+from collections.abc import Iterator
+from types import ModuleType
+
+import jax
+import optax
+
+import flatopt
+from flatopt import gradients, updates, wrappers
+
+PLACES = (
+  ("before the base optimizer", gradients),
+  ("after the base optimizer", updates),
+  ("around the base optimizer", wrappers),
+)
+
+
+def cost(method: object) -> str:
+  """The sentence behind ``Cost:`` in a docstring, as one line without markup."""
+  found = re.search(r"Cost:\s+(.*?)\.(?=\s)", inspect.getdoc(method) or "", re.DOTALL)
+  return re.sub(r"\s+", " ", found[1]).replace("`", "") if found else ""
+
+
+def methods_of(place: ModuleType) -> list[str]:
+  """Names of the methods that a subpackage exports and ``flatopt`` exports again."""
+  return sorted(name for name in vars(place) if callable(getattr(flatopt, name, None)))
+
+
+def lines() -> Iterator[str]:
+  yield f"flatopt {flatopt.__version__}"
+  yield f"jax {jax.__version__}, optax {optax.__version__}, Python {platform.python_version()}"
+  kinds = [device.device_kind for device in jax.devices()]
+  for kind in sorted(set(kinds)):
+    yield f"{kinds.count(kind)} x {kind} ({jax.default_backend()})"
+  for place, module in PLACES:
+    yield ""
+    yield f"{place}:"
+    for name in methods_of(module):
+      yield f"  {name:13} {cost(getattr(flatopt, name))}"
+
+
+if __name__ == "__main__":
+  print("\n".join(lines()))

@@ -1,0 +1,59 @@
+"""The density of the Hessian's eigenvalues."""
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from flatopt.plots._style import as_array, label_axes, next_colour, show_labels, styled_axes
+from flatopt.sharpness import SpectralDensity
+
+_SHOWN = 1e-6  # of the peak: what lies lower is a tail of the estimate's kernel
+
+
+def spectrum(
+  density: SpectralDensity,
+  *,
+  label: str | None = None,
+  ax: Axes | None = None,
+  dark: bool = False,
+) -> Axes:
+  """Draws the density of the Hessian's eigenvalues, on a logarithmic axis.
+
+  Most eigenvalues of a network lie near 0, and the few that tell sharp minima from flat
+  ones far to the right; on a linear axis they could not be seen. Call it again with ``ax``
+  to compare minima.
+
+  Args:
+    density: what ``sharpness.spectral_density`` returns.
+    label: of the line, in the legend.
+    ax: axes to draw into; ``None`` makes a figure.
+    dark: colours for dark ground.
+
+  Returns:
+    The axes; ``ax.figure.savefig("spectrum.svg")`` writes the figure.
+
+  Raises:
+    ValueError: a grid or a density that is not a vector.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from flatopt import plots, sharpness
+    >>> grad_fn = jax.grad(lambda w: jnp.sum(jnp.arange(1.0, 4.0) * w**2))
+    >>> density = sharpness.spectral_density(grad_fn, jnp.ones(3), num_matvecs=3, key=0)
+    >>> ax = plots.spectrum(density, label="2, 4 and 6")
+    >>> ax.get_yscale()
+    'log'
+  """
+  grid = as_array("spectrum", "density.grid", density.grid, num_axes=1)
+  values = as_array("spectrum", "density.density", density.density, num_axes=1)
+  ax, colours = styled_axes(ax, dark)
+  colour, top = next_colour(ax, colours), float(np.nanmax(values))
+  lowest = _SHOWN * top
+  ax.fill_between(grid, np.maximum(values, lowest), lowest, color=colour, alpha=0.2, linewidth=0)
+  ax.plot(grid, np.maximum(values, lowest), color=colour, linewidth=1.5, label=label)
+  ax.set_yscale("log")
+  if len(ax.lines) == 1:
+    ax.set_ylim(lowest, 2 * top)
+  ax.grid(axis="x", visible=False)
+  label_axes(ax, "eigenvalue", "density", colours)
+  show_labels(ax, colours)
+  return ax

@@ -1,0 +1,63 @@
+"""The site's own code: the reference has everything, formulas and docstrings become what they should."""
+
+import types
+
+import flatopt
+from docs.hooks import docstrings, maths, reference
+
+FOUND = reference.sections()
+ADDRESSES = [address for parts in FOUND.values() for _, names in parts for address in names]
+
+
+def test_every_public_symbol_has_one_place():
+  exported = {f"flatopt.{name}" for name in reference.public_names(flatopt)}
+  assert {"flatopt.sam", "flatopt.eval_params", "flatopt.kth_smallest"} <= exported
+  assert exported <= set(ADDRESSES)
+  assert len(ADDRESSES) == len(set(ADDRESSES))
+  assert not reference.missing(FOUND)
+  assert set(ADDRESSES) >= {
+    "flatopt.closures.micro_grad_fn",
+    "flatopt.curvature.hutchinson",
+    "flatopt.linen.TrainState",
+    "flatopt.nnx.grad_fn",
+    "flatopt.plots.spectrum",
+    "flatopt.schedules.rising_cosine",
+    "flatopt.sharpness.trace",
+  }
+
+
+def test_what_has_no_place_is_named():
+  without = {page: parts for page, parts in FOUND.items() if page not in ("plots", "sharpness")}
+  absent = reference.missing(without)
+  assert {"flatopt.plots.spectrum", "flatopt.sharpness.trace"} <= absent
+  assert all(name.startswith(("flatopt.plots.", "flatopt.sharpness.")) for name in absent)
+
+
+def test_every_address_leads_to_its_docstring():
+  for address in ADDRESSES:
+    module, _, name = reference.where_defined(address).rpartition(".")
+    value = getattr(__import__(module, fromlist=[name]), name)
+    assert isinstance(value, types.FunctionType | type)
+    assert value.__doc__, address
+
+
+def test_formulas_become_mathml():
+  page = (
+    '<p>a <span class="arithmatex">\\(x &lt; 1\\)</span></p>'
+    '<div class="arithmatex">\\[\n\\rho \\frac{g}{\\lVert g \\rVert}\n\\]</div>'
+  )
+  content = maths.on_page_content(page)
+  assert "arithmatex" not in content
+  assert '<math xmlns="http://www.w3.org/1998/Math/MathML" display="inline"' in content
+  assert '<div class="formula"><math' in content
+  assert "<mfrac>" in content
+  assert "<mi>&#x003C1;</mi>" in content
+  assert 'alttext="x &lt; 1"' in content
+
+
+def test_docstring_sections_that_griffe_does_not_know():
+  docstring = "One line.\n\nArgs:\n  a, b: any\n    number.\n\nState:\n  c, d: int32.\n  more.\n\nExample:\n  >>> 1\n"
+  assert docstrings.fitted(docstring) == (
+    "One line.\n\nArgs:\n  a: any\n    number.\n  b: any\n    number.\n\n"
+    '<span class="doc-section-title">State:</span>\n\nc, d: int32.\nmore.\n\n\nExamples:\n  >>> 1\n'
+  )
