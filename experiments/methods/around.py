@@ -18,6 +18,16 @@ class Lookahead(Method):
     return flatopt.lookahead(base, sync_period=self.sync_period, slow_step_size=self.slow_step_size)
 
 
+@register_method("weight_average", place="around the base")
+@dataclasses.dataclass(frozen=True)
+class WeightAverage(Method):
+  start: float = 0.75  # share of the run before the first params that are averaged
+  decay: float | None = None  # a number averages exponentially
+
+  def wrap(self, base, steps, key):
+    return flatopt.weight_average(base, decay=self.decay, start_step=round(self.start * steps))
+
+
 @register_method("sala", place="around the base")
 @dataclasses.dataclass(frozen=True)
 class Sala(Method):

@@ -53,6 +53,29 @@ class GRst(Rst):
     return optax.chain(flatopt.g_rst(flatopt.sam(self.rho), self.probability, key=key), base)
 
 
+@register_method("late_sam", place="before the base")
+@dataclasses.dataclass(frozen=True)
+class LateSam(Sam):
+  start: float = 0.75  # share of the run before the first sharpness-aware step
+
+  @property
+  def gradients(self):
+    return 2 - self.start
+
+  def wrap(self, base, steps, key):
+    late = flatopt.schedules.from_step(round(self.start * steps))
+    return optax.chain(flatopt.rst(flatopt.sam(self.rho), late), base)
+
+
+@register_method("ae_sam", place="before the base")
+@dataclasses.dataclass(frozen=True)
+class AeSam(Sam):
+  """At most as dear as SAM: how often it pays, the gradients' norms decide."""
+
+  def wrap(self, base, steps, key):
+    return optax.chain(flatopt.ae_sam(flatopt.sam(self.rho), num_steps=steps), base)
+
+
 @register_method("gsam", place="before the base")
 @dataclasses.dataclass(frozen=True)
 class Gsam(Method):
