@@ -118,7 +118,7 @@ def test_starts_from_what_the_other_run_is_evaluated_at(method, tmp_path):
   expected = flatopt.eval_params(end.opt_state, end.params)
   jax.tree.map(np.testing.assert_array_equal, start.params, expected)
   jax.tree.map(np.testing.assert_array_equal, start.model_state, end.model_state)
-  slow = flatopt.eval_params(start.opt_state, None)
+  slow = flatopt.eval_params(start.opt_state, start.params)
   jax.tree.map(np.testing.assert_array_equal, slow, expected)
   assert start.step == start.gradients() == 0
   fresh = loop.Run(short(other, seed=1), tmp_path / "third", QUIET).program.init()
