@@ -47,7 +47,9 @@ class Demo:
     flags = "--out", str(self.out), "--gradients", str(self.gradients), "--processes", "0"
     started = [
       subprocess.Popen(
-        [sys.executable, "-m", "experiments", "demo", *flags], stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "experiments", "demo", *flags],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,  # what they are refused for, this one is too
       )
       for _ in range(self.processes - 1)
     ]

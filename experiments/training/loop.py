@@ -20,7 +20,7 @@ from experiments.training.evaluation import evaluate
 from experiments.training.signals import Interrupted, noted_signals
 from experiments.training.step import Program, Stop, TrainState, make_program
 
-LONGEST = 0.5  # seconds of a dispatch, about: signals wait for its end
+LONGEST = 2.0  # seconds of a dispatch, about: signals wait for its end
 NO_LIMIT = 2**31 - 1
 
 
