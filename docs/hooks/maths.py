@@ -12,7 +12,7 @@ from latex2mathml.converter import convert_to_element
 FORMULA = re.compile(
   r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<latex>.*?)\\[)\]]</(?P=tag)>', re.DOTALL
 )
-BARS = ("|", "&#x0007C;", "&#x02016;")  # norms, which browsers would space like operators
+BARS = ("|", "&#x0007C;", "&#x02016;")  # norms, which browsers would space and stretch
 ENTITY = re.compile(r"&amp;(#x[0-9A-Fa-f]+);")
 
 
@@ -26,7 +26,7 @@ def _mathml(found: re.Match) -> str:
   element = convert_to_element(latex, display=display)
   for sign in element.iter("mo"):
     if sign.text in BARS:
-      sign.attrib |= {"lspace": "0", "rspace": "0"}
+      sign.attrib |= {"lspace": "0", "rspace": "0", "stretchy": "false"}
   # Read aloud, and found by the search, as it was written.
   element.set("alttext", latex)
   text = ElementTree.tostring(element, encoding="unicode")
