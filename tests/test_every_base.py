@@ -64,13 +64,14 @@ CONTRIB = {
   "dowg": contrib.dowg(),
   "galore": contrib.galore(0.01, rank=2),
   "madgrad": contrib.madgrad(0.01),
-  "mechanize": contrib.mechanize(SGD),
+  "mechanize": contrib.mechanize(optax.sgd(1.0), s_init=0.01),
   "momo": contrib.momo(0.1),
   "momo_adam": contrib.momo_adam(0.01),
   "muon": contrib.muon(0.01),
   "prodigy": contrib.prodigy(0.1),
   "reduce_on_plateau": optax.chain(SGD, contrib.reduce_on_plateau()),
-  "sam": contrib.sam(SGD, optax.sgd(0.05)),
+  # Its update takes no extra arguments, though its type says so.
+  "sam": optax.GradientTransformation(*contrib.sam(SGD, optax.sgd(0.05))),
   "schedule_free": contrib.schedule_free(SGD, 0.01),
   "schedule_free_adamw": contrib.schedule_free_adamw(),
   "schedule_free_sgd": contrib.schedule_free_sgd(0.1),
@@ -97,6 +98,7 @@ SEARCHES = {"optax.lbfgs", *(f"optax.{name}" for name in LINE_SEARCHES)}
 
 def run(optimizer, is_line_search, num_steps=4):
   """The params after some steps."""
+  optimizer = optax.with_extra_args_support(optimizer)
 
   @jax.jit
   def step(params, state, batch):
@@ -161,3 +163,10 @@ def test_gradients_of_every_example_are_refused():
     optimizer.update(
       jnp.ones((8, 3)), optimizer.init(params), params, grad_fn=lambda p: jnp.ones((8, 3))
     )
+
+
+def test_contrib_sam_refuses_extra_arguments():
+  params = jnp.ones(3)
+  optimizer = flatopt.lookahead(contrib.sam(SGD, optax.sgd(0.05)))
+  with pytest.raises(TypeError, match="unexpected keyword argument 'value'"):
+    optimizer.update(params, optimizer.init(params), params, value=1.0)
