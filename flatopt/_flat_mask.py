@@ -70,8 +70,8 @@ def flat_mask(
   def estimate(mask: FlatMask, step, updates, params, extra_args) -> FlatMask:
     axes = _devices.shard_axes(params, axis_name)
     params = _devices.varying(params, axis_name)
-    # The axis tells an estimator that the params are not sharded over it, but cast.
-    extra_args = extra_args | {"axis_name": axis_name}
+    # The axis also tells an estimator that the params are not sharded over it, but cast.
+    extra_args = _method.for_inside(extra_args, step, axis_name)
     diagonal, estimator_state = estimator.update(updates, mask.estimator, params, **extra_args)
     _arguments.check_same_tree(method, "the curvature estimate", diagonal, params)
     magnitude = lambda x, w: jnp.abs(jnp.asarray(x, _tree.wide_dtype(w)))

@@ -32,8 +32,7 @@ def transformation(
     init: ``params -> state``; the params are checked.
     update: ``(updates, state, params, step, extra_args) -> (updates, state)``. ``step`` is
       what schedules read; ``extra_args`` is what goes on to transformations inside, with
-      ``grad_fn`` where one was given or could be made. A method that averages what comes from
-      inside passes its ``axis_name`` on among them.
+      ``grad_fn`` where one was given or could be made.
     place: "before", "after" or "around" the base optimizer, or "curvature", whose updates
       argument is not read.
     closures: names of the closures that it cannot do without.
@@ -110,6 +109,14 @@ def base(base_optimizer: optax.GradientTransformation) -> optax.GradientTransfor
     return inner.update(updates, state, params, **extra_args)
 
   return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
+def for_inside(extra_args: dict[str, Any], step: Any, axis_name: AxisName) -> dict[str, Any]:
+  """The extra arguments of what stands inside a method that reads its schedules for it.
+
+  The axis, where there is one, says that the method averages what comes from inside.
+  """
+  return extra_args | {"step": step} | ({} if axis_name is None else {"axis_name": axis_name})
 
 
 def cond(predicate: jax.Array, if_true: Callable[[], Any], if_false: Callable[[], Any]) -> Any:

@@ -160,7 +160,7 @@ def test_factories_that_were_not_called_are_named():
   ("settings", "remedy"),
   [
     ({"optimizer": optax.sgd(0.1)}, "optax.chain(flatopt.sam(rho), optimizer)"),
-    ({"adv_optimizer": optax.sgd(0.05)}, "flatopt.sam(rho)"),
+    ({"adv_optimizer": optax.sgd(0.05)}, "flatopt.sam(rho, ascent=...)"),
     ({"sync_period": 2}, "flatopt.lookbehind"),
     ({"opaque_mode": True}, "pass grad_fn to update"),
     ({"reset_state": True}, "no state"),

@@ -124,7 +124,7 @@ def ae_sam(
     is_sharp = jnp.isfinite(square) & (square >= threshold)
 
     def sharpen():
-      inner_args = extra_args | {"step": step, "axis_name": axis_name}
+      inner_args = _method.for_inside(extra_args, step, axis_name)
       sharp, inner_state = inner.update(updates, state.inner, params, **inner_args)
       sharp = _devices.varying(_tree.cast_like(sharp, params), axis_name)
       return _devices.mean(sharp, axis_name), inner_state

@@ -99,7 +99,7 @@ def ire_drift(
     return IreDriftState(count=jnp.zeros((), jnp.int32), mask=init_mask(params))
 
   def update(updates, state, params, step, extra_args):
-    mask = refresh(state.mask, state.count, step, updates, params, extra_args | {"step": step})
+    mask = refresh(state.mask, state.count, step, updates, params, extra_args)
     sharp = _perturbation.sharpness_gradient(
       "ire_drift",
       extra_args["grad_fn"],

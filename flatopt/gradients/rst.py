@@ -116,7 +116,7 @@ def coin_toss(method, state_type, inner, probability, mixing, key, axis_name):
 
     def mix_in():
       sharp, inner_state = inner.update(
-        updates, state.inner, params, **extra_args | {"step": step, "axis_name": axis_name}
+        updates, state.inner, params, **_method.for_inside(extra_args, step, axis_name)
       )
       mixed = _tree.map_wide(_mix, (m,), updates, sharp)
       return _devices.varying(mixed, axis_name), inner_state

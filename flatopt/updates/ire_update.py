@@ -101,7 +101,7 @@ def ire_update(
     return IreUpdateState(count=jnp.zeros((), jnp.int32), mask=init_mask(params))
 
   def update(updates, state, params, step, extra_args):
-    mask = refresh(state.mask, state.count, step, updates, params, extra_args | {"step": step})
+    mask = refresh(state.mask, state.count, step, updates, params, extra_args)
     enhanced = _tree.map_wide(
       lambda kappa, u, flat: jnp.where(flat, u * (1 + kappa), u),
       (_arguments.value_at(kappa, step),),
