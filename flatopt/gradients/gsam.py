@@ -73,7 +73,7 @@ def gsam(
     return GsamState(count=jnp.zeros((), jnp.int32))
 
   def update(updates, state, params, step, extra_args):
-    sharp = _perturbation.sharpness_gradient(
+    sharp, _, finite = _perturbation.gradient_nearby(
       "gsam",
       extra_args["grad_fn"],
       params,
@@ -91,7 +91,7 @@ def gsam(
       return jnp.where(jnp.isfinite(along), s - alpha * (g - along * s), s)
 
     scalars = (_arguments.value_at(alpha, step), along)
-    output = _tree.map_wide(decompose, scalars, sharp, updates)
+    output = _perturbation.nan_unless(finite, _tree.map_wide(decompose, scalars, sharp, updates))
     return _devices.mean(output, axis_name), GsamState(_tree.increment(state.count))
 
   return _method.transformation(
