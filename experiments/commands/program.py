@@ -5,6 +5,7 @@
   python -m experiments compare CONFIG --methods sgd sam --seeds 3 --out DIR
   python -m experiments lifelong CONFIG --methods sgd sam --tasks 5 --out DIR
   python -m experiments speed-up DIR DIR ... --out DIR
+  python -m experiments frontier DIR DIR ... --out DIR
   python -m experiments sharpness RUN_DIR
   python -m experiments noise DIR
   python -m experiments report DIR
@@ -38,6 +39,7 @@ COMMANDS = {
   "compare": "Compare",
   "lifelong": "Lifelong",
   "speed-up": "SpeedUp",
+  "frontier": "Frontier",
   "sharpness": "Sharpness",
   "noise": "Noise",
   "report": "Report",

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from experiments.config import Refusal, files
-from experiments.reports import comparison, demo, lifelong, run, speed_up
+from experiments.reports import comparison, demo, frontier, lifelong, run, speed_up
 
 
 def write(directory: Path, console: Console) -> None:
@@ -17,6 +17,8 @@ def write(directory: Path, console: Console) -> None:
     kind = lifelong if "tasks" in files.read_json(spec) else comparison
   elif (directory / "speed_up.json").exists():
     kind = speed_up
+  elif (directory / "frontier.json").exists():
+    kind = frontier
   elif (directory / "metrics.jsonl").exists():
     kind = run
   elif (directory / "results.json").exists():
