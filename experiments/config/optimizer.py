@@ -13,6 +13,9 @@ class Method(Part, abc.ABC):
   """A method's hyper-parameters; ``wrap`` puts it around, before or after a base optimizer."""
 
   search: ClassVar[tuple[str, ...]] = ()  # what tuning varies besides the learning rate
+  closure: ClassVar[Literal["plain", "functional"]] = (
+    "plain"  # functional: logits' derivative stays
+  )
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
@@ -23,6 +26,11 @@ class Method(Part, abc.ABC):
   @property
   def gradients(self) -> float:
     """Of a step, on average; IRE's estimates, which start later, do not count."""
+    return 1.0
+
+  @property
+  def first_share(self) -> float:
+    """Share of the batch that a step's first gradient is of; the closures are of all of it."""
     return 1.0
 
   @abc.abstractmethod

@@ -13,10 +13,13 @@ from experiments.methods.bases import Sgd as Sgd
 from experiments.methods.before import AeSam as AeSam
 from experiments.methods.before import Asam as Asam
 from experiments.methods.before import FriendlySam as FriendlySam
+from experiments.methods.before import FunctionalSam as FunctionalSam
 from experiments.methods.before import GRst as GRst
 from experiments.methods.before import Gsam as Gsam
 from experiments.methods.before import LateSam as LateSam
 from experiments.methods.before import LookSam as LookSam
+from experiments.methods.before import PartialSam as PartialSam
+from experiments.methods.before import PeriodicSam as PeriodicSam
 from experiments.methods.before import Rst as Rst
 from experiments.methods.before import Sam as Sam
 from experiments.methods.ire import Ire as Ire

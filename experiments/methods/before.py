@@ -1,6 +1,7 @@
 """Methods before the base: they change the gradient, by looking at the loss elsewhere."""
 
 import dataclasses
+from typing import Literal
 
 import optax
 
@@ -18,6 +19,40 @@ class Sam(Method):
 
   def wrap(self, base, steps, key):
     return optax.chain(flatopt.sam(self.rho), base)
+
+
+@register_method("functional_sam", place="before the base")
+@dataclasses.dataclass(frozen=True)
+class FunctionalSam(Sam):
+  """SAM on the closure whose derivative by the logits stays that of the clean pass."""
+
+  ascent: Literal["adam"] | None = None  # what preconditions the direction of the perturbation
+  closure = "functional"
+
+  def wrap(self, base, steps, key):
+    ascent = None if self.ascent is None else optax.scale_by_adam()
+    return optax.chain(flatopt.sam(self.rho, ascent=ascent), base)
+
+
+@register_method("partial_sam", place="before the base")
+@dataclasses.dataclass(frozen=True)
+class PartialSam(Sam):
+  """SAM whose direction is the gradient of a part of the batch; the step is that of all of it."""
+
+  share: float = 0.25
+
+  def __post_init__(self):
+    super().__post_init__()
+    if not 0 < self.share <= 1:
+      raise ValueError(f"opt.share must be in (0, 1]; got {self.share}")
+
+  @property
+  def first_share(self):
+    return self.share
+
+  @property
+  def gradients(self):
+    return 1 + self.share
 
 
 @register_method("asam", place="before the base")
@@ -65,6 +100,20 @@ class LateSam(Sam):
   def wrap(self, base, steps, key):
     late = flatopt.schedules.from_step(round(self.start * steps))
     return optax.chain(flatopt.rst(flatopt.sam(self.rho), late), base)
+
+
+@register_method("periodic_sam", place="before the base")
+@dataclasses.dataclass(frozen=True)
+class PeriodicSam(Sam):
+  interval: int = 10  # steps from one sharpness-aware step to the next
+
+  @property
+  def gradients(self):
+    return 1 + 1 / self.interval
+
+  def wrap(self, base, steps, key):
+    due = flatopt.schedules.every(self.interval)
+    return optax.chain(flatopt.rst(flatopt.sam(self.rho), due), base)
 
 
 @register_method("ae_sam", place="before the base")

@@ -31,7 +31,7 @@ class Dispatcher:
 
   def __init__(self, program: Program, stream: Stream, state: TrainState):
     self.program, self.stream, self.state = program, stream, state
-    self.step, self.gradients = int(state.step), int(state.gradients())
+    self.step, self.gradients = int(state.step), int(program.gradients(state))
     self.planned = self.step  # where what is on its way ends, if no limit of gradients is met
     self.under_way: deque[dict[str, Any]] = deque()
     self.placed: tuple[int, Any] | None = None  # batches on the devices, and the first one's step

@@ -1,4 +1,4 @@
-"""A batch's gradients, and the closures that methods ask for more of them."""
+"""A batch's gradients, the closures that methods ask for more of them, and what a run has paid."""
 
 from typing import Any
 
@@ -7,16 +7,44 @@ import jax.numpy as jnp
 import optax
 
 import flatopt
+from experiments.config import Config, Refusal
 from experiments.training.losses import Losses
 
 
-def gradients(losses: Losses, parts: int, state: Any, batch, key):
+def examples_of_first(config: Config) -> int:
+  """Examples in a step's first gradient: as many in every microbatch, and at least one."""
+  size, parts = config.data.batch_size, config.training.microbatches
+  return parts * max(1, round(config.opt.method.first_share * size / parts))
+
+
+def gradients_paid(config: Config, step: jax.Array, extra: jax.Array) -> jax.Array:
+  """Whole gradients after ``step`` steps of which methods paid ``extra``; begun ones are cut off.
+
+  A first gradient of a part of the batch counts as that share of one.
+  """
+  size, first = config.data.batch_size, examples_of_first(config)
+  # The steps times ``first`` could leave int32's range.
+  return step // size * first + step % size * first // size + extra
+
+
+def check_closure(config: Config) -> None:
+  if config.opt.method.closure == "functional" and config.training.microbatches > 1:
+    raise Refusal(
+      f"{type(config.opt.method).__name__} keeps the logits of a whole batch:"
+      f" training.microbatches must be 1, not {config.training.microbatches}"
+    )
+
+
+def gradients(losses: Losses, config: Config, state: Any, batch, key):
   """A batch's clean pass, ((statistics, metrics), grads), and its closures.
 
-  Dropout's keys follow the microbatch, so that every pass over a batch drops the same.
+  The clean pass sees the part of the batch that the method's first gradient is of, the closures
+  see all of it. Dropout's keys follow the microbatch, so that every pass over a batch drops the
+  same.
   """
-  size = len(jax.tree.leaves(batch)[0])
-  batch = batch | {"part": jnp.arange(size, dtype=jnp.int32) % parts}
+  parts = config.training.microbatches
+  batch = batch | {"part": jnp.arange(config.data.batch_size, dtype=jnp.int32) % parts}
+  first = jax.tree.map(lambda x: x[: examples_of_first(config)], batch)
   part_key = lambda micro: jax.random.fold_in(key, micro["part"][0])
 
   def clean_pass(model_state, micro):
@@ -32,7 +60,7 @@ def gradients(losses: Losses, parts: int, state: Any, batch, key):
 
     # As micro_grad_fn cuts it: devices that share the batch share every part.
     cut = jax.tree.map(
-      lambda x: jnp.swapaxes(x.reshape(size // parts, parts, *x.shape[1:]), 0, 1), batch
+      lambda x: jnp.swapaxes(x.reshape(len(x) // parts, parts, *x.shape[1:]), 0, 1), first
     )
     start = state.model_state, optax.tree.zeros_like(state.params)
     (model_state, total), metrics = jax.lax.scan(add, start, cut)
@@ -48,6 +76,14 @@ def gradients(losses: Losses, parts: int, state: Any, batch, key):
   def loss_fn(params, micro):
     return losses.loss(params, state.model_state, micro, part_key(micro))[0]
 
+  def functional_grad_fn():
+    """Without a pass of its own: the compiler finds the clean pass in it again."""
+    step_fn = flatopt.closures.functional_value_and_grad(
+      lambda params, inputs: losses.logits(params, state.model_state, inputs, part_key(inputs))[0],
+      losses.mean_loss,
+    )
+    return step_fn(state.params, batch, batch)[2]
+
   def sampled_grad_fn(params, label_key):
     def sampled_loss(params, micro):
       labels = jax.random.fold_in(label_key, micro["part"][0])
@@ -55,5 +91,7 @@ def gradients(losses: Losses, parts: int, state: Any, batch, key):
 
     return grad_of(sampled_loss)(params)
 
-  aux, grads = clean_pass(state.model_state, batch) if parts == 1 else accumulated_pass()
-  return aux, grads, {"grad_fn": grad_of(loss_fn), "sampled_grad_fn": sampled_grad_fn}
+  aux, grads = clean_pass(state.model_state, first) if parts == 1 else accumulated_pass()
+  functional = config.opt.method.closure == "functional"
+  grad_fn = functional_grad_fn() if functional else grad_of(loss_fn)
+  return aux, grads, {"grad_fn": grad_fn, "sampled_grad_fn": sampled_grad_fn}

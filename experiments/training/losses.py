@@ -68,6 +68,9 @@ class Losses(NamedTuple):
     loss = jnp.mean(losses)
     return loss, (state, {"loss": loss, "accuracy": 100 * jnp.mean(hits)})
 
+  def mean_loss(self, logits, batch):
+    return jnp.mean(self.task.losses_and_hits(logits, batch)[0])
+
   def sampled_loss(self, params, state, batch, key, label_key):
     """The mean negative log likelihood of labels drawn from the model itself."""
     logits, _ = self.logits(params, state, batch, key)

@@ -10,9 +10,9 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 import flatopt
-from experiments.config import Config, Refusal, Training, reason
+from experiments.config import Config, Refusal, reason
 from experiments.methods import eval_params, learning_rate, make_optimizer
-from experiments.training.gradients import gradients
+from experiments.training.gradients import check_closure, gradients, gradients_paid
 from experiments.training.losses import Losses, make_task
 from experiments.training.mesh import AXES, make_mesh, sharding
 
@@ -24,9 +24,6 @@ class TrainState(NamedTuple):
   model_state: Any  # BatchNorm's statistics
   opt_state: optax.OptState
   step: jax.Array
-
-  def gradients(self) -> jax.Array:
-    return self.step + flatopt.extra_gradient_evaluations(self.opt_state)
 
 
 class Stop(NamedTuple):
@@ -42,6 +39,7 @@ class Program(NamedTuple):
   init: Callable[[], TrainState]
   start: Callable[[Any, Any], TrainState]  # from params and statistics that there are
   steps: Callable[[TrainState, Any, Stop], tuple[TrainState, dict[str, Any]]]
+  gradients: Callable[[TrainState], jax.Array]  # paid so far
   at_once: int  # batches that ``steps`` is given
   evaluate: Callable[[TrainState, Any, Any], dict[str, jax.Array]]
   shapes: TrainState  # with shardings
@@ -53,6 +51,7 @@ def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
   """The functions of ``config`` for a source of such examples."""
   training = config.training
   mesh = make_mesh(config)
+  check_closure(config)
   model = config.model.build(config.data.set.classes, jnp.dtype(training.compute_dtype))
   train_losses = Losses(model, make_task(config, train=True))
   test_losses = Losses(model, make_task(config, train=False))
@@ -67,23 +66,30 @@ def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
   def start(params, model_state) -> TrainState:
     return TrainState(params, model_state, optimizer.init(params), jnp.int32(0))
 
+  def paid(state: TrainState) -> jax.Array:
+    extra = flatopt.extra_gradient_evaluations(state.opt_state)
+    return gradients_paid(config, state.step, extra)
+
+  def share_paid(state: TrainState) -> jax.Array:
+    """Of the budget, told by the devices: the host does not wait for it."""
+    spent = paid(state) if training.unit == "gradients" else state.step
+    return spent.astype(jnp.float32) / jnp.float32(training.budget)
+
   def step(state: TrainState, batch):
     key = jax.random.fold_in(step_key, state.step)
-    (model_state, metrics), grads, closures = gradients(
-      train_losses, training.microbatches, state, batch, key
-    )
+    (model_state, metrics), grads, closures = gradients(train_losses, config, state, batch, key)
     updates, opt_state = optimizer.update(
-      grads, state.opt_state, state.params, paid=share_paid(training, state), **closures
+      grads, state.opt_state, state.params, paid=share_paid(state), **closures
     )
     params = optax.apply_updates(state.params, updates)
     return TrainState(params, model_state, opt_state, state.step + 1), metrics
 
   def steps(state: TrainState, batches, stop: Stop):
-    state, metrics = in_turn(step, state, batches, stop)
+    state, metrics = in_turn(step, paid, state, batches, stop)
     found = {
       "step": state.step,
-      "gradients": state.gradients(),
-      "learning_rate": learning_rate(config.opt, share_paid(training, state)),
+      "gradients": paid(state),
+      "learning_rate": learning_rate(config.opt, share_paid(state)),
       "own": flatopt.metrics(state.opt_state),
       "each": metrics,
     }
@@ -103,6 +109,7 @@ def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
     jax.jit(init, out_shardings=shardings),
     jax.jit(start, out_shardings=shardings),
     jax.jit(steps, donate_argnums=0, out_shardings=(shardings, everywhere)),
+    paid,
     1 if loops_are_slow(shapes.params) else steps_at_once(config, example),
     jax.jit(evaluate, out_shardings=everywhere),
     jax.tree.map(
@@ -113,7 +120,7 @@ def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
   )
 
 
-def in_turn(step: Callable, state: TrainState, batches: Any, stop: Stop):
+def in_turn(step: Callable, paid: Callable, state: TrainState, batches: Any, stop: Stop):
   """A step a batch until one limit is reached: the state, and the metrics of each step.
 
   One batch alone is a step without a loop, and without limits.
@@ -128,7 +135,7 @@ def in_turn(step: Callable, state: TrainState, batches: Any, stop: Stop):
 
   def goes_on(carry):
     i, state, _ = carry
-    return (i < at_once) & (state.step < stop.step) & (state.gradients() < stop.gradients)
+    return (i < at_once) & (state.step < stop.step) & (paid(state) < stop.gradients)
 
   def body(carry):
     i, state, kept = carry
@@ -137,12 +144,6 @@ def in_turn(step: Callable, state: TrainState, batches: Any, stop: Stop):
 
   _, state, metrics = jax.lax.while_loop(goes_on, body, (jnp.int32(0), state, none))
   return state, metrics
-
-
-def share_paid(training: Training, state: TrainState) -> jax.Array:
-  """Of the budget, told by the devices: the host does not wait for it."""
-  spent = state.gradients() if training.unit == "gradients" else state.step
-  return spent.astype(jnp.float32) / jnp.float32(training.budget)
 
 
 def loops_are_slow(params: Any) -> bool:

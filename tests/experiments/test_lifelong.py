@@ -114,13 +114,14 @@ def test_starts_from_what_the_other_run_is_evaluated_at(method, tmp_path):
   loop.train(short(config), tmp_path / "first", QUIET)
   _, _, end = saved_runs.ended(tmp_path / "first")
   other = presets.with_method(config, "lookahead")
-  start = first_state(short(other, start_from="../first", seed=1), tmp_path / "second")
+  second = loop.Run(short(other, start_from="../first", seed=1), tmp_path / "second", QUIET)
+  start = second.dispatcher.state
   expected = flatopt.eval_params(end.opt_state, end.params)
   jax.tree.map(np.testing.assert_array_equal, start.params, expected)
   jax.tree.map(np.testing.assert_array_equal, start.model_state, end.model_state)
   slow = flatopt.eval_params(start.opt_state, start.params)
   jax.tree.map(np.testing.assert_array_equal, slow, expected)
-  assert start.step == start.gradients() == 0
+  assert second.step == second.gradients == 0
   fresh = loop.Run(short(other, seed=1), tmp_path / "third", QUIET).program.init()
   changes = jax.tree.map(lambda x, y: bool(np.any(x != y)), start.params, fresh.params)
   assert any(jax.tree.leaves(changes))
