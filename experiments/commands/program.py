@@ -7,6 +7,7 @@
   python -m experiments speed-up DIR DIR ... --out DIR
   python -m experiments sharpness RUN_DIR
   python -m experiments noise DIR
+  python -m experiments quantise DIR
   python -m experiments report DIR
   python -m experiments demo
 
@@ -40,6 +41,7 @@ COMMANDS = {
   "speed-up": "SpeedUp",
   "sharpness": "Sharpness",
   "noise": "Noise",
+  "quantise": "Quantise",
   "report": "Report",
   "demo": "Demo",
 }
