@@ -4,6 +4,7 @@
   python -m experiments train CONFIG --run_dir DIR [--method NAME]
   python -m experiments compare CONFIG --methods sgd sam --seeds 3 --out DIR
   python -m experiments lifelong CONFIG --methods sgd sam --tasks 5 --out DIR
+  python -m experiments fine-tune DIR --data NAME --out DIR
   python -m experiments speed-up DIR DIR ... --out DIR
   python -m experiments sharpness RUN_DIR
   python -m experiments noise DIR
@@ -38,6 +39,7 @@ COMMANDS = {
   "train": "Train",
   "compare": "Compare",
   "lifelong": "Lifelong",
+  "fine-tune": "FineTune",
   "speed-up": "SpeedUp",
   "sharpness": "Sharpness",
   "noise": "Noise",
