@@ -1,1 +1,1 @@
-"""Runs side by side: at equal budgets, on one task after another, and the steps that are saved."""
+"""Runs side by side: equal budgets, one task after another, fine-tuning, steps that are saved."""
