@@ -13,7 +13,7 @@ from experiments.reports import directory as reports
 
 @dataclasses.dataclass(frozen=True)
 class FineTune:
-  """Fine-tunes every run of a finished comparison, and says what each forgets."""
+  """Fine-tunes every run of a finished comparison, and measures what it forgets."""
 
   directory: tyro.conf.Positional[Path]  # the finished comparison
   data: str  # to fine-tune on, by the names that `list data` shows
