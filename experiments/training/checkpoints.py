@@ -12,6 +12,8 @@ import orbax.checkpoint as ocp
 
 from experiments.config import Refusal, reason
 
+OTHER_STRUCTURE = "tree structures do not match"  # in Orbax's error, of a checkpoint that is whole
+
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
@@ -66,6 +68,12 @@ class Checkpoints:
         found = self.manager.restore(step, args=items)
       return found.state, host(**found.host)
     except Exception as error:
+      if OTHER_STRUCTURE in str(error):
+        raise Refusal(
+          f"{self.directory / str(step)} was saved by another version of flatopt or experiments,"
+          f" whose state holds other parts: use that version, which config.json names, or delete"
+          f" {self.directory.parent} to train again"
+        ) from error
       others = [other for other in self.manager.all_steps() if other != step]
       goes_on = f"from step {max(others)}" if others else "from the start"
       raise Refusal(

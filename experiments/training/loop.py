@@ -19,6 +19,7 @@ from experiments.training.display import progress_display
 from experiments.training.evaluation import evaluate
 from experiments.training.signals import Interrupted, noted_signals
 from experiments.training.step import Program, Stop, TrainState, make_program
+from experiments.training.streams import set_position
 
 LONGEST = 2.0  # seconds of a dispatch, about: signals wait for its end
 NO_LIMIT = 2**31 - 1
@@ -84,7 +85,7 @@ class Run:
       state, self.position = self.first_state(directory), Position()
     else:
       state, self.position = restored
-      stream.set_state(self.position.data)
+      set_position(stream, self.position.data, directory)
     self.dispatcher = Dispatcher(self.program, stream, state)
     self.clock: float | None = None  # when timed steps began that ``position.seconds`` lacks
     self.sent = 0

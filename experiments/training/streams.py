@@ -7,10 +7,13 @@ takes them.
 import functools
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import jax
 import numpy as np
+
+from experiments.config import Refusal
 
 Batch = dict[str, Any]
 
@@ -88,6 +91,18 @@ class Drawn:
     self.waiting.clear()
     self.iterator.set_state(state)
     self.state = state
+
+
+def set_position(stream: Stream, saved: dict[str, Any], directory: Path) -> None:
+  """Moves ``stream`` to the position that the checkpoint of a run in ``directory`` holds."""
+  try:
+    stream.set_state(saved)
+  except (LookupError, TypeError, ValueError) as error:
+    raise Refusal(
+      f"{directory} was begun by another version of experiments, whose position in the data this"
+      " one cannot read: finish the run with that version, which config.json names, or delete it"
+      " to train again"
+    ) from error
 
 
 def one_by_one(stream: Stream) -> Iterator[Batch]:

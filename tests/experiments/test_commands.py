@@ -6,6 +6,9 @@ import signal
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
+import optax
 import pytest
 
 from experiments import methods, presets
@@ -13,7 +16,9 @@ from experiments.commands.config_first import parse_with_config
 from experiments.commands.list import List
 from experiments.commands.program import COMMANDS, main
 from experiments.commands.train import Train
+from experiments.config import Refusal
 from experiments.methods import methods_on
+from experiments.training.checkpoints import Checkpoints
 from tests.experiments.runs import TINY
 
 
@@ -174,6 +179,18 @@ def test_the_demo_needs_few_packages():
   ).stdout.split()
   assert {"flax", "matplotlib", "tyro"} <= set(imported)
   assert not {"grain", "array_record", "tensorflow_datasets", "tokenizers"} & set(imported)
+
+
+def test_a_checkpoint_of_another_version_is_not_called_damaged(tmp_path):
+  """SAM's state once had no place for the state of an ascent."""
+  checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
+  checkpoints.save(1, {"count": jnp.int32(1)}, {})
+  state = {"count": jax.ShapeDtypeStruct((), jnp.int32), "ascent": optax.EmptyState()}
+  with pytest.raises(Refusal) as raised:
+    checkpoints.restore(state)
+  (line,) = str(raised.value).splitlines()
+  assert line.endswith(f"which config.json names, or delete {tmp_path / 'run'} to train again")
+  assert "damaged" not in line
 
 
 def test_damaged_checkpoint(capsys, tmp_path):
