@@ -31,7 +31,7 @@ from experiments.config.registry import unknown
 
 PROG = "python -m experiments"
 
-# A command's module is imported when it is used: its packages are for those who use it.
+# A command's module is imported when it is used, so that other commands need not its packages.
 COMMANDS = {
   "list": "List",
   "train": "Train",
@@ -54,7 +54,7 @@ def command_type(name: str) -> type:
 
 
 def main(arguments: Sequence[str]) -> int:
-  """The exit code: 0, 2 for what is refused, 128 + N for signal N."""
+  """Runs a command; returns the exit code: 0, 2 for a refusal, 128 + N for signal N."""
   name = "experiments"
   try:
     arguments = import_additions(arguments)
@@ -87,4 +87,4 @@ def run_program() -> None:
   sys.stdout.flush()
   sys.stderr.flush()
   if code:
-    os._exit(code)  # threads that an error left behind would print tracebacks under the one line
+    os._exit(code)  # threads that still run would print tracebacks below the error's one line

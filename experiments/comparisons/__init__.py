@@ -1,1 +1,1 @@
-"""Runs side by side: at equal budgets, on one task after another, and the steps that are saved."""
+"""Comparisons of methods: at equal budgets, on one task after another, and by steps saved."""

@@ -1,7 +1,7 @@
-"""How many steps a method saves: those that the reference needs to its final loss, over its own.
+"""The speed-up of a method: the reference's steps to the same final loss, over the method's own.
 
-Runs of other lengths are other schedules, so that each point is the end of a finished run, and
-between the reference's points loss is taken to be linear in the logarithm of the steps.
+Runs of different lengths have different schedules, so that every point is the end of a finished
+run. Between the reference's points the loss is interpolated linearly in the logarithm of the steps.
 """
 
 import copy
@@ -15,7 +15,7 @@ from experiments import config as configuration
 from experiments.config import Refusal, files
 from experiments.measures import statistics
 
-VARIES = ("methods", "amount", "trials", "versions")  # between comparisons that go together
+VARIES = ("methods", "amount", "trials", "versions")  # parts of compare.json that may differ
 PAID = "gradients", "steps_per_second", "peak_memory_mb"
 
 
@@ -55,7 +55,7 @@ def speed_ups(runs: list[dict[str, Any]], reference: str) -> list[dict[str, Any]
 
 
 def read(directories: Sequence[Path]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-  """What the comparisons share, and the end of every run in them."""
+  """The settings that the comparisons share, and the final values of every run in them."""
   shared, runs, where = {}, [], {}
   for directory in directories:
     if not (directory / "results.json").exists() or not (directory / "compare.json").exists():
@@ -89,13 +89,13 @@ def measure(directories: Sequence[Path], reference: str, out: Path) -> None:
   shared, runs = read(directories)
   lengths = {run["steps"] for run in runs if run["method"] == reference}
   if len(lengths) < 2:
-    raise Refusal(f"{reference} is to be there at two numbers of steps; found {sorted(lengths)}")
+    raise Refusal(f"{reference} needs runs at two numbers of steps; there are {sorted(lengths)}")
   seeds = [
     {run["seed"] for run in runs if run["method"] == reference and run["steps"] == length}
     for length in lengths
   ]
   if any(run["seed"] not in set.intersection(*seeds) for run in runs):
-    raise Refusal(f"{reference} is to be there with the same seeds as the others")
+    raise Refusal(f"{reference} needs runs with the same seeds as the others")
   out.mkdir(parents=True, exist_ok=True)
   found = {"reference": reference, "rows": speed_ups(runs, reference), "runs": runs}
   files.write_csv(out / "speed_up.csv", found["rows"])

@@ -72,7 +72,7 @@ def test_flags_of_every_method(name, tmp_path):
   ("arguments", "said"),
   [
     (["walk"], "unknown command walk: choose from list"),
-    (["train"], "wants a config first"),
+    (["train"], "needs a config first"),
     (["train", "cifar"], "unknown config cifar: choose from digits"),
     (
       ["train", *TINY, "--method", "adam"],
@@ -205,7 +205,7 @@ def test_damaged_checkpoint(capsys, tmp_path):
     if path.is_file():
       path.write_bytes(path.read_bytes()[:10])
   line = refused(capsys, *flags)
-  assert f"{last} is damaged: delete it to go on from step 4 (" in line
+  assert f"{last} is damaged: delete it to continue from step 4 (" in line
   shutil.rmtree(last)
   assert main(flags) == 0
   assert (directory / "metrics.jsonl").read_bytes() == metrics

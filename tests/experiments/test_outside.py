@@ -71,7 +71,7 @@ def test_lists_and_refuses_in_one_line(elsewhere):
   assert listed.stderr.splitlines() == [
     "python -m experiments: --import nothing: No module named 'nothing'",
     "python -m experiments: --import broken: ZeroDivisionError: division by zero",
-    "python -m experiments: --import wants the name of a module",
+    "python -m experiments: --import needs the name of a module",
   ]
 
 
@@ -144,4 +144,4 @@ def test_compares_measures_and_reports(elsewhere):
   metrics = experiments.load(elsewhere / "out" / "runs" / "sam" / "seed-0")
   assert set(metrics["split"]) == {"train", "test"}
   without = run(elsewhere, "report out")
-  assert "is of no module here: --import the module that registers it" in without.stderr
+  assert "is not registered: --import the module that registers it" in without.stderr
