@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
   except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] in ("", "experiments", "flatopt"):
       raise
-    print(f"{PROG}: {name} needs the package {error.name}: {INSTALL}", file=sys.stderr)
+    print(f"{PROG}: {name} needs the package {error.name}: {INSTALL} experiments", file=sys.stderr)
     return 2
   except (Refusal, OSError) as error:
     print(f"{PROG}: {error}", file=sys.stderr)

@@ -11,7 +11,7 @@ from rich.console import Console
 from experiments import config as configuration
 from experiments.comparisons.sharing import Job, one_at_a_time
 from experiments.config import Config, Refusal, files
-from experiments.training import batches, loop, run_directory
+from experiments.training import batches, loop, run_directory, wandb_run
 from experiments.training.step import make_program
 
 
@@ -46,6 +46,7 @@ def check(by_method: dict[str, Config]) -> None:
   batches.training_source(first)
   example = batches.evaluation_source(first)[0]
   for config in (first, *others):
+    wandb_run.check(config)
     make_program(config, example)
 
 

@@ -36,6 +36,7 @@ class Training(Part):
   evaluations: int = 10  # number of evaluations, at equal shares of the budget
   checkpoint_every: int = 200  # steps between checkpoints
   start_from: str | None = None  # directory of a finished run, relative to this run's
+  wandb: str | None = None  # project of Weights & Biases that gets the metrics too
 
   def __post_init__(self):
     counts = "budget", "microbatches", "fsdp", "log_every", "evaluations", "checkpoint_every"

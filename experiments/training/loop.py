@@ -12,7 +12,7 @@ from rich.console import Console
 
 from experiments.config import Config, Refusal, files
 from experiments.methods import eval_params
-from experiments.training import batches, peak_memory, run_directory, saved_runs
+from experiments.training import batches, peak_memory, run_directory, saved_runs, wandb_run
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.dispatch import Dispatcher, DispatchResult
 from experiments.training.display import progress_display
@@ -49,7 +49,7 @@ def train(config: Config, directory: Path, console: Console) -> dict[str, Any]:
       run = Run(config, directory, console)
       run_directory.write_config(directory, config)
       size = run.position.metrics_size
-      with run_directory.Metrics.opened(directory, size, run.step) as metrics:
+      with run_directory.Metrics.opened(directory, config, size, run.step) as metrics:
         result = run.train(metrics, signals)
     if jax.process_index() == 0:
       files.write_json(finished, result)
@@ -74,6 +74,7 @@ class Run:
   """The loop: sends steps to the devices, and logs, evaluates and saves when it is due."""
 
   def __init__(self, config: Config, directory: Path, console: Console):
+    wandb_run.check(config)
     self.config, self.console = config, console
     self.split = config.data.evaluated_on
     self.test_source = batches.evaluation_source(config)

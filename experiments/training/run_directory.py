@@ -20,6 +20,7 @@ from tensorboardX.summary import scalar
 
 from experiments import config as configuration
 from experiments.config import Config, Refusal, files
+from experiments.training import wandb_run
 
 
 class Busy(Refusal):
@@ -69,18 +70,20 @@ def write_config(directory: Path, config: Config) -> None:
 
 
 class Metrics:
-  """Writes metrics.jsonl and timing.jsonl, and TensorBoard's events of both."""
+  """Writes metrics.jsonl and timing.jsonl, and both to TensorBoard and Weights & Biases."""
 
-  def __init__(self, lines: BinaryIO, timing: BinaryIO, events: EventsWriter | None):
-    self.lines, self.timing, self.events = lines, timing, events
+  def __init__(
+    self, lines: BinaryIO, timing: BinaryIO, events: EventsWriter | None, log: wandb_run.Log
+  ):
+    self.lines, self.timing, self.events, self.log = lines, timing, events, log
 
   @classmethod
   @contextlib.contextmanager
-  def opened(cls, directory: Path, size: int, step: int) -> Iterator[Self]:
+  def opened(cls, directory: Path, config: Config, size: int, step: int) -> Iterator[Self]:
     """Continues metrics.jsonl after ``size`` bytes, its size at the checkpoint of ``step``."""
     if jax.process_index():  # only the first process writes
       with open(os.devnull, "ab") as nowhere:
-        yield cls(nowhere, nowhere, None)
+        yield cls(nowhere, nowhere, None, lambda split, step, values: None)
       return
     (directory / "tensorboard").mkdir(exist_ok=True)
     path = directory / "metrics.jsonl"
@@ -92,17 +95,19 @@ class Metrics:
       lines.truncate(size)
       # Not SummaryWriter, whose thread hides the error of a full disk.
       events = EventsWriter(str(directory / "tensorboard" / "events"), f".{step}")
-      with contextlib.closing(events):
+      with contextlib.closing(events), wandb_run.opened(config, directory) as log:
         events.write_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
-        yield cls(lines, timing, events)
+        yield cls(lines, timing, events, log)
 
   def write(self, split: str, step: int, values: dict[str, float]) -> None:
     self._append(self.lines, {"split": split, "step": step} | values)
     self._add_events(split, step, values)
+    self.log(split, step, values)
 
   def write_timing(self, step: int, values: dict[str, float]) -> None:
     self._append(self.timing, {"step": step} | values)
     self._add_events("timing", step, values)
+    self.log("timing", step, values)
 
   def _append(self, file, line):
     # Python writes NaN and Infinity: the metrics of a diverged run are kept too.

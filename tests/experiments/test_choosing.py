@@ -119,5 +119,6 @@ def test_a_missing_package_is_one_line():
   assert ended.returncode == 2
   (line,) = ended.stderr.splitlines()
   assert line.endswith(
-    'train needs the package orbax.checkpoint: pip install -c constraints.txt -e ".[experiments]"'
+    "train needs the package orbax.checkpoint:"
+    " pip install -c constraints.txt -e . --group experiments"
   )
