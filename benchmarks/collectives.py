@@ -81,15 +81,15 @@ def _itemsize(dtype: str) -> int:
   return max(1, int(digits[0]) // 8) if digits else 1
 
 
-def bytes_by_kind(found: list[Collective]) -> dict[str, int]:
+def bytes_by_kind(exchanged: list[Collective]) -> dict[str, int]:
   """Bytes of a step's results on one device, scalars aside; kinds without any are left out."""
   total: dict[str, int] = collections.Counter()
-  for collective in found:
+  for collective in exchanged:
     num_bytes = sum(num_bytes for entries, num_bytes in collective.arrays if entries > 1)
     total[collective.kind] += num_bytes * collective.times
   return {kind: num_bytes for kind, num_bytes in total.items() if num_bytes}
 
 
-def num_scalars(found: list[Collective]) -> int:
+def num_scalars(exchanged: list[Collective]) -> int:
   """Scalars in a step's results on one device."""
-  return sum(c.times * sum(entries == 1 for entries, _ in c.arrays) for c in found)
+  return sum(c.times * sum(entries == 1 for entries, _ in c.arrays) for c in exchanged)

@@ -70,10 +70,12 @@ def exact_table(models: list[dict[str, Any]]) -> str:
   columns = [f"{kind}, {m['model']}" for kind in ("bytes accessed", "memory") for m in models]
   rows = []
   for name in models[0]["rows"]:
-    found = [(m["rows"][name], m["rows"]["base"], 4 * m["num_params"]) for m in models]
-    cells = [f"{row['bytes_accessed'] / base['bytes_accessed']:.2f}" for row, base, _ in found]
-    cells += [f"{(row['temp_bytes'] - base['temp_bytes']) / size:.2f}" for row, base, size in found]
-    row, base, size = found[0]
+    measured = [(m["rows"][name], m["rows"]["base"], 4 * m["num_params"]) for m in models]
+    cells = [f"{row['bytes_accessed'] / base['bytes_accessed']:.2f}" for row, base, _ in measured]
+    cells += [
+      f"{(row['temp_bytes'] - base['temp_bytes']) / size:.2f}" for row, base, size in measured
+    ]
+    row, base, size = measured[0]
     state = 4 * (row["state_bytes"] - base["state_bytes"]) / size
     rows.append([name, f"{row['gradients']:g}", *cells, f"{state:.0f}"])
   return table(["method", "gradients", *columns, "state"], rows)
@@ -82,8 +84,8 @@ def exact_table(models: list[dict[str, Any]]) -> str:
 def replace_part(page: pathlib.Path, command: str, text: str) -> None:
   """Puts ``text`` between the comments that name the command in a page of the docs."""
   begin, end = f"<!-- from: {command} -->\n", "<!-- end -->\n"
-  before, found, rest = page.read_text().partition(begin)
-  if not found or end not in rest:
+  before, marker, rest = page.read_text().partition(begin)
+  if not marker or end not in rest:
     raise SystemExit(f"{page}: no {begin.strip()} with an end")
   page.write_text(f"{before}{begin}\n{text.strip()}\n\n{end}{rest.partition(end)[2]}")
 
@@ -150,7 +152,7 @@ def params_table(rows: list[dict[str, Any]]) -> str:
     copies = "" if row["temp_bytes"] is None else f" ({row['temp_bytes'] / 4 / row['size']:.2f})"
     return f"{1e3 * row['seconds']:.3g}{copies}"
 
-  lines = ([name, *(cell(found[size]) for size in sizes)] for name, found in by_name.items())
+  lines = ([name, *(cell(by_size[size]) for size in sizes)] for name, by_size in by_name.items())
   return table(["method", *(f"{size:,}" for size in sizes)], lines)
 
 

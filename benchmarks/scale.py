@@ -39,22 +39,22 @@ def rows(devices: int, model_parallel: int, size: str, only: list[str] | None) -
   command = [sys.executable, "-m", "benchmarks.sharded", "--size", size]
   command += ["--model-parallel", str(model_parallel)]
   command += ["--only", *only] if only else []
-  found = []
+  measured = []
   environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
   with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
     assert process.stdout is not None
     for line in process.stdout:
-      found.append(json.loads(line))
-      print(f"compiled {found[-1]['name']}", file=sys.stderr, flush=True)
+      measured.append(json.loads(line))
+      print(f"compiled {measured[-1]['name']}", file=sys.stderr, flush=True)
   if process.returncode:
     raise SystemExit(f"scale: {' '.join(command)} failed")
-  return found
+  return measured
 
 
-def markdown(title: str, found: list[Any]) -> str:
-  base = found[0]
+def markdown(title: str, measured: list[Any]) -> str:
+  base = measured[0]
   lines = []
-  for row in found:
+  for row in measured:
     arrays = dict(row["arrays"])
     gather, reduce = arrays.pop("all-gather", 0), arrays.pop("all-reduce", 0)
     above = (row["temp_bytes"] - base["temp_bytes"]) / row["params_bytes"]
@@ -96,9 +96,9 @@ def main() -> None:
   arguments = parser.parse_args()
   tables = []
   for layout, model_parallel in LAYOUTS.items():
-    found = rows(arguments.devices, model_parallel, arguments.size, arguments.only)
+    measured = rows(arguments.devices, model_parallel, arguments.size, arguments.only)
     mesh = f"{arguments.devices // model_parallel} by {model_parallel}"
-    tables.append(markdown(f"{layout}: {mesh} devices", found))
+    tables.append(markdown(f"{layout}: {mesh} devices", measured))
     print(tables[-1], flush=True)
   if arguments == parser.parse_args([]):
     report.replace_part(PAGE, "python -m benchmarks.scale", "\n".join(tables))

@@ -120,8 +120,8 @@ Sent = dict[str, int]
 
 def sent(compiled: jax.stages.Compiled) -> tuple[Sent, int]:
   """Bytes of arrays by kind of collective, and the number of scalars, in a step on one device."""
-  found = collectives.collectives(compiled.as_text())
-  return collectives.bytes_by_kind(found), collectives.num_scalars(found)
+  exchanged = collectives.collectives(compiled.as_text())
+  return collectives.bytes_by_kind(exchanged), collectives.num_scalars(exchanged)
 
 
 def beyond_passes(arrays: Sent, passes: Passes, sent_by_pass: dict[str, Sent]) -> Sent:

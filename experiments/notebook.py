@@ -1,7 +1,6 @@
-"""What a notebook wants: a run, and what directories hold as tables.
+"""Functions for notebooks: train a run, and read results into tables.
 
-Each function imports what it needs when it is called: the commands import this module's package,
-and want only what they use themselves.
+Each function imports its packages when it is called, because every command imports this module too.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def train(config: Config | str, run_dir: str | Path | None = None) -> dict[str, Any]:
-  """Trains a config, or one by its name, and returns what came of it.
+  """Trains a config, or one by its name, and returns the run's summary and directory.
 
-  A directory that holds the same run already is gone on with, as the command does; without one
-  the run goes to a new directory below ``runs``, which the result names as "run_dir".
+  A run that ``run_dir`` holds already is continued. Without ``run_dir`` the run goes to a new
+  directory below ``runs``, which the result names as "run_dir".
   """
   from rich.console import Console
 
@@ -28,12 +27,12 @@ def train(config: Config | str, run_dir: str | Path | None = None) -> dict[str, 
 
   if isinstance(config, str):
     config = presets.find(config)
-  where = _new_directory(config.name) if run_dir is None else Path(run_dir)
-  return {"run_dir": str(where)} | loop.train(config, where, Console())
+  directory = _new_directory(config.name) if run_dir is None else Path(run_dir)
+  return {"run_dir": str(directory)} | loop.train(config, directory, Console())
 
 
 def load(directory: str | Path) -> pandas.DataFrame:
-  """What a directory holds: a row a line of a run's metrics, or a row a run of a comparison."""
+  """A table of a run's metrics, one row a line, or of a comparison, one row a run."""
   import pandas
 
   from experiments.reports.rows import rows_of

@@ -29,12 +29,12 @@ def draw_case(name: str, case: Case, theme: dict[str, str]) -> Figure:
     grey = run(case.base, case.loss_fn, case.start, case.num_steps, **options)
     ax.plot(*grey.path.T, "-", color=theme["soft"], linewidth=1.4)
     ax.plot(*grey.path[-1], "o", color=theme["soft"], ms=7)
-  found = run(case.optimizer, case.loss_fn, case.start, case.num_steps, **options)
-  _looks(ax, found, theme)
-  ax.plot(*found.path.T, "-", color=shade, linewidth=2)
-  if not np.array_equal(found.path, found.slow):
-    ax.plot(*found.slow.T, "s", color=theme["ink"], ms=4.5)
-  ax.plot(*found.slow[-1], "o", color=shade, ms=9, mec=theme["ground"], mew=1.5, zorder=5)
+  recorded = run(case.optimizer, case.loss_fn, case.start, case.num_steps, **options)
+  _perturbed_points(ax, recorded, theme)
+  ax.plot(*recorded.path.T, "-", color=shade, linewidth=2)
+  if not np.array_equal(recorded.path, recorded.slow):
+    ax.plot(*recorded.slow.T, "s", color=theme["ink"], ms=4.5)
+  ax.plot(*recorded.slow[-1], "o", color=shade, ms=9, mec=theme["ground"], mew=1.5, zorder=5)
   ax.plot(*case.start, "o", color=theme["ink"], ms=5)
   ax.set_xlim(case.view[0])
   ax.set_ylim(case.view[1])
@@ -83,9 +83,9 @@ def _contours(ax, loss_fn, view, theme) -> None:
   ax.set_yticks([])
 
 
-def _looks(ax, found: Run, theme) -> None:
-  """From each step's params to the points where it looked, in the order in which it did."""
-  for start, points in zip(found.path, found.looks, strict=False):
+def _perturbed_points(ax, recorded: Run, theme) -> None:
+  """Lines from each step's params to the points of its extra gradients, in their order."""
+  for start, points in zip(recorded.path, recorded.looks, strict=False):
     if len(points):
       chain = np.vstack([start, points])
       ax.plot(*chain.T, color=theme["ink"], linewidth=0.7, alpha=0.8)

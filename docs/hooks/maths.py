@@ -20,14 +20,14 @@ def on_page_content(content: str, **_) -> str:
   return FORMULA.sub(_mathml, content)
 
 
-def _mathml(found: re.Match) -> str:
-  latex = html.unescape(found["latex"]).strip()
-  display = "block" if found["tag"] == "div" else "inline"
+def _mathml(match: re.Match) -> str:
+  latex = html.unescape(match["latex"]).strip()
+  display = "block" if match["tag"] == "div" else "inline"
   element = convert_to_element(latex, display=display)
   for sign in element.iter("mo"):
     if sign.text in BARS:
       sign.attrib |= {"lspace": "0", "rspace": "0", "stretchy": "false"}
-  # Read aloud, and found by the search, as it was written.
+  # Screen readers and the search get the formula as it was written.
   element.set("alttext", latex)
   text = ElementTree.tostring(element, encoding="unicode")
   text = ENTITY.sub(r"&\1;", text)  # latex2mathml's signs are entities already

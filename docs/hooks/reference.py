@@ -17,7 +17,7 @@ from mkdocs.structure.files import File, Files
 
 import flatopt
 
-# Page, title, what stands above the symbols, and the modules that they are taken from.
+# Page, title, the text above the symbols, and the modules that export them.
 PAGES = (
   (
     "methods",
@@ -107,25 +107,25 @@ def where_defined(address: str) -> str:
 
 def sections(pages=PAGES) -> dict[str, list[tuple[str, list[str]]]]:
   """Of every page, its sections: heading and addresses. No address stands twice."""
-  seen, found = set(), {}
+  seen, by_page = set(), {}
   for page, _, _, modules in sorted(pages, key=lambda page: page[0] == "optimizers"):
-    found[page] = []
+    by_page[page] = []
     for heading, module_name in modules:
       if importlib.util.find_spec(module_name) is None:
         continue
       module = importlib.import_module(module_name)
       addresses = sorted(address_of(module, name) for name in public_names(module))
-      found[page].append((heading, [a for a in addresses if a not in seen]))
+      by_page[page].append((heading, [a for a in addresses if a not in seen]))
       seen.update(addresses)
-  return found
+  return by_page
 
 
-def missing(found: dict[str, list[tuple[str, list[str]]]]) -> set[str]:
+def missing(by_page: dict[str, list[tuple[str, list[str]]]]) -> set[str]:
   """Public symbols of all public modules that have no place.
 
   Of a module that ``flatopt`` exports something of, what it exports is public; of others, all.
   """
-  placed = {address for parts in found.values() for _, names in parts for address in names}
+  placed = {address for parts in by_page.values() for _, names in parts for address in names}
   every = set()
   for info in pkgutil.iter_modules(flatopt.__path__, "flatopt."):
     if not info.name.startswith("flatopt._"):
@@ -148,12 +148,12 @@ def text_of(page: str, title: str, intro: str, parts: list[tuple[str, list[str]]
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-  found = sections()
-  if absent := missing(found):
+  by_page = sections()
+  if absent := missing(by_page):
     raise PluginError(
       f"no page of the reference has {', '.join(sorted(absent))}: name its module in {__file__}"
     )
   for page, title, intro, _ in PAGES:
-    content = text_of(page, title, intro, found[page])
+    content = text_of(page, title, intro, by_page[page])
     files.append(File.generated(config, f"reference/{page}.md", content=content))
   return files

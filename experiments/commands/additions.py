@@ -10,27 +10,27 @@ GROUP = "flatopt.experiments"  # of entry points, whose modules are imported at 
 
 
 def import_additions(arguments: Sequence[str]) -> list[str]:
-  """Imports the modules of entry points and of every ``--import``; returns what is left."""
+  """Imports the modules of entry points and of every ``--import``; returns the other arguments."""
   for entry in entry_points(group=GROUP):
     _import(entry.module, f"entry point {entry.name}")
-  left, rest = [], iter(arguments)
-  for argument in rest:
+  others, remaining = [], iter(arguments)
+  for argument in remaining:
     flag, _, name = argument.partition("=")
     if flag != "--import":
-      left.append(argument)
+      others.append(argument)
       continue
-    name = name or next(rest, "")
+    name = name or next(remaining, "")
     if not name:
-      raise Refusal("--import wants the name of a module")
+      raise Refusal("--import needs the name of a module")
     _import(name, "--import")
-  return left
+  return others
 
 
-def _import(name: str, said: str) -> None:
+def _import(name: str, origin: str) -> None:
   try:
     importlib.import_module(name)
   except Refusal as error:
-    raise Refusal(f"{said} {name}: {error}") from error
+    raise Refusal(f"{origin} {name}: {error}") from error
   except Exception as error:
     kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
-    raise Refusal(f"{said} {name}: {kind}{reason(error)}") from error
+    raise Refusal(f"{origin} {name}: {kind}{reason(error)}") from error

@@ -14,19 +14,19 @@ from experiments.reports import directory
 
 @dataclasses.dataclass(frozen=True)
 class Compare:
-  """Methods times seeds at an equal budget; goes on where it was left."""
+  """Trains methods with several seeds at an equal budget, or continues to."""
 
   config: Annotated[Config, Inline]
-  out: Path  # holds every run, and the report
-  methods: tuple[str, ...]  # the others are compared with the first
+  out: Path  # directory of the runs and the report
+  methods: tuple[str, ...]  # by name; the others are compared with the first
   seeds: int = 3
-  base: str | None = None  # instead of the config's own, as adamw:b2=0.99; so
-  model: str | None = None  # the model,
-  data: str | None = None  # and the data set, by the names that `list` shows
-  trials: int = 4  # of tuning, for every method; 0 takes the config's settings
-  gradients: int | None = None  # that every run pays; else the config's budget,
-  steps: int | None = None  # or steps that every run takes,
-  seconds: int | None = None  # or about the seconds that its steps take on this machine
+  base: str | None = None  # base optimizer in place of the config's, such as adamw:b2=0.99
+  model: str | None = None  # model in place of the config's; `list models` shows all
+  data: str | None = None  # data set in place of the config's; `list data` shows all
+  trials: int = 4  # tuning trials of every method; 0 takes the config's settings
+  gradients: int | None = None  # budget of a run; the config's where no budget is given
+  steps: int | None = None  # budget of a run in steps
+  seconds: int | None = None  # budget of a run in seconds on this machine, about
 
   def run(self, console: Console) -> None:
     amounts = {unit: getattr(self, unit) for unit in ("gradients", "steps", "seconds")}
@@ -35,7 +35,7 @@ class Compare:
     (unit, amount), *others = given.items() or [(training.unit, training.budget)]
     if others or amount < 1 or self.seeds < 1 or self.trials < 0:
       raise Refusal(
-        "compare wants one of --gradients, --steps, --seconds, of 1 at least, and --seeds 1 and"
+        "compare needs one of --gradients, --steps, --seconds, of 1 at least, and --seeds 1 and"
         " --trials 0 at least"
       )
     compared = equal_budgets.Comparison(

@@ -1,4 +1,4 @@
-"""Commands whose flags are those of a config, which comes first."""
+"""Commands whose first argument is a config, and whose flags change that config."""
 
 import argparse
 import dataclasses
@@ -13,20 +13,20 @@ from experiments.config import Refusal
 from experiments.config.flags import parse
 from experiments.presets import CONFIGS
 
-PARTS = "method", "base", "model", "data"  # that a flag puts in place of the config's own
+PARTS = "method", "base", "model", "data"  # of a config, which flags of these names replace
 
 
 def parse_with_config(kind: type, prog: str, arguments: Sequence[str]) -> Any:
-  """The config that comes first gives the flags behind it their types and defaults."""
+  """Reads the config's name first: the types and defaults of the flags are those of its values."""
   missing = {f.name: tyro.MISSING for f in dataclasses.fields(kind) if _is_required(f)}
   names = ", ".join(CONFIGS)
   if {"-h", "--help"} & set(arguments[:1]):
     first = next(iter(CONFIGS.values()))
-    said = f"A config comes first, here {first.name}; others are {names}."
-    print(textwrap.fill(said, 80, break_on_hyphens=False))
+    explanation = f"A config comes first, here {first.name}; others are {names}."
+    print(textwrap.fill(explanation, 80, break_on_hyphens=False))
     return parse(kind, arguments, f"{prog} {first.name}", kind(**missing | {"config": first}))
   if not arguments or arguments[0].startswith("-"):
-    raise Refusal(f"{prog.split()[-1]} wants a config first: one of {names}")
+    raise Refusal(f"{prog.split()[-1]} needs a config first: one of {names}")
   chosen, *flags = arguments
   swaps = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
   for part in PARTS:

@@ -19,7 +19,7 @@ from experiments.measures.flatness import FlatnessOptions
 from experiments.presets.demo import CHOSEN
 from experiments.reports import directory
 
-PICTURED = "sgd", "sam", "ire_drift"  # whose landscapes are drawn
+PICTURED = "sgd", "sam", "ire_drift"  # methods whose landscapes are drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Demo:
   """Eleven methods on digits with wrong labels: what `make demo` runs."""
 
   out: Path = Path("runs/demo")
-  gradients: int = presets.CONFIGS["demo"].training.budget  # of every run
+  gradients: int = presets.CONFIGS["demo"].training.budget  # budget of every run
   seeds: int = 3
-  processes: int = min(4, os.cpu_count() or 1)  # that share the runs
+  processes: int = min(4, os.cpu_count() or 1)  # number of processes that share the runs
 
   def run(self, console: Console) -> None:
     # A run is over in seconds: the checkpoint at its end is enough.
@@ -37,7 +37,7 @@ class Demo:
     compared = equal_budgets.Comparison(
       config, tuple(CHOSEN), self.seeds, 0, "gradients", self.gradients
     )
-    with self.others():
+    with self.helpers():
       equal_budgets.compare(compared, self.out, console)
       measure_all(self.out, FlatnessOptions(pictured=PICTURED), console)
     if self.processes:
@@ -45,15 +45,15 @@ class Demo:
         directory.write(self.out, console)
 
   @contextlib.contextmanager
-  def others(self) -> Iterator[None]:
-    """The other processes, which share the runs and say nothing."""
+  def helpers(self) -> Iterator[None]:
+    """Starts the other processes, which share the runs and print nothing."""
     flags = "--out", str(self.out), "--gradients", str(self.gradients)
     flags += "--seeds", str(self.seeds), "--processes", "0"
     started = [
       subprocess.Popen(
         [sys.executable, "-m", "experiments", "demo", *flags],
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,  # what they are refused for, this one is too
+        stderr=subprocess.DEVNULL,  # this process reports the same errors
       )
       for _ in range(self.processes - 1)
     ]

@@ -14,19 +14,19 @@ from experiments.reports import directory
 
 @dataclasses.dataclass(frozen=True)
 class Lifelong:
-  """Methods on one task of classes after another, and what they forget."""
+  """Trains methods on one task of classes after another, and measures forgetting."""
 
   config: Annotated[Config, Inline]
-  out: Path  # holds every run, and the report
-  methods: tuple[str, ...]  # the others are compared with the first
-  tasks: int = 5  # that the classes are dealt to
-  replay: int = 0  # examples of earlier tasks in memory; half of all draws are from them
+  out: Path  # directory of the runs and the report
+  methods: tuple[str, ...]  # by name; the others are compared with the first
+  tasks: int = 5  # number of tasks, among which the classes are divided
+  replay: int = 0  # examples of earlier tasks in memory, from which half of a batch is drawn
   seeds: int = 3
-  base: str | None = None  # instead of the config's own, as adamw:b2=0.99; so
-  model: str | None = None  # the model,
-  data: str | None = None  # and the data set, by the names that `list` shows
-  gradients: int | None = None  # that every task pays; else the config's budget,
-  steps: int | None = None  # or steps that every task takes
+  base: str | None = None  # base optimizer in place of the config's, such as adamw:b2=0.99
+  model: str | None = None  # model in place of the config's; `list models` shows all
+  data: str | None = None  # data set in place of the config's; `list data` shows all
+  gradients: int | None = None  # budget of a task; the config's where no budget is given
+  steps: int | None = None  # budget of a task in steps
 
   def run(self, console: Console) -> None:
     amounts = {unit: getattr(self, unit) for unit in ("gradients", "steps")}
@@ -34,7 +34,7 @@ class Lifelong:
     training = self.config.training
     (unit, amount), *others = given.items() or [(training.unit, training.budget)]
     if others:
-      raise Refusal("lifelong wants one of --gradients, --steps")
+      raise Refusal("lifelong takes one of --gradients, --steps")
     compared = lifelong.LifelongComparison(
       self.config, self.methods, self.seeds, self.tasks, self.replay, unit, amount
     )

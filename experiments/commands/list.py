@@ -1,4 +1,4 @@
-"""What there is to choose from."""
+"""The lists of configs, methods, bases, models and data sets."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ from experiments.models.registry import MODELS
 
 @dataclasses.dataclass(frozen=True)
 class List:
-  """What there is to choose from, with costs, settings and what is ready."""
+  """Lists what to choose from, with costs, settings and what is ready to use."""
 
   what: tyro.conf.Positional[Literal["configs", "methods", "bases", "models", "data"]] = "configs"
 
@@ -32,11 +32,11 @@ def list_configs(say: Callable) -> None:
     by_data.setdefault(config.data.set.about, []).append(config)
   header = "{:<29}{:<18}{:<10}{:>9}{:>8}{:>6}".format  # 80 columns
   say(header("config", "model", "method", "gradients", "steps", "batch"), style="dim")
-  for about, found in by_data.items():
+  for about, configs in by_data.items():
     say(f"\n{about}", style="bold")
-    if missing := found[0].data.set.missing():
+    if missing := configs[0].data.set.missing():
       say(f"  needs {missing}", style="yellow", soft_wrap=True)
-    for config in found:
+    for config in configs:
       kind, method = type(config.model).__name__, method_name(config.opt)
       cost = (f"{x:,}" for x in (config.gradients(), config.steps(), config.data.batch_size))
       say(header(config.name, kind, method, *cost))

@@ -15,7 +15,7 @@ from experiments.reports import directory as reports
 
 @dataclasses.dataclass(frozen=True)
 class Noise:
-  """Test accuracy against weight noise, of a run or of a finished comparison."""
+  """Measures test accuracy under weight noise, of a run or a finished comparison."""
 
   directory: tyro.conf.Positional[Path]
   options: Annotated[NoiseOptions, Inline] = dataclasses.field(default_factory=NoiseOptions)

@@ -34,7 +34,7 @@ from experiments.config.registry import unknown
 
 PROG = "python -m experiments"
 
-# A command's module is imported when it is used: its packages are for those who use it.
+# A command's module is imported when it is used, so that other commands need not its packages.
 COMMANDS = {
   "list": "List",
   "train": "Train",
@@ -60,7 +60,7 @@ def command_type(name: str) -> type:
 
 
 def main(arguments: Sequence[str]) -> int:
-  """The exit code: 0, 2 for what is refused, 128 + N for signal N."""
+  """Runs a command; returns the exit code: 0, 2 for a refusal, 128 + N for signal N."""
   name = "experiments"
   try:
     arguments = import_additions(arguments)
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str]) -> int:
   except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] in ("", "experiments", "flatopt"):
       raise
-    print(f"{PROG}: {name} needs the package {error.name}: {INSTALL}", file=sys.stderr)
+    print(f"{PROG}: {name} needs the package {error.name}: {INSTALL} experiments", file=sys.stderr)
     return 2
   except (Refusal, OSError) as error:
     print(f"{PROG}: {error}", file=sys.stderr)
@@ -93,4 +93,4 @@ def run_program() -> None:
   sys.stdout.flush()
   sys.stderr.flush()
   if code:
-    os._exit(code)  # threads that an error left behind would print tracebacks under the one line
+    os._exit(code)  # threads that still run would print tracebacks below the error's one line

@@ -11,7 +11,7 @@ from experiments.reports import directory as reports
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-  """Tables and figures of a run or a comparison, drawn again from its files."""
+  """Draws the tables and figures of a run or a comparison again, from its files."""
 
   directory: tyro.conf.Positional[Path]
 

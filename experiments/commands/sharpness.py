@@ -1,4 +1,4 @@
-"""How flat the loss is around a saved run."""
+"""The sharpness of the loss around a saved run's params."""
 
 import dataclasses
 from pathlib import Path
@@ -15,7 +15,7 @@ from experiments.reports import directory
 
 @dataclasses.dataclass(frozen=True)
 class Sharpness:
-  """How flat the training loss is where a saved run has come to."""
+  """Measures how sharp the training loss is around a saved run's params."""
 
   run_dir: tyro.conf.Positional[Path]
   options: Annotated[SharpnessOptions, Inline] = dataclasses.field(default_factory=SharpnessOptions)

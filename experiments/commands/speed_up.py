@@ -12,11 +12,11 @@ from experiments.reports import directory
 
 @dataclasses.dataclass(frozen=True)
 class SpeedUp:
-  """Steps that methods save, from finished comparisons that differ in --steps."""
+  """Computes the steps that methods save, from comparisons of different --steps."""
 
   directories: tyro.conf.Positional[tuple[Path, ...]]
-  out: Path  # holds the report
-  reference: str = "adamw"  # compared at two numbers of steps at least
+  out: Path  # directory of the report
+  reference: str = "adamw"  # method that needs runs of at least two numbers of steps
 
   def run(self, console: Console) -> None:
     speed_up.measure(self.directories, self.reference, self.out)

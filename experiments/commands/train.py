@@ -16,15 +16,15 @@ class Train:
   """Trains a config, from its last checkpoint where there is one."""
 
   config: Annotated[Config, Inline]
-  run_dir: Path  # holds all of the run
-  method: str | None = None  # instead of the config's own, as rst:probability=0.25,rho=0.1; so
-  base: str | None = None  # the base optimizer,
-  model: str | None = None  # the model,
-  data: str | None = None  # and the data set, by the names that `list` shows
-  distributed: bool = False  # this is one of several processes, which clusters tell JAX of;
-  coordinator_address: str | None = None  # elsewhere, the first one's HOST:PORT,
-  num_processes: int | None = None  # how many there are,
-  process_id: int | None = None  # and which this is
+  run_dir: Path  # directory of the run's files
+  method: str | None = None  # in place of the config's, such as rst:probability=0.25,rho=0.1
+  base: str | None = None  # base optimizer in place of the config's, such as adamw:b2=0.99
+  model: str | None = None  # model in place of the config's; `list models` shows all
+  data: str | None = None  # data set in place of the config's; `list data` shows all
+  distributed: bool = False  # whether this is one of several processes that share the run
+  coordinator_address: str | None = None  # the first process's, where JAX knows no cluster
+  num_processes: int | None = None  # number of processes, where JAX knows no cluster
+  process_id: int | None = None  # index of this process, where JAX knows no cluster
 
   def run(self, console: Console) -> None:
     if self.distributed:

@@ -1,1 +1,1 @@
-"""Runs side by side: equal budgets, one task after another, fine-tuning, steps that are saved."""
+"""Comparisons of methods: equal budgets, one task after another, fine-tuning, steps saved."""

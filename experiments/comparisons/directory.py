@@ -1,4 +1,4 @@
-"""The directory of a comparison: what it holds, and the runs below it."""
+"""The directory of a comparison: its settings in compare.json, and its runs."""
 
 import contextlib
 import dataclasses
@@ -11,7 +11,7 @@ from rich.console import Console
 from experiments import config as configuration
 from experiments.comparisons.sharing import Job, one_at_a_time
 from experiments.config import Config, Refusal, files
-from experiments.training import batches, loop, run_directory
+from experiments.training import batches, loop, run_directory, wandb_run
 from experiments.training.step import make_program
 
 
@@ -20,7 +20,7 @@ def with_training(config: Config, **changes) -> Config:
 
 
 class Runs:
-  """Runs below one directory."""
+  """The runs in subdirectories of ``out``."""
 
   def __init__(self, out: Path, console: Console):
     self.out, self.console = out, console
@@ -29,9 +29,9 @@ class Runs:
     return (self.out.joinpath(*path) / "summary.json").exists()
 
   def train(self, config: Config, *path: str) -> dict[str, Any]:
-    """Its summary, at once where it is finished."""
+    """Trains a run and returns its summary; a finished run is only read."""
     directory = self.out.joinpath(*path)
-    if self.finished(*path):  # read without its lock, which others may want for the same
+    if self.finished(*path):  # reading needs no lock, which other processes may hold
       run_directory.refuse_another(directory, config)
       return files.read_json(directory / "summary.json")
     return loop.train(config, directory, self.console)
@@ -41,16 +41,17 @@ class Runs:
 
 
 def check(by_method: dict[str, Config]) -> None:
-  """Refuses, before anything is written, what a run of one of these would be refused for."""
+  """Builds every run's program, so that a config is refused before anything is written."""
   first, *others = by_method.values()
   batches.training_source(first)
   example = batches.evaluation_source(first)[0]
   for config in (first, *others):
+    wandb_run.check(config)
     make_program(config, example)
 
 
 def claim(out: Path, comparison: Any) -> None:
-  """Makes ``out`` this comparison's own, a dataclass of all that its runs depend on."""
+  """Writes compare.json, or refuses a directory that holds another comparison."""
   with one_at_a_time(out):
     _claim(out / "compare.json", comparison)
 
@@ -60,13 +61,13 @@ def _claim(path: Path, comparison: Any) -> None:
   if not path.exists():
     files.write_json(path, spec | {"versions": files.versions()})
     return
-  found = files.read_json(path)
-  found.pop("versions", None)
+  existing = files.read_json(path)
+  existing.pop("versions", None)
   with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
-    # With the defaults of fields that came later; what is another kind stays as it was read.
-    fields = {name: configuration.from_dict(value) for name, value in found.items()}
-    found = to_json(type(comparison)(**fields))
-  if lines := configuration.differences(found, spec):
+    # An older compare.json gets the defaults of newer fields; one that cannot is compared as it is.
+    fields = {name: configuration.from_dict(value) for name, value in existing.items()}
+    existing = to_json(type(comparison)(**fields))
+  if lines := configuration.differences(existing, spec):
     raise Refusal(f"{path.parent} holds another comparison: {', '.join(lines)}")
 
 

@@ -1,7 +1,7 @@
 """Methods times seeds at an equal budget, each with the same number of tuning trials.
 
-Every run, trials too, is a run directory of its own: a comparison that was killed goes on with the
-run that it was in, and repeats none that is finished.
+Every run and every trial has a run directory of its own, so that a comparison that was killed
+continues with the run it was in, and repeats none that is finished.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ class Comparison:
 
 
 def compare(comparison: Comparison, out: Path, console: Console) -> None:
-  """Runs what is not there yet and nobody trains; writes compare.json first, results.json last."""
+  """Trains the runs that no process has; writes compare.json first and results.json last."""
   by_method = presets.by_method(comparison.config, comparison.methods)
   check_grids(comparison, by_method)
   check({f"{m} {i}": one for m, found in by_method.items() for i, one in enumerate(found)})
@@ -57,7 +57,7 @@ def compare(comparison: Comparison, out: Path, console: Console) -> None:
 
 
 def write_results(comparison: Comparison, by_method: dict[str, list[Config]], runs: Runs) -> None:
-  """Once all runs are finished, from their files."""
+  """Writes results.json and results.csv from the files of finished runs."""
   results: dict[str, Any] = {"runs": {}, "chosen": {}, "trials": {}, "own_metrics": {}}
   for name, candidates in by_method.items():
     candidates = with_budget(comparison, candidates, runs, name)
@@ -85,7 +85,7 @@ def write_results(comparison: Comparison, by_method: dict[str, list[Config]], ru
 def unfinished(
   comparison: Comparison, candidates: list[Config], runs: Runs, name: str
 ) -> list[Job]:
-  """A method's runs that may be trained by now: the timed one, then trials, then the seeds."""
+  """A method's runs that can be trained now: the timed run, then the trials, then the seeds."""
   open_ones = lambda configs: [
     runs.job(config, *path) for path, config in configs.items() if not runs.finished(*path)
   ]
@@ -105,7 +105,7 @@ def score(comparison: Comparison) -> Score:
 
 
 def seed_run(config: Config, runs: Runs, *path: str) -> dict[str, Any]:
-  """A run's summary, and its curve: one point an evaluation."""
+  """A run's summary and its curve, with one point an evaluation."""
   result = runs.train(config, *path)
   directory = runs.out.joinpath(*path)
   rows = run_directory.read_metrics(directory, "test")
@@ -114,7 +114,7 @@ def seed_run(config: Config, runs: Runs, *path: str) -> dict[str, Any]:
   name = "accuracy" if config.data.set.task == "classification" else "loss"
   training = config.training
   paid = "step" if training.unit == "steps" else "gradients"
-  # A step that passes two evaluations at once leaves one row: each run has a point for each.
+  # A step that passes two evaluations leaves one row, which then stands for both.
   at = [training.budget * (k + 1) / training.evaluations for k in range(training.evaluations)]
   passed = [next((row for row in rows if row[paid] >= amount), rows[-1]) for amount in at]
   curve = [(row["gradients"], files.finite(row[name])) for row in passed]
@@ -122,7 +122,7 @@ def seed_run(config: Config, runs: Runs, *path: str) -> dict[str, Any]:
 
 
 def check_grids(comparison: Comparison, by_method: dict[str, list[Config]]) -> None:
-  """A method that names what to try is given as many trials as the others."""
+  """Refuses a grid that has not as many settings as other methods have trials."""
   for name, found in by_method.items():
     if len(found) not in (1, comparison.trials):
       raise Refusal(
@@ -131,14 +131,14 @@ def check_grids(comparison: Comparison, by_method: dict[str, list[Config]]) -> N
 
 
 def timed(config: Config) -> Config:
-  """A short run that tells how fast this machine is."""
+  """The config of a short run, which measures this machine's speed."""
   return with_training(config, unit="steps", budget=TIMED_STEPS, evaluations=1)
 
 
 def with_budget(
   comparison: Comparison, candidates: list[Config], runs: Runs, name: str
 ) -> list[Config]:
-  """Seconds become the steps that this machine makes in them."""
+  """The candidates with the comparison's budget; seconds become steps at this machine's speed."""
   unit, budget = comparison.unit, comparison.amount
   if unit == "seconds":
     speed = runs.train(timed(candidates[0]), "speed", name)["steps_per_second"]
@@ -149,7 +149,7 @@ def with_budget(
 def seed_configs(
   comparison: Comparison, config: Config, name: str
 ) -> dict[tuple[str, ...], Config]:
-  """The runs that are compared, by where they lie."""
+  """The configs of the compared runs, by their paths."""
   return {
     ("runs", name, f"seed-{seed}"): with_training(config, seed=seed)
     for seed in range(comparison.seeds)
@@ -159,7 +159,7 @@ def seed_configs(
 def trials(
   comparison: Comparison, candidates: list[Config], name: str
 ) -> dict[tuple[str, ...], Config]:
-  """Tuning runs by where they lie: several candidates, or what is drawn around one alone."""
+  """The configs of tuning runs by their paths: a grid's settings, or draws around one setting."""
   if len(candidates) == 1:
     candidates = tuning.trial_configs(candidates[0], comparison.trials)
   found = {}
@@ -173,14 +173,14 @@ def trials(
 def tuned(
   comparison: Comparison, candidates: list[Config], runs: Runs, name: str
 ) -> tuple[Config, list[dict[str, Any]]]:
-  """The settings of the best trial, by what a held-out part of the training set says, and all."""
+  """The config of the best trial on the held-out part of the training set, and all trials' rows."""
   judged_by = score(comparison)
   key = judged_by.key.replace("test", "validation")
   sign = 1 if judged_by.better == "higher" else -1
   rows, scores = [], []
   for path, trial in trials(comparison, candidates, name).items():
     found = runs.train(trial, *path)
-    value = found.get(key, found.get(judged_by.key))  # as older versions called it
+    value = found.get(key, found.get(judged_by.key))  # the name in older versions
     rows.append((trial.opt, value))
     scores.append(-math.inf if value is None else sign * value)
   opt = rows[int(np.argmax(scores))][0] if rows else candidates[0].opt

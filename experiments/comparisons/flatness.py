@@ -1,4 +1,4 @@
-"""How flat the minima are that a comparison's runs ended in, measured by whoever shares it."""
+"""The sharpness of all runs of a comparison, measured by the processes that share it."""
 
 import dataclasses
 import functools

@@ -1,7 +1,7 @@
 """Class-incremental learning: methods times seeds, each on one task of classes after another.
 
-A task is a run that starts from the params of the one before it. A comparison that was killed goes
-on with the run that it was in, and repeats none that is finished.
+A task is a run that starts from the params of the one before it. A comparison that was killed
+continues with the run it was in, and repeats none that is finished.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ class LifelongComparison:
 
 
 def learn(compared: LifelongComparison, out: Path, console: Console) -> None:
-  """Runs what is not there yet; writes compare.json first and results.json last."""
+  """Trains the runs that no process has; writes compare.json first and results.json last."""
   names = presets.by_method(compared.config, compared.methods)
   by_method = {name: presets.with_method(compared.config, name) for name in names}
   check(compared)
@@ -62,7 +62,7 @@ def learn(compared: LifelongComparison, out: Path, console: Console) -> None:
 
 
 def write_results(compared: LifelongComparison, by_method: dict[str, Config], runs: Runs) -> None:
-  """Once all runs are finished, from their files."""
+  """Writes results.json and results.csv from the files of finished runs."""
   results: dict[str, Any] = {
     "chosen": {name: configuration.to_dict(config.opt) for name, config in by_method.items()},
     "runs": {
@@ -82,13 +82,13 @@ def check(compared: LifelongComparison) -> None:
   least = {"seeds": 1, "tasks": 2, "replay": 0, "amount": 1}
   for name, smallest in least.items():
     if getattr(compared, name) < smallest:
-      said = f"--{compared.unit if name == 'amount' else name}"
-      raise Refusal(f"{said} must be at least {smallest}; got {getattr(compared, name)}")
+      flag = f"--{compared.unit if name == 'amount' else name}"
+      raise Refusal(f"{flag} must be at least {smallest}; got {getattr(compared, name)}")
   batches.class_tasks(task_config(compared, compared.config, seed=0, task=0))
 
 
 def task_config(compared: LifelongComparison, config: Config, seed: int, task: int) -> Config:
-  """A task's run; those behind the first start from its neighbour in the directory."""
+  """The config of a task's run; all but the first start from the run of the task before."""
   split = Lifelong(compared.tasks, task, compared.replay)
   config = dataclasses.replace(config, data=dataclasses.replace(config.data, lifelong=split))
   start = {"start_from": f"../task-{task - 1}"} if task else {}
@@ -98,7 +98,7 @@ def task_config(compared: LifelongComparison, config: Config, seed: int, task: i
 def unfinished(
   compared: LifelongComparison, config: Config, seed: int, runs: Runs, name: str
 ) -> list[Job]:
-  """The first task that is not measured: the ones behind it start from it."""
+  """The first task that is not measured yet, which the later ones need."""
   for task in range(compared.tasks):
     path = task_path(name, seed, task)
     if not (runs.out.joinpath(*path) / "tasks.json").exists():
@@ -122,7 +122,7 @@ def train_and_measure(
 def one_seed(
   compared: LifelongComparison, config: Config, seed: int, runs: Runs, name: str
 ) -> dict[str, Any]:
-  """All tasks in turn: the accuracies after each, the measures, and what was paid in all."""
+  """One seed's accuracies after each task, their measures, and the costs of all tasks."""
   accuracy, paid = [], []
   for task in range(compared.tasks):
     one, measured = train_and_measure(compared, config, seed, task, runs, name)
@@ -142,15 +142,15 @@ def one_seed(
 
 
 def accuracies(directory: Path) -> list[float]:
-  """Of a task's finished run on the test examples of each task so far, in percent."""
+  """Accuracies in percent of a task's finished run, on the test examples of each task so far."""
   path = directory / "tasks.json"
   if not path.exists():
-    config, program, state = saved_runs.ended(directory)
-    found = []
+    config, program, state = saved_runs.load_finished(directory)
+    measured = []
     for task in range(config.data.lifelong.task + 1):
       split = dataclasses.replace(config.data.lifelong, task=task)
       data = dataclasses.replace(config.data, lifelong=split)
       source = batches.evaluation_source(dataclasses.replace(config, data=data))
-      found.append(evaluate(program, state, source, config.data.batch_size)["accuracy"])
-    files.write_json(path, found)
+      measured.append(evaluate(program, state, source, config.data.batch_size)["accuracy"])
+    files.write_json(path, measured)
   return files.read_json(path)

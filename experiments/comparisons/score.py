@@ -1,4 +1,4 @@
-"""What the runs of a comparison are judged by, and how it is written."""
+"""The score of a comparison's runs, and its form in tables."""
 
 from typing import Literal, NamedTuple
 
@@ -6,7 +6,7 @@ from experiments.config import Config
 
 
 class Score(NamedTuple):
-  """What runs are judged by: a key of the table's rows and of the runs."""
+  """The number that runs are compared by; ``key`` is its name in tables and runs."""
 
   key: str  # the runs' curves hold pairs (gradients paid, this)
   label: str
@@ -15,9 +15,9 @@ class Score(NamedTuple):
   reference: str  # the method that the others are compared with
 
   def text(self, mean: float, error: float | None = None, sign: str = "") -> str:
-    """With a real minus, and the error where there is one."""
-    whole = f"{mean:{sign}.{self.digits}f}".replace("-", "\u2212")
-    return whole + ("" if error is None else f" ± {error:.{self.digits}f}")
+    """The score as text, with a minus sign in place of the hyphen, and with its error if given."""
+    number = f"{mean:{sign}.{self.digits}f}".replace("-", "\u2212")
+    return number + ("" if error is None else f" ± {error:.{self.digits}f}")
 
 
 ACCURACY = Score("test_accuracy", "test accuracy, %", 1, "higher", "sgd")

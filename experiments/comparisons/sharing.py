@@ -1,8 +1,8 @@
-"""Processes that share a comparison: each trains a run that is not finished and that nobody has.
+"""Processes that share a comparison: each trains an unfinished run that no other process has.
 
-Who trains a run holds the lock of its directory, which the system takes back from a process that
-is gone, SIGKILL or not: its run is free again, and whoever is next goes on from its checkpoint.
-Machines share a directory where its file system has locks for all of them.
+A process holds the lock of the run's directory while it trains. The system frees the lock when the
+process ends, by SIGKILL too, and another process continues the run from its checkpoint. Several
+machines can share a directory if its file system supports locks between them.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from rich.console import Console
 
 from experiments.training.run_directory import Busy
 
-PAUSE = 0.5  # seconds between looks at what others train
+PAUSE = 0.5  # seconds between checks for unfinished runs
 
 
 class Job(NamedTuple):
@@ -27,9 +27,9 @@ class Job(NamedTuple):
 def train_all(
   unfinished: Callable[[], list[Job]], console: Console, pause: Callable = time.sleep
 ) -> None:
-  """Takes one job after another until none is left; waits for those that others have.
+  """Trains one job after another until none is left, and waits for those that other processes have.
 
-  ``unfinished`` says what may be trained by now: a method's own runs only follow its trials.
+  ``unfinished`` lists the jobs that can be trained now; a method's runs follow its trials.
   """
   waiting = False
   while jobs := unfinished():
@@ -45,14 +45,14 @@ def train_all(
       if not waiting:
         named = ", ".join(" ".join(job.path) for job in jobs[:3])
         more = f" and {len(jobs) - 3} more" if len(jobs) > 3 else ""
-        console.print(f"others train what is left, {named}{more}: waiting for them")
+        console.print(f"waiting for other processes, which train {named}{more}")
       waiting = True
       pause(PAUSE)
 
 
 @contextlib.contextmanager
 def one_at_a_time(out: Path) -> Iterator[None]:
-  """Among processes that share ``out``: to write what all of them would."""
+  """Holds a lock among the processes that share ``out``, to write files that are common to all."""
   out.mkdir(parents=True, exist_ok=True)
   with open(out / "lock", "w") as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)

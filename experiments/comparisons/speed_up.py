@@ -1,7 +1,7 @@
-"""How many steps a method saves: those that the reference needs to its final loss, over its own.
+"""The speed-up of a method: the reference's steps to the same final loss, over the method's own.
 
-Runs of other lengths are other schedules, so that each point is the end of a finished run, and
-between the reference's points loss is taken to be linear in the logarithm of the steps.
+Runs of different lengths have different schedules, so that every point is the end of a finished
+run. Between the reference's points the loss is interpolated linearly in the logarithm of the steps.
 """
 
 import itertools
@@ -63,13 +63,13 @@ def measure(directories: Sequence[Path], reference: str, out: Path) -> None:
   ]
   lengths = {run["steps"] for run in runs if run["method"] == reference}
   if len(lengths) < 2:
-    raise Refusal(f"{reference} is to be there at two numbers of steps; found {sorted(lengths)}")
+    raise Refusal(f"{reference} needs runs at two numbers of steps; there are {sorted(lengths)}")
   seeds = [
     {run["seed"] for run in runs if run["method"] == reference and run["steps"] == length}
     for length in lengths
   ]
   if any(run["seed"] not in set.intersection(*seeds) for run in runs):
-    raise Refusal(f"{reference} is to be there with the same seeds as the others")
+    raise Refusal(f"{reference} needs runs with the same seeds as the others")
   out.mkdir(parents=True, exist_ok=True)
   found = {"reference": reference, "rows": speed_ups(runs, reference), "runs": runs}
   files.write_csv(out / "speed_up.csv", found["rows"])

@@ -1,4 +1,4 @@
-"""The types of configs, their registries, flags and files: what everything else stands on."""
+"""The types of configs, their registries, flags and files, which all other packages import."""
 
 from experiments.config.data import Augment as Augment
 from experiments.config.data import Data as Data

@@ -1,4 +1,4 @@
-"""What a run reads: a data set, and what is done to its examples."""
+"""The data of a run: a data set, and how its examples are changed."""
 
 import abc
 import dataclasses
@@ -14,8 +14,8 @@ class DataSet(Part, abc.ABC):
   """A data set with its options; ``source(split)`` gives random access to its examples."""
 
   task: ClassVar[Literal["classification", "next_token"]]
-  about: ClassVar[str]  # for `list`
-  packages: ClassVar[tuple[str, ...]] = ()  # that reading it imports
+  about: ClassVar[str]  # description, for `list` and reports
+  packages: ClassVar[tuple[str, ...]] = ()  # packages that it needs
 
   @property
   @abc.abstractmethod
@@ -25,19 +25,21 @@ class DataSet(Part, abc.ABC):
   def source(self, split: Literal["train", "test"]) -> Any: ...
 
   def missing(self) -> str | None:
-    """What has to be done before it can be read, for `list`; ``None`` where it is ready."""
+    """What is missing before it can be read, for `list`; ``None`` where it is ready."""
     return missing_packages(self.packages)
 
 
 @dataclasses.dataclass(frozen=True)
 class Augment(Part):
-  """What training images go through, in this order; 0 is off."""
+  """Augmentation of training images, in this order; 0 turns a part off."""
 
-  size: int = 0  # of a box cut out and resized, in pixels; evaluation sees the central square
-  crop: int = 0  # pixels that are padded before the image's own size is cut out
+  size: int = (
+    0  # side in pixels that a random box is resized to; evaluation takes the central square
+  )
+  crop: int = 0  # pixels of padding, before a random crop to the image's own size
   flip: bool = False
-  cutout: int = 0  # side of the square that turns grey, in pixels
-  mixup: float = 0.0  # both parameters of the Beta distribution that weights are drawn from
+  cutout: int = 0  # side in pixels of a grey square
+  mixup: float = 0.0  # parameter of the Beta distribution of the mixing weight
 
   def __post_init__(self):
     for name in ("size", "crop", "cutout", "mixup"):
@@ -48,11 +50,11 @@ class Augment(Part):
 
 @dataclasses.dataclass(frozen=True)
 class Lifelong(Part):
-  """Class-incremental learning: the seed deals the classes to tasks, and a run trains on one."""
+  """Class-incremental learning: the seed assigns classes to tasks, and a run trains on one task."""
 
   tasks: int = 1
   task: int = 0
-  replay: int = 0  # examples of earlier tasks in memory, which half of all draws are from
+  replay: int = 0  # examples of earlier tasks in memory, from which half of a batch is drawn
 
   def __post_init__(self):
     if not 0 <= self.task < self.tasks:
@@ -65,15 +67,15 @@ class Lifelong(Part):
 class Data(Part):
   set: Annotated[DataSet, Inline]
   batch_size: int = 128  # over all devices
-  wrong_labels: float = 0.0  # share of the training labels
-  held_out: float = 0.0  # share of the training set to evaluate on, in place of the test set
-  test_examples: int | None = None  # evaluated on; all where none are named
+  wrong_labels: float = 0.0  # share of the training labels that are wrong
+  held_out: float = 0.0  # share of the training set that is evaluated on, in place of the test set
+  test_examples: int | None = None  # number of examples evaluated on; None is all
   augment: Augment = Augment()
   lifelong: Lifelong = Lifelong()
 
   @property
   def evaluated_on(self) -> Literal["validation", "test"]:
-    """What the numbers of an evaluation are called, in every file."""
+    """The name of the evaluated split, in every file."""
     return "validation" if self.held_out else "test"
 
   def __post_init__(self):

@@ -1,4 +1,4 @@
-"""JSON files that are whole or not there, and the versions that belong in them."""
+"""JSON and CSV files that are written completely or not at all, and the versions of packages."""
 
 import contextlib
 import csv
@@ -22,13 +22,13 @@ def versions() -> dict[str, str]:
 
 
 def finite(x) -> float | None:
-  """``x`` as JSON can hold it, which has neither NaN nor infinity."""
+  """``x``, or None for NaN and infinity, which JSON lacks."""
   return float(x) if math.isfinite(x) else None
 
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-  """A file to write in place of ``path``: neither a kill nor a full disk leaves half of it."""
+  """A draft that replaces ``path`` when it is complete: a kill leaves no half-written file."""
   path.parent.mkdir(parents=True, exist_ok=True)
   draft = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.draft")  # others may write it too
   try:
@@ -44,7 +44,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-  """A line a row, with all columns that any has."""
+  """One line a row, with every column that any row has."""
   with written_whole(path) as draft, open(draft, "w", newline="") as file:
     writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
     writer.writeheader()

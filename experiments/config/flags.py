@@ -14,7 +14,7 @@ from experiments.config import Refusal
 
 
 class Help(io.StringIO):
-  """What tyro prints, coloured where the terminal is; its first line is of any length."""
+  """Collects the help that tyro prints, in colours if the terminal has them."""
 
   def __init__(self):
     super().__init__()
@@ -26,27 +26,27 @@ class Help(io.StringIO):
 
 
 def parse(kind: Any, arguments: Sequence[str], prog: str, default: Any = None) -> Any:
-  """``kind`` from flags, over ``default``; what does not fit is refused in one line."""
+  """Builds ``kind`` from flags and ``default``; flags that do not fit are refused in one line."""
   options = {} if default is None else {"default": default}
-  said, helped = io.StringIO(), Help()
+  errors, printed = io.StringIO(), Help()
   try:
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(helped):
+    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(printed):
       return tyro.cli(
         kind,
         args=list(arguments),
         prog=prog,
-        use_underscores=True,  # as files, messages and settings behind a name have it
+        use_underscores=True,  # as in files, messages, and settings after a name
         config=(tyro.conf.AvoidSubcommands,),
         **options,
       )
-  except ValueError as error:  # of an option's own check, which tyro words only below a config
+  except ValueError as error:  # raised by a check of the option itself
     raise Refusal(f"{error} (see {prog} --help)") from None
-  except SystemExit as left:
-    if not left.code:
-      usage, _, rest = helped.getvalue().partition("\n")
+  except SystemExit as exited:
+    if not exited.code:
+      usage, _, rest = printed.getvalue().partition("\n")
       print(textwrap.fill(usage, 80, subsequent_indent=7 * " "), rest, sep="\n", end="")
       raise
-    raise Refusal(one_line(said.getvalue(), prog)) from None
+    raise Refusal(one_line(errors.getvalue(), prog)) from None
 
 
 def one_line(box: str, prog: str) -> str:

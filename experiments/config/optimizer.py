@@ -12,10 +12,8 @@ from experiments.config.part import Inline, Part
 class Method(Part, abc.ABC):
   """A method's hyper-parameters; ``wrap`` puts it around, before or after a base optimizer."""
 
-  search: ClassVar[tuple[str, ...]] = ()  # what tuning varies besides the learning rate
-  closure: ClassVar[Literal["plain", "functional"]] = (
-    "plain"  # functional: logits' derivative stays
-  )
+  search: ClassVar[tuple[str, ...]] = ()  # fields that tuning varies, besides the learning rate
+  closure: ClassVar[Literal["plain", "functional"]] = "plain"  # functional: of Functional SAM
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
@@ -25,7 +23,7 @@ class Method(Part, abc.ABC):
 
   @property
   def gradients(self) -> float:
-    """Of a step, on average; IRE's estimates, which start later, do not count."""
+    """Gradients of a step, on average and without the estimates of IRE."""
     return 1.0
 
   @property
@@ -41,14 +39,14 @@ class Method(Part, abc.ABC):
 class Base(Part, abc.ABC):
   """A base optimizer's direction, decay of the weights included, before the learning rate."""
 
-  schedule: ClassVar[str | None] = None  # the only one that it goes with, if there is one
-  moves_freely: ClassVar[bool] = True  # its steps may start anywhere, as methods around it want
+  schedule: ClassVar[str | None] = None  # the only schedule that it allows, if there is one
+  moves_freely: ClassVar[bool] = True  # whether methods around it may move the params
 
   @abc.abstractmethod
   def direction(self, weight_decay: float) -> Any: ...
 
   def around(self, scaled: Any, rate: Any) -> Any:
-    """What is left to do around the scaled direction; ``rate(paid)`` is the learning rate."""
+    """Wraps the scaled direction, where a base needs to; ``rate(paid)`` is the learning rate."""
     del rate
     return scaled
 
@@ -59,15 +57,15 @@ class Opt(Part):
   base: Annotated[Base, Inline]
   learning_rate: float
   weight_decay: float
-  clip: float | None = None  # global norm, of what the method hands to the base
-  warmup: float = 0.0  # share of the budget
+  clip: float | None = None  # largest global norm of the gradient that the base gets
+  warmup: float = 0.0  # share of the budget over which the learning rate rises
   schedule: Literal["cosine", "tenths", "constant"] = "cosine"  # tenths: /10 at each quarter
-  final: float = 0.0  # of the peak, where the cosine ends
+  final: float = 0.0  # learning rate at the end of the cosine, as a share of the peak
 
   def __post_init__(self):
     only = self.base.schedule
     if only not in (None, self.schedule):
-      raise ValueError(f"{type(self.base).__name__} goes with opt.schedule {only} alone")
+      raise ValueError(f"{type(self.base).__name__} needs opt.schedule {only}")
     for name in ("learning_rate", "weight_decay"):
       if not 0 <= getattr(self, name) < math.inf:
         raise ValueError(f"opt.{name} must be finite and at least 0; got {getattr(self, name)}")

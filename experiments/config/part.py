@@ -7,12 +7,12 @@ import tyro
 
 from experiments.config.refusal import Refusal
 
-# Options of what a config chose stand beside the others: --opt.rho, not --opt.method.rho.
+# Flags of a chosen part have no name of its own in them: --opt.rho, not --opt.method.rho.
 Inline = tyro.conf.arg(name="")
 
 
 class Part:
-  """Dataclasses of a config, found again by their names when a run directory is read."""
+  """Dataclasses of a config, which run directories name and ``from_dict`` finds by their names."""
 
   types: ClassVar[dict[str, type]] = {}
 
@@ -22,7 +22,7 @@ class Part:
 
 
 def to_dict(part: Any) -> Any:
-  """Plain values; a dataclass says its type."""
+  """A config as plain values, with the type's name in every dataclass."""
   if isinstance(part, Part):
     fields = {f.name: to_dict(getattr(part, f.name)) for f in dataclasses.fields(part)}
     return {"type": type(part).__name__} | fields
@@ -34,7 +34,7 @@ def from_dict(value: Any) -> Any:
   if isinstance(value, dict):
     fields = {name: from_dict(x) for name, x in value.items() if name != "type"}
     if value["type"] not in Part.types:
-      raise Refusal(f"{value['type']} is of no module here: --import the module that registers it")
+      raise Refusal(f"{value['type']} is not registered: --import the module that registers it")
     return Part.types[value["type"]](**fields)
   return tuple(map(from_dict, value)) if isinstance(value, list) else value
 

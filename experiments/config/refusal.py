@@ -1,12 +1,12 @@
-"""What the user can mend."""
+"""The error that a user can fix."""
 
 
 class Refusal(Exception):
-  """What the user can mend, said in one line."""
+  """An error that the user can fix, with a message of one line."""
 
   code = 2  # that the program exits with
 
 
 def reason(error: Exception) -> str:
-  """Its first line."""
+  """The first line of an error's message."""
   return (str(error).strip() or type(error).__name__).splitlines()[0][:500]

@@ -10,10 +10,10 @@ Entry = TypeVar("Entry")
 
 
 class Registry(Mapping[str, Entry], Generic[Entry]):
-  """Entries by name, in the order in which they came; ``aliases`` are older names of some."""
+  """Entries by name, in the order in which they were added; ``aliases`` are older names of some."""
 
   def __init__(self, kind: str):
-    self.kind = kind  # one word for what it holds, as errors say it
+    self.kind = kind  # what an entry is called in errors
     self.aliases: dict[str, str] = {}
     self._entries: dict[str, Entry] = {}
 
@@ -23,19 +23,19 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     self._entries[name] = entry
     self.aliases |= dict.fromkeys(aliases, name)
 
-  def spelled(self, name: str) -> str:
-    """The name that an alias stands for; any other as it is."""
+  def current_name(self, name: str) -> str:
+    """The present name of an older one; any other name is returned as it is."""
     return self.aliases.get(name, name)
 
   def find(self, name: str, among: Iterable[str] | None = None) -> Entry:
-    """The entry of a name that a user gave, or one line that lists what there is."""
+    """The entry of a name that a user gave; an unknown name is refused with the list of all."""
     names = list(self if among is None else among)
-    if self.spelled(name) not in names:
+    if self.current_name(name) not in names:
       raise Refusal(unknown(self.kind, name, names))
     return self[name]
 
   def __getitem__(self, name: str) -> Entry:
-    return self._entries[self.spelled(name)]
+    return self._entries[self.current_name(name)]
 
   def __iter__(self) -> Iterator[str]:
     return iter(self._entries)
@@ -45,7 +45,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
 
 
 def unknown(kind: str, name: str, names: Iterable[str]) -> str:
-  """What is said of a name that is not there, with the nearest that is."""
+  """The error for an unknown name, with the most similar name that exists."""
   names = list(names)
   near = difflib.get_close_matches(name, names, n=1)
   meant = f" (did you mean {near[0]}?)" if near else ""

@@ -1,4 +1,4 @@
-"""What a run is made of, every default in sight."""
+"""The config of a run: data, model, optimizer and training."""
 
 import dataclasses
 from typing import Annotated, Any, ClassVar, Literal
@@ -23,17 +23,20 @@ class Model(Part):
 
 @dataclasses.dataclass(frozen=True)
 class Training(Part):
-  budget: int
+  budget: int  # in ``unit``
   unit: Literal["gradients", "steps"] = "gradients"
   seed: int = 0
   label_smoothing: float = 0.0
-  microbatches: int = 1  # a batch's gradient is accumulated over so many parts
-  compute_dtype: Literal["float32", "bfloat16"] = "float32"  # params are float32
-  fsdp: int = 1  # devices that share one copy of params and optimizer state
-  log_every: int = 10  # steps
-  evaluations: int = 10  # at equal shares of the budget
-  checkpoint_every: int = 200  # steps
-  start_from: str | None = None  # a finished run's directory, as seen from this run's
+  microbatches: int = 1  # number of parts of a batch over which its gradient is accumulated
+  compute_dtype: Literal["float32", "bfloat16"] = (
+    "float32"  # of the model's computations; params stay float32
+  )
+  fsdp: int = 1  # number of devices over which params and optimizer state are split
+  log_every: int = 10  # steps between log lines
+  evaluations: int = 10  # number of evaluations, at equal shares of the budget
+  checkpoint_every: int = 200  # steps between checkpoints
+  start_from: str | None = None  # directory of a finished run, relative to this run's
+  wandb: str | None = None  # project of Weights & Biases that gets the metrics too
 
   def __post_init__(self):
     counts = "budget", "microbatches", "fsdp", "log_every", "evaluations", "checkpoint_every"
@@ -55,12 +58,12 @@ class Config(Part):
   training: Training
 
   def steps(self) -> int:
-    """About how many the budget buys."""
+    """About how many steps the budget allows."""
     a_step = self.opt.method.gradients if self.training.unit == "gradients" else 1
     return int(self.training.budget // a_step)
 
   def gradients(self) -> int:
-    """About how many a run pays, without what IRE's estimates add."""
+    """About how many gradients a run pays, without the estimates of IRE."""
     if self.training.unit == "gradients":
       return self.training.budget
     return round(self.training.budget * self.opt.method.gradients)

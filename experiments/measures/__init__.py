@@ -1,1 +1,1 @@
-"""What is measured of trained models."""
+"""Measures of trained models."""

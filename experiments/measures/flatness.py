@@ -1,6 +1,7 @@
-"""How flat the minima are that the runs of a comparison ended in, by five measures.
+"""Five measures of sharpness at the final params of a comparison's runs.
 
-Processes that share the comparison share its measurements too: each takes a run that nobody has.
+Processes that share the comparison share these measurements too: each takes a run that no other
+process measures.
 """
 
 import dataclasses
@@ -33,16 +34,16 @@ SECOND_ORDER_BATCHES = 4  # of the training set, for the last three
 
 @dataclasses.dataclass(frozen=True)
 class FlatnessOptions:
-  rho: float = 0.2  # of SAM's perturbation,
-  adaptive_rho: float = 0.5  # of the one that scales with the weights,
-  sigma: float = 0.02  # and of the noise
+  rho: float = 0.2  # radius of SAM's perturbation
+  adaptive_rho: float = 0.5  # radius of the perturbation that scales with the weights
+  sigma: float = 0.02  # standard deviation of the weight noise
   span: float = 1.0  # of a landscape, in lengths of the filters
   resolution: int = 13  # points along each of its two directions
   pictured: tuple[str, ...] = ()  # methods whose landscape is drawn, of the first seed
 
 
 def measure(directory: Path, options: FlatnessOptions, landscape: bool) -> None:
-  """Writes flatness.json for one run, unless another process is at it."""
+  """Writes flatness.json for one run, unless another process measures it."""
   with open(directory / "flatness.lock", "w") as lock:
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -64,10 +65,10 @@ def measure(directory: Path, options: FlatnessOptions, landscape: bool) -> None:
 
 @functools.cache
 def measures(losses: Losses, options: FlatnessOptions) -> Callable:
-  """One compiled function a model, which all methods and seeds share."""
+  """The compiled function of a model, which all methods and seeds share."""
 
   @jax.jit
-  def found(params, model_state, pairs):
+  def measure_all(params, model_state, pairs):
     loss_fn = loss_on(losses, model_state)
 
     def on_batch(pair):
@@ -90,15 +91,15 @@ def measures(losses: Losses, options: FlatnessOptions) -> Callable:
       "trace": sharpness.trace(grad_fn, params, num_samples=8, key=2).mean,
     }
 
-  return found
+  return measure_all
 
 
 @functools.cache
 def landscapes(losses: Losses, options: FlatnessOptions) -> Callable:
-  """The loss along two filter-normalised directions, the same draws for every method."""
+  """The loss along two filter-normalised directions, which are the same for every method."""
 
   @jax.jit
-  def found(params, model_state, pairs):
+  def landscape(params, model_state, pairs):
     return sharpness.loss_landscape(
       mean_over_first(loss_on(losses, model_state), pairs),
       params,
@@ -107,7 +108,7 @@ def landscapes(losses: Losses, options: FlatnessOptions) -> Callable:
       resolution=options.resolution,
     )
 
-  return found
+  return landscape
 
 
 def loss_on(losses: Losses, model_state: Any) -> Callable:
@@ -123,7 +124,7 @@ def mean_over_first(loss_fn: Callable, pairs: Any) -> Callable:
 
 
 def rank_correlations(rows: list[dict[str, Any]]) -> dict[str, float | None]:
-  """Spearman's, over methods, of test accuracy with the flatness that each measure tells."""
+  """Spearman's correlation over methods, of test accuracy with flatness by each measure."""
   ranks = lambda values: np.argsort(np.argsort(values)).astype(float)
   accuracy = ranks([row["test_accuracy"] for row in rows])
   correlations = {}

@@ -1,4 +1,4 @@
-"""What is kept and what is lost of earlier tasks."""
+"""Average accuracy and forgetting over tasks that are learned one after another."""
 
 from collections.abc import Sequence
 

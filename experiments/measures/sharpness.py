@@ -1,4 +1,4 @@
-"""How flat the training loss is around a saved run's params; the report draws what is written."""
+"""The sharpness of the training loss around a saved run's params, which the report draws."""
 
 import dataclasses
 from collections.abc import Callable
@@ -24,15 +24,15 @@ NUMBERS, ARRAYS = "sharpness.json", "sharpness.npz"
 
 @dataclasses.dataclass(frozen=True)
 class SharpnessOptions:
-  examples: int = 256  # the first of the training set
-  rho: float = 0.05  # radius of the worst case, in units of the params,
-  adaptive_rho: float = 0.5  # and of the one that scales with the weights
+  examples: int = 256  # number of training examples, the first of the set
+  rho: float = 0.05  # radius of the worst case, in units of the params
+  adaptive_rho: float = 0.5  # radius of the worst case that scales with the weights
   ascent_steps: int = 1  # to the worst case: 1 is SAM's own perturbation
   sigma: float = 0.02  # of the weight noise of the average case
-  num_samples: int = 16  # draws of the average case, and of the trace
+  num_samples: int = 16  # random draws of the average case and of the trace
   num_eigenvalues: int = 5
   num_matvecs: int = 40  # Lanczos steps of the eigenvalues, and of a probe of the density
-  probes: int = 4  # of the density
+  probes: int = 4  # random probes of the density
   span: float = 1.0  # of the landscape, in lengths of the filters
   resolution: int = 21  # points along each of its two directions
   seed: int = 0  # of every random draw
@@ -54,28 +54,28 @@ class Measure(NamedTuple):
 
 
 def measure(directory: Path, options: SharpnessOptions, console: Console) -> None:
-  """Writes sharpness.npz first, and sharpness.json, which says that all is there, last."""
+  """Writes sharpness.npz, and sharpness.json last, which marks the measurement as complete."""
   run = saved_runs.restore(directory)
   source = batches.centred(run.config, batches.training_source(run.config))
   pairs = saved_runs.weighted_batches(run, source, options.examples)
   examples = int(sum(weights_B.sum() for _, weights_B in pairs))
   console.print(f"step {run.step}, {examples} training examples in {len(pairs)} batches")
   evaluate = evaluator(run, pairs, loops_are_slow(run.params))
-  found, gradients = {}, {}
+  values, gradients = {}, {}
   for name, one in measures(options).items():
     console.print(f"{name.replace('_', ' ')}: {one.gradients:.1f} gradients")
-    found[name], gradients[name] = jax.device_get(evaluate(one)), one.gradients
-    if name in ("loss", "top_eigenvalues") and not np.all(np.isfinite(found[name])):
+    values[name], gradients[name] = jax.device_get(evaluate(one)), one.gradients
+    if name in ("loss", "top_eigenvalues") and not np.all(np.isfinite(values[name])):
       raise Refusal(f"{directory} cannot be measured: at step {run.step} its {name} is not finite")
-  grid, density = found.pop("spectral_density")
-  lines = {name: found.pop(name) for name in ("line", "plane")}
+  grid, density = values.pop("spectral_density")
+  lines = {name: values.pop(name) for name in ("line", "plane")}
   with open(directory / ARRAYS, "wb") as file:
     np.savez_compressed(file, grid=grid, density=density, **lines)
   written = {
     "step": run.step,
     "examples": examples,
     "options": dataclasses.asdict(options),
-    "values": {name: _to_json(value) for name, value in found.items()},
+    "values": {name: _to_json(value) for name, value in values.items()},
     "gradients": gradients,
     "versions": files.versions(),
   }
@@ -83,8 +83,8 @@ def measure(directory: Path, options: SharpnessOptions, console: Console) -> Non
 
 
 def measures(o: SharpnessOptions) -> dict[str, Measure]:
-  """All of them, the loss first, which the others would be wrong without."""
-  # Another generator in these programs takes XLA:CPU longer than all else in them.
+  """All measures, the loss first: if it is not finite, the others are not measured."""
+  # Other generators take XLA:CPU longer to compile than all the rest of these programs.
   keys = jax.random.split(jax.random.key(o.seed, impl="rbg"), 5)
   fine = 2 * o.resolution - 1  # points of the line, which is far cheaper than the plane
 

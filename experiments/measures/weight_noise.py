@@ -1,4 +1,4 @@
-"""What is left of a trained model's accuracy when its weights are noisy."""
+"""The accuracy of a trained model under noise on its weights."""
 
 import functools
 from collections.abc import Callable, Sequence

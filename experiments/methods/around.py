@@ -22,7 +22,7 @@ class Lookahead(Method):
 @dataclasses.dataclass(frozen=True)
 class WeightAverage(Method):
   start: float = 0.75  # share of the run before the first params that are averaged
-  decay: float | None = None  # a number averages exponentially
+  decay: float | None = None  # of an exponential average; None is the plain mean
 
   def wrap(self, base, steps, key):
     return flatopt.weight_average(base, decay=self.decay, start_step=round(self.start * steps))
@@ -38,7 +38,7 @@ class Sala(Method):
 
   @property
   def gradients(self):
-    """In its second stage, and at most: how long the first lasts, training decides."""
+    """The most that it costs, in its second stage; training decides how long the first lasts."""
     return 1 + 1 / self.sync_period
 
   def wrap(self, base, steps, key):
@@ -53,7 +53,7 @@ class Lookbehind(Method):
   ascent_steps: int = 2
   rho: float = 0.05
   interpolation: float | Literal["adaptive"] = "adaptive"
-  eta: float | None = None  # a number perturbs as ASAM does
+  eta: float | None = None  # of ASAM's perturbation; None is SAM's
   search = ("rho",)
 
   @property

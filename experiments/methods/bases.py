@@ -1,4 +1,4 @@
-"""Base optimizers: the direction of a step before the learning rate, weight decay included."""
+"""Base optimizers: the direction of a step with weight decay, before the learning rate."""
 
 import dataclasses
 
@@ -50,12 +50,12 @@ class Lion(Base):
 @register_base("muon", learning_rate=3e-3, weight_decay=0.01)
 @dataclasses.dataclass(frozen=True)
 class Muon(Base):
-  """On matrices; Adam on all else (Jordan et al. 2024, Liu et al. 2025, arXiv 2502.16982)."""
+  """Muon on matrices, Adam on other params (Jordan et al. 2024; Liu et al., arXiv 2502.16982)."""
 
   beta: float = 0.95
   b1: float = 0.9  # of Adam
   b2: float = 0.95
-  rms: float = 0.2  # of a matrix's updates, as Adam's have it: one learning rate serves both
+  rms: float = 0.2  # of a matrix's updates: near Adam's, so that one learning rate suits both
 
   def direction(self, weight_decay):
     whole = optax.contrib.muon(
@@ -74,9 +74,9 @@ class Muon(Base):
 @dataclasses.dataclass(frozen=True)
 class ScheduleFreeAdamW(Base):
   """Trains on a mean of iterates and evaluates at their average (Defazio et al. 2024,
-  arXiv 2405.15682); the learning rate stays, behind its warm-up."""
+  arXiv 2405.15682); the learning rate is constant after its warm-up."""
 
-  b1: float = 0.9  # of the mean; Adam's own momentum is off
+  b1: float = 0.9  # of the mean of iterates; Adam's own momentum is off
   b2: float = 0.95
   schedule = "constant"
   moves_freely = False

@@ -24,9 +24,9 @@ class Sam(Method):
 @register_method("functional_sam", place="before the base")
 @dataclasses.dataclass(frozen=True)
 class FunctionalSam(Sam):
-  """SAM on the closure whose derivative by the logits stays that of the clean pass."""
+  """SAM whose perturbed gradients keep the derivative by the logits of the clean pass."""
 
-  ascent: Literal["adam"] | None = None  # what preconditions the direction of the perturbation
+  ascent: Literal["adam"] | None = None  # preconditioner of the perturbation
   closure = "functional"
 
   def wrap(self, base, steps, key):
@@ -37,7 +37,7 @@ class FunctionalSam(Sam):
 @register_method("partial_sam", place="before the base")
 @dataclasses.dataclass(frozen=True)
 class PartialSam(Sam):
-  """SAM whose direction is the gradient of a part of the batch; the step is that of all of it."""
+  """SAM that perturbs along the gradient of a part of the batch, and steps on the whole batch."""
 
   share: float = 0.25
 
@@ -119,7 +119,7 @@ class PeriodicSam(Sam):
 @register_method("ae_sam", place="before the base")
 @dataclasses.dataclass(frozen=True)
 class AeSam(Sam):
-  """At most as dear as SAM: how often it pays, the gradients' norms decide."""
+  """Costs as much as SAM at most: gradients' norms decide how often it pays."""
 
   def wrap(self, base, steps, key):
     return optax.chain(flatopt.ae_sam(flatopt.sam(self.rho), num_steps=steps), base)

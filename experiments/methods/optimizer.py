@@ -1,4 +1,4 @@
-"""The optimizer of a run: a method on a base, at the learning rate of what is paid."""
+"""The optimizer of a run: a method on a base, with a learning rate that follows the budget."""
 
 import functools
 import math
@@ -16,10 +16,10 @@ from experiments.methods.registry import base_name, look, method_name
 
 
 def learning_rate(opt: Opt, paid: jax.Array) -> jax.Array:
-  """At the share ``paid`` of the budget.
+  """The learning rate after the share ``paid`` of the budget.
 
-  A schedule over steps would have to know their number, which coins decide for RST and distances
-  for SALA.
+  A schedule over steps would need their number, which is random with RST and depends on the data
+  with SALA.
   """
   if opt.schedule == "tenths":
     shape = 0.1 ** jnp.floor(4 * paid)
@@ -45,11 +45,11 @@ def scale_by_rate(rate: Callable) -> optax.GradientTransformationExtraArgs:
 
 
 def make_optimizer(opt: Opt, steps: int, key: Any) -> optax.GradientTransformationExtraArgs:
-  """``opt`` for a run of about so many steps; ``key`` for the method's own draws."""
+  """The optimizer of ``opt`` for about ``steps`` steps; ``key`` seeds the method's random draws."""
   place, _ = look(method_name(opt))
   if place == "around the base" and not opt.base.moves_freely:
     raise Refusal(
-      f"{base_name(opt.base)} does not go inside {method_name(opt)}, which moves the params under it"
+      f"{base_name(opt.base)} cannot stand inside {method_name(opt)}, which moves its params"
     )
   rate = functools.partial(learning_rate, opt)
   scaled = optax.chain(opt.base.direction(opt.weight_decay), scale_by_rate(rate))
@@ -62,7 +62,7 @@ def make_optimizer(opt: Opt, steps: int, key: Any) -> optax.GradientTransformati
 
 
 def eval_params(opt_state: optax.OptState, params: Any) -> Any:
-  """Where an optimizer says to evaluate: flatopt's methods, and schedule-free bases below them."""
+  """The params to evaluate at, for flatopt's methods and for schedule-free bases inside them."""
   is_free = lambda x: isinstance(x, optax.contrib.ScheduleFreeState)
   for state in jax.tree.leaves(opt_state, is_leaf=is_free):
     if is_free(state):

@@ -13,11 +13,11 @@ Place = Literal["base", "before the base", "after the base", "around the base"]
 class MethodEntry(NamedTuple):
   config: type[Method]
   place: Place  # relative to the base optimizer
-  colours: tuple[str, str] | None  # on light and on dark ground; None is the place's own
+  colours: tuple[str, str] | None  # on light and on dark ground; None takes the colour of the place
 
 
 class BaseEntry(NamedTuple):
-  """A base optimizer, and what a config takes with it that was made for another."""
+  """A base optimizer, and the settings of a config that is moved to it from another base."""
 
   config: type[Base]
   learning_rate: float
@@ -30,7 +30,7 @@ BASES: Registry[BaseEntry] = Registry("base")
 
 @dataclasses.dataclass(frozen=True)
 class Plain(Method):
-  """The base alone, which goes by the base's name."""
+  """The base optimizer alone, which is called by the base's name."""
 
   def wrap(self, base, steps, key):
     return base
@@ -72,10 +72,10 @@ def methods_on(base: Base) -> dict[str, type[Method]]:
 
 
 def find_method(base: Base, name: str) -> type[Method]:
-  methods, spelled = methods_on(base), METHODS.spelled(name)
-  if spelled in methods:
-    return methods[spelled]
-  if spelled in BASES:
+  methods, current = methods_on(base), METHODS.current_name(name)
+  if current in methods:
+    return methods[current]
+  if current in BASES:
     raise Refusal(f"{name} is a base optimizer: --base {name} puts it below all methods")
   raise Refusal(unknown("method", name, methods))
 
@@ -100,8 +100,8 @@ def base_name(base: Base) -> str:
 
 
 def look(method: str) -> tuple[Place, tuple[str, str] | None]:
-  """Place and colours of a method, whose settings may stand behind its name."""
-  name = METHODS.spelled(method.partition(":")[0])
+  """Place and colours of a method, given by its name with or without settings."""
+  name = METHODS.current_name(method.partition(":")[0])
   if name in BASES:
     return "base", None
   entry = METHODS.find(name)

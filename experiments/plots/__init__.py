@@ -1,1 +1,1 @@
-"""Figures from arrays alone, each drawn for light and for dark ground."""
+"""Figures drawn from arrays, each in a light and a dark version."""

@@ -1,4 +1,4 @@
-"""What is reached against the gradients paid: of a comparison, and of one run."""
+"""Curves over the gradients paid, of a comparison and of one run."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -49,7 +49,7 @@ def curves(results: dict, score: Score, texts: tuple[str, str], theme: dict) -> 
 def run_curves(
   rows: dict[str, list[dict]], texts: tuple[str, str], theme: dict[str, str]
 ) -> Figure:
-  """Loss and accuracy of one run: training batches behind, what it is evaluated on before them."""
+  """Loss and accuracy of one run: thin lines of training batches, thick ones of evaluations."""
   figure, axes = canvas(theme, 8, 3.6, 0.8, columns=2)
   for ax, name in zip(axes.flat, ("loss", "accuracy, %"), strict=True):
     drawn = zip(rows.values(), ("soft", "before the base"), (1.0, 2.4), strict=True)

@@ -1,4 +1,4 @@
-"""What is kept of earlier tasks."""
+"""Average accuracy and forgetting over tasks."""
 
 import numpy as np
 from matplotlib.figure import Figure

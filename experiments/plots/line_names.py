@@ -11,7 +11,7 @@ LINE = 0.065  # of the axes' height, for a line of text
 
 
 def beside(ax, ends: Mapping[str, float], theme: dict[str, str]) -> None:
-  """Right of the axes, none on another, with a thin line to where the method's own ends."""
+  """Writes names right of the axes without overlaps, with thin lines to their curves' ends."""
   low, high = ax.get_ylim()
   labels = [label_of(method, room=14) for method in ends]
   heights = [(high - low) * LINE * (1 + label.count("\n")) for label in labels]
@@ -42,10 +42,10 @@ def beside(ax, ends: Mapping[str, float], theme: dict[str, str]) -> None:
 def spread(
   values: Sequence[float], heights: Sequence[float], low: float, high: float
 ) -> np.ndarray:
-  """``values`` moved apart, as little as texts of such heights want, within low and high."""
+  """``values`` moved apart as little as texts of these heights need, between low and high."""
   order = np.argsort(values, kind="stable")
   tall = np.asarray(heights, np.float64)[order]
-  # Of each text's middle above the first's, where they touch; what is left must not fall.
+  # Offsets of texts that touch each other; the values without them must not decrease.
   offsets = np.concatenate([[0.0], np.cumsum((tall[1:] + tall[:-1]) / 2)])
   placed = scipy.optimize.isotonic_regression(np.asarray(values, np.float64)[order] - offsets).x
   moved = np.empty(len(values))

@@ -1,4 +1,4 @@
-"""What methods report of themselves over training."""
+"""The methods' own metrics over training."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -7,12 +7,12 @@ from experiments.plots.style import canvas, colour, label_of, lines_of, title
 
 
 def draw(
-  found: dict[str, dict[str, list[tuple[float, float]]]],
+  metrics: dict[str, dict[str, list[tuple[float, float]]]],
   texts: tuple[str, str],
   theme: dict[str, str],
 ) -> Figure:
-  """A panel a method and quantity; ``found[method]`` as ``over_training`` gives it."""
-  panels = [(method, name) for method, quantities in found.items() for name in quantities]
+  """A panel a method and quantity; ``metrics[method]`` as ``over_training`` gives it."""
+  panels = [(method, name) for method, quantities in metrics.items() for name in quantities]
   columns = min(3, len(panels))
   rows = -(-len(panels) // columns)
   labels = {method: label_of(method) for method, _ in panels}
@@ -21,7 +21,7 @@ def draw(
   for ax in axes.flat[len(panels) :]:
     ax.set_visible(False)
   for ax, (method, name) in zip(axes.flat, panels, strict=False):
-    points = np.array(found[method][name])
+    points = np.array(metrics[method][name])
     shade = colour(theme, method)
     if len(points):
       ax.plot(*points.T, color=shade, linewidth=2, solid_capstyle="round")

@@ -1,4 +1,4 @@
-"""What all figures share: two grounds, colours of methods, a canvas, a title."""
+"""The style of all figures: light and dark themes, colours of methods, canvas, title."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from experiments.methods import look
 
-# A method's colour tells where it stands relative to the base optimizer. Okabe and Ito's hues,
-# which colour-blind readers tell apart, each in a shade that its ground carries.
+# A method's colour shows its place relative to the base optimizer. The hues are Okabe and Ito's,
+# which colour-blind readers can distinguish, in shades with enough contrast to the background.
 PLACES = "base", "before the base", "after the base", "around the base"
 THEMES = {
   "light": {
@@ -45,12 +45,12 @@ def place(method: str) -> str:
 
 
 def label_of(method: str, room: int = 24) -> str:
-  """A method's name, its settings below it where there is room for so many characters only."""
+  """A method's name; if it has more than ``room`` characters, its settings go below it."""
   return method if len(method) <= room else method.replace(":", "\n", 1).replace(",", "\n")
 
 
 def lines_of(labels: Iterable[str]) -> int:
-  """Of the tallest."""
+  """The number of lines of the tallest label."""
   return max(1 + label.count("\n") for label in labels)
 
 

@@ -1,4 +1,4 @@
-"""A config by name, with other parts in place of its own."""
+"""Configs by name, with parts replaced by name."""
 
 import dataclasses
 import itertools
@@ -15,7 +15,7 @@ from experiments.data.registry import DATA_SETS
 from experiments.models.registry import MODELS
 from experiments.presets.registry import CONFIGS, TUNED
 
-# Beside a method's own settings, "sam:rho=0.1,learning_rate=0.05" may hold these.
+# Settings that may follow a method's name besides its own: "sam:rho=0.1,learning_rate=0.05".
 SHARED = "learning_rate", "weight_decay", "clip", "warmup", "schedule", "final"
 
 
@@ -27,7 +27,7 @@ def find(
   model: str | None = None,
   data: str | None = None,
 ) -> Config:
-  """A config by name, with parts by theirs where they are named, settings behind a colon."""
+  """A config by name, with the named parts in place of its own; settings follow a colon."""
   config = CONFIGS.find(name)
   try:
     if data is not None:
@@ -51,7 +51,7 @@ def data_set(text: str) -> DataSet:
 
 
 def with_base(config: Config, base: str) -> Config:
-  """``config`` on another base, at the learning rate and weight decay that go with it."""
+  """``config`` on another base, with that base's learning rate and weight decay."""
   name, _, changes = base.partition(":")
   entry = methods.BASES.find(name)
   if type(config.opt.base) is entry.config:
@@ -85,9 +85,9 @@ def variants(config: Config, method: str) -> list[Config]:
   kind = methods.find_method(config.opt.base, name)
   opt = config.opt
   if type(opt.method) is not kind:
-    # Settings that were tuned together are not mixed with what the user chose.
+    # Tuned settings belong together, and are not mixed with settings that the user changed.
     untouched = config.name in CONFIGS and opt == CONFIGS[config.name].opt
-    tuned = TUNED[config.name].get(methods.METHODS.spelled(name)) if untouched else None
+    tuned = TUNED[config.name].get(methods.METHODS.current_name(name)) if untouched else None
     opt = tuned or dataclasses.replace(opt, method=kind())
   values = _values_of(changes)
   opts = [_changed(opt, name, dict(zip(values, x, strict=True))) for x in _product(values)]
@@ -95,7 +95,7 @@ def variants(config: Config, method: str) -> list[Config]:
 
 
 def by_method(config: Config, names: Sequence[str]) -> dict[str, list[Config]]:
-  """``variants`` of each name; two spellings of one setting are refused as well."""
+  """``variants`` of each name; two names of the same settings are refused."""
   found = {name: variants(config, name) for name in names}
   if not names or len({tuple(configs) for configs in found.values()}) < len(names):
     raise Refusal("--methods must be named, and each be another")

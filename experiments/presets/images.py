@@ -1,4 +1,4 @@
-"""What the papers' settings on images share."""
+"""Common parts of the papers' settings on images."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def cifar(
 
 
 def tuned(configs: Sequence[Config], **methods: Method) -> dict[str, dict[str, Opt]]:
-  """The configs' settings for methods that are not to take their own defaults."""
+  """The configs' settings for methods, in place of the methods' defaults."""
   return {
     config.name: {
       name: dataclasses.replace(config.opt, method=method) for name, method in methods.items()

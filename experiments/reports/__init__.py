@@ -1,1 +1,1 @@
-"""Reports, one file a kind, each from the files of what it reports."""
+"""Reports, one file a kind, made from the files of runs and comparisons."""

@@ -1,4 +1,4 @@
-"""The report of demos of before, which were no comparison like the others, from their files."""
+"""The report of demos by older versions, which had a file format of their own."""
 
 import json
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def cells(row: dict) -> list[str]:
 
 
 def texts(results: dict, config: dict) -> dict[str, str]:
-  """What the terminal and the page say around the table."""
+  """The texts around the table, on the terminal and on the page."""
   cut = results["gradients"] < results["gradients_planned"]
   return {
     "setting": (
@@ -124,7 +124,7 @@ def write(out: Path, console: Console) -> None:
   results = json.loads((out / "results.json").read_text())
   resolved = json.loads((out / "config.json").read_text())
   config = resolved["config"]
-  say = texts(results, config)
+  text = texts(results, config)
   rows = results["table"]
   drawn = make_figures(results, config)
   style.save_all(drawn, out)
@@ -132,24 +132,24 @@ def write(out: Path, console: Console) -> None:
     ("method", "own settings", "learning rate", "weight decay"), settings_rows(config["methods"])
   )
   parts = [
-    f"<p>{say['setting']}</p>",
-    f'<p class="notice">{say["notice"]}</p>' if say["notice"] else "",
+    f"<p>{text['setting']}</p>",
+    f'<p class="notice">{text["notice"]}</p>' if text["notice"] else "",
     f'<div class="wide">{page.html_table(COLUMNS, map(cells, rows))}</div>',
-    f'<p class="small">{say["caption"]}</p>',
+    f'<p class="small">{text["caption"]}</p>',
     *(page.picture(out, name) for name in ("accuracy", "curves")),
     "<h2>How flat</h2>",
     f"<p>{flat.agreement(rows)}</p>",
     f'<div class="wide">{page.html_table(flat.COLUMNS, map(flat.cells, rows))}</div>',
-    f'<p class="small">{say["flatness"]}</p>',
+    f'<p class="small">{text["flatness"]}</p>',
     *(page.picture(out, name) for name in ("flatness", "landscapes")),
-    f"<h2>How the hyper-parameters were chosen</h2>\n<p>{say['tuning']}</p>",
+    f"<h2>How the hyper-parameters were chosen</h2>\n<p>{text['tuning']}</p>",
     f'<div class="wide text">{settings}</div>',
     page.configuration(resolved),
   ]
   page.write_page(out / "report.html", "Eleven optimizers, equal gradients", parts)
-  console.print(page.terminal_table(COLUMNS, map(cells, rows), say["caption"], columns=7))
+  console.print(page.terminal_table(COLUMNS, map(cells, rows), text["caption"], columns=7))
   means = ([cell.split(" ±")[0] for cell in flat.cells(row)] for row in rows)
   console.print(page.terminal_table(flat.COLUMNS, means, flat.agreement(rows)))
-  if say["notice"]:
-    console.print(say["notice"], style="yellow")
+  if text["notice"]:
+    console.print(text["notice"], style="yellow")
   console.print(f"{out / 'report.html'}, figures, results.json and config.json are written")

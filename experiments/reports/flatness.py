@@ -1,4 +1,4 @@
-"""How flat a comparison's minima are: a table, a figure, landscapes, and what goes with accuracy."""
+"""The sharpness of a comparison's runs: a table, figures, and correlations with accuracy."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +42,7 @@ def cells(row: dict) -> list[str]:
 
 
 def agreement(rows: list[dict]) -> str:
-  """Which measures go with test accuracy over the methods, and which do not."""
+  """The rank correlation of every measure with test accuracy, as a sentence."""
   named = {
     "loss_increase": "the worst-case loss increase",
     "adaptive_increase": "the adaptive one",
@@ -50,16 +50,16 @@ def agreement(rows: list[dict]) -> str:
     "top_eigenvalue": "the top eigenvalue",
     "trace": "the trace",
   }
-  told = [
+  correlations = [
     f"{named[key]} " + f"{value:+.2f}".replace("-", "\u2212")
     for key, value in flatness.rank_correlations(rows).items()
     if value is not None
   ]
-  if not told:
+  if not correlations:
     return "Too few methods, or losses that are not finite: no correlations."
   return (
     f"Rank correlation (Spearman's, over {len(rows)} methods) of test accuracy with"
-    f" flatness by {', by '.join(told)}. At +1 the flatter minimum always is the better one; below"
+    f" flatness by {', by '.join(correlations)}. At +1 the flatter minimum always is the better one; below"
     " +0.6 or so, eleven methods cannot tell a measure from chance."
   )
 
@@ -98,7 +98,7 @@ def figures(rows: list[dict], found: dict[str, Any]) -> dict[str, Callable]:
 
 
 def section(directory: Path) -> Section:
-  """Draws flatness.png and landscapes.png; nothing where nothing was measured."""
+  """Draws flatness.png and landscapes.png, if sharpness was measured."""
   path = directory / flatness.NUMBERS
   if not path.exists() or not (directory / "results.json").exists():
     return NOTHING

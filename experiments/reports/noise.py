@@ -1,4 +1,4 @@
-"""What the command noise measured: tables and a figure of accuracy under weight noise."""
+"""The report of weight noise: tables and a figure of accuracy."""
 
 from pathlib import Path
 
@@ -16,20 +16,20 @@ FORMULAS = {"additive": "w + s N(0, 1)", "multiplicative": "w (1 + s N(0, 1))"}
 
 
 def section(directory: Path) -> Section:
-  """Draws noise.png; nothing where nothing was measured."""
+  """Draws noise.png, if weight noise was measured."""
   if not (directory / NUMBERS).exists():
     return NOTHING
   found = files.read_json(directory / NUMBERS)
   style.save_all({"noise": lambda theme: figure(found, theme)}, directory)
-  say = caption(found)
+  note = caption(found)
   html, tables = ["<h2>Weight noise</h2>"], []
   for kind in KINDS:
     header = (f"{kind}:", *(f"{strength:g}" for strength in found["strengths"][kind]))
     rows = table(found, kind)
     html.append(f'<div class="wide">{page.html_table(header, rows)}</div>')
     narrow = [[cell.replace(" ± ", "\n± ") for cell in row] for row in rows]
-    tables.append(page.terminal_table(header, narrow, say if kind == list(KINDS)[-1] else ""))
-  html += [f'<p class="small">{say}</p>', page.picture(directory, "noise")]
+    tables.append(page.terminal_table(header, narrow, note if kind == list(KINDS)[-1] else ""))
+  html += [f'<p class="small">{note}</p>', page.picture(directory, "noise")]
   return Section(html, tables)
 
 
@@ -37,20 +37,20 @@ def caption(found: dict) -> str:
   options, seeds = found["options"], _seeds(found)
   examples = options["examples"]
   of = f"on the first {examples:,} test examples" if examples else "on the test set"
-  said = (
+  text = (
     f"Accuracy in % {of}, mean of {options['draws']} draws; additive: {FORMULAS['additive']},"
     f" multiplicative: {FORMULAS['multiplicative']}, on every weight w."
   )
   if len(found["runs"]) > 1 or seeds > 1:
-    said += (
+    text += (
       f" Mean ± standard error over {seeds} seed{'s' if seeds > 1 else ''}; minus"
       f" {found['reference']}: paired, runs of a seed share the draws."
     )
-  return said
+  return text
 
 
 def table(found: dict, kind: str) -> list[list[str]]:
-  """Two rows a method: accuracies, and under them what they are compared with or stray by."""
+  """Two rows a method: the accuracies, and below them their differences or percentiles."""
   reference = found["reference"]
   rows = []
   for method, runs in found["runs"].items():

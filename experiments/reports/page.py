@@ -1,4 +1,4 @@
-"""Pages and tables of reports: self-contained, for light and for dark ground."""
+"""HTML pages without external files, for light and dark colour schemes, and tables."""
 
 import base64
 import html
@@ -48,7 +48,7 @@ def write_page(path: Path, title: str, parts: Iterable[str]) -> None:
 
 
 def configuration(resolved: Any) -> str:
-  """What a run was made of, folded away."""
+  """The resolved configuration, in a part of the page that opens on a click."""
   text = html.escape(json.dumps(resolved, indent=1))
   return (
     "<h2>Configuration</h2>\n<details><summary>Resolved configuration and versions</summary>"
@@ -57,7 +57,7 @@ def configuration(resolved: Any) -> str:
 
 
 def html_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-  """Rows that begin with a blank belong to the one above."""
+  """A table; rows that begin with a blank belong to the row above."""
   cells = lambda tag, texts: "".join(f"<{tag}>{html.escape(t)}</{tag}>" for t in texts)
   start = lambda row: '<tr class="under">' if row[0].startswith(" ") else "<tr>"
   lines = [start(row) + cells("td", row) for row in rows]
@@ -65,7 +65,7 @@ def html_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def picture(out: Path, name: str) -> str:
-  """Both versions inlined; the reader's colour scheme picks one."""
+  """A picture with its light and its dark version, both inlined."""
   light, dark = (
     "data:image/png;base64," + base64.b64encode((out / f"{name}{suffix}.png").read_bytes()).decode()
     for suffix in ("", "-dark")
@@ -79,7 +79,7 @@ def picture(out: Path, name: str) -> str:
 def terminal_table(
   header: Sequence[str], rows: Iterable[Sequence[str]], caption: str, columns: int | None = None
 ) -> Table:
-  """The first ``columns``, of a table whose others only the page has room for."""
+  """A table of the first ``columns``; the page shows all of them."""
   table = Table(
     box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, caption=caption, caption_justify="left"
   )

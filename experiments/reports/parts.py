@@ -1,4 +1,4 @@
-"""What several reports say alike."""
+"""Parts that several reports have in common."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from experiments.reports import flatness, noise, page, quantisation, sharpness
 
 PAID_COLUMNS = "steps", "gradients", "wall,\ns", "steps\na second", "peak,\nMB", "n"
 PEAK = "Peak: of the process, to which earlier runs in it may have added."
-SECTIONS = (  # of what other commands measured
+SECTIONS = (  # by other commands' measurements
   flatness.section,
   sharpness.section,
   noise.section,
@@ -39,7 +39,7 @@ def setting(config: Config) -> str:
 
 
 def sections(directory: Path, console: Console) -> list[str]:
-  """Parts of a page about what was measured in ``directory``, and their tables on the terminal."""
+  """HTML of the measurements in ``directory``; their tables are printed on the terminal."""
   shown = [section(directory) for section in SECTIONS]
   for table in (table for one in shown for table in one.tables):
     console.print(table)
@@ -47,7 +47,7 @@ def sections(directory: Path, console: Console) -> list[str]:
 
 
 def read_spec(out: Path, kind: type) -> tuple[dict[str, Any], Any]:
-  """What compare.json holds, and the comparison that it makes."""
+  """The content of compare.json, and the comparison built from it."""
   spec = files.read_json(out / "compare.json")
   try:
     fields = {n: configuration.from_dict(value) for n, value in spec.items() if n != "versions"}
@@ -58,12 +58,14 @@ def read_spec(out: Path, kind: type) -> tuple[dict[str, Any], Any]:
 
 def read_results(out: Path, command: str) -> dict[str, Any]:
   if not (out / "results.json").exists():
-    raise Refusal(f"{out}: the comparison is not finished; the same `{command}` goes on")
+    raise Refusal(
+      f"{out}: the comparison is not finished: run the same `{command}` again to continue"
+    )
   return files.read_json(out / "results.json")
 
 
 def paid_cells(row: dict[str, Any]) -> list[str]:
-  """What a method's runs took, as the texts under ``PAID_COLUMNS``."""
+  """The costs of a method's runs, as texts for ``PAID_COLUMNS``."""
   return [
     *(f"{row[name]:,.0f}" for name in ("steps", "gradients")),
     *(f"{row[name]:.1f}" for name in ("seconds", "steps_per_second")),
@@ -89,7 +91,7 @@ def own_settings(opt: dict[str, Any]) -> str:
 
 
 def metrics_figure(found: dict[str, dict[str, list]], subtitle: str) -> dict[str, Callable]:
-  """What methods report of themselves, where one reports anything but counts."""
-  texts = "What the methods report of themselves", subtitle
+  """The figure of the methods' own metrics, if there are any besides counts."""
+  texts = "The methods' own metrics over training", subtitle
   draw = lambda theme: own_metrics.draw(found, texts, theme)
   return {"metrics": draw} if any(found.values()) else {}

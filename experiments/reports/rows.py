@@ -1,4 +1,4 @@
-"""What directories hold, as rows."""
+"""The tables of runs and comparisons, as rows."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from experiments.training import run_directory
 
 
 def rows_of(directory: Path) -> list[dict[str, Any]]:
-  """What a directory holds: lines of a run's metrics, or a row a run of what is compared."""
+  """The lines of a run's metrics, or one row for each run of a comparison."""
   if (directory / "metrics.jsonl").exists():
     return run_directory.read_lines(directory)
   if (directory / "speed_up.json").exists():

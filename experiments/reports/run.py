@@ -1,4 +1,4 @@
-"""The report of one run: curves, and what was measured afterwards."""
+"""The report of one run: curves, and later measurements."""
 
 from pathlib import Path
 
@@ -18,10 +18,10 @@ def write(directory: Path, console: Console) -> None:
   evaluated_on = config.data.evaluated_on
   rows = {split: run_directory.read_metrics(directory, split) for split in ("train", evaluated_on)}
   summary = directory / "summary.json"
-  said = (
+  result = (
     sentence(files.read_json(summary))
     if summary.exists()
-    else "Not finished: the same `train` goes on."
+    else "Not finished: run the same `train` again to continue."
   )
   texts = (
     f"{config.name} with {method_name(config.opt)}",
@@ -32,10 +32,10 @@ def write(directory: Path, console: Console) -> None:
     "Means over each twentieth of the steps.",
   )
   style.save_all(drawn, directory)
-  console.print(said)
+  console.print(result)
   body = [
     f"<p>{parts.setting(config)}</p>",
-    f"<p>{said}</p>",
+    f"<p>{result}</p>",
     *(page.picture(directory, name) for name in drawn),
     *parts.sections(directory, console),
     page.configuration(files.read_json(directory / "config.json")),

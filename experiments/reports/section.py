@@ -1,4 +1,4 @@
-"""What a section adds to a report."""
+"""A section of a report."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""What the command sharpness measured: a table, the spectrum and the landscape."""
+"""The report of a run's sharpness: a table, the spectrum and the landscape."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ CAPTION = (
 
 
 def section(directory: Path) -> Section:
-  """Draws spectrum.png and landscape.png; nothing where nothing was measured."""
+  """Draws spectrum.png and landscape.png, if sharpness was measured."""
   if not (directory / NUMBERS).exists():
     return NOTHING
   found = files.read_json(directory / NUMBERS)

@@ -20,15 +20,15 @@ def read(config: Config, split: str) -> Sequence:
     source = config.data.set.source(split)
   except (OSError, ValueError) as error:
     raise Refusal(f"no data for {config.name}: {error}") from error
-  classes = getattr(source, "classes", config.data.set.classes)  # where the data tells
+  classes = getattr(source, "classes", config.data.set.classes)  # some data sets know
   if classes != config.data.set.classes:
-    said = config.data.set.classes
-    raise Refusal(f"{config.data.set.about} has {classes} classes, not data.classes {said}")
+    expected = config.data.set.classes
+    raise Refusal(f"{config.data.set.about} has {classes} classes, not data.classes {expected}")
   return source
 
 
 def held_out(config: Config, size: int) -> tuple[np.ndarray, np.ndarray]:
-  """Indices of the training set, to train on and to evaluate on: the same for all seeds."""
+  """Indices of the training set to train on and to evaluate on, the same for all seeds."""
   order = np.random.default_rng(0).permutation(size)
   parts = np.split(order, [size - round(config.data.held_out * size)])
   if not all(map(len, parts)):
@@ -48,26 +48,26 @@ def class_tasks(config: Config) -> list[list[int]]:
 
 
 def task_indices(config: Config, source: Sequence, replay: int) -> np.ndarray:
-  """Where ``source``, whose labels are right, has the config's task and the memory for it."""
+  """Indices in ``source``, with its true labels, of the config's task and of the memory for it."""
   tasks, task = class_tasks(config), config.data.lifelong.task
   labels, seed = lifelong.labels_of(source), config.training.seed
-  found = lifelong.training_indices(labels, tasks, task, replay, seed)
-  if not len(found):
+  indices = lifelong.training_indices(labels, tasks, task, replay, seed)
+  if not len(indices):
     raise Refusal(f"{config.name} has no examples of task {task}, classes {tasks[task]}")
-  return found
+  return indices
 
 
 def training_source(config: Config) -> Sequence:
   source = read(config, "train")
   if config.data.held_out:
     source = Subset(source, held_out(config, len(source))[0])
-  right = source
+  true_labelled = source
   if config.data.wrong_labels:
     classes, seed = config.data.set.classes, config.training.seed
     source = WrongLabels(source, config.data.wrong_labels, classes, seed)
   if config.data.lifelong.tasks > 1:
-    # What has a wrong label stays in the task of its true class.
-    source = Subset(source, task_indices(config, right, config.data.lifelong.replay))
+    # An example with a wrong label stays in the task of its true class.
+    source = Subset(source, task_indices(config, true_labelled, config.data.lifelong.replay))
   return source
 
 
@@ -83,7 +83,7 @@ def evaluation_source(config: Config) -> Sequence:
 
 
 def centred(config: Config, source: Sequence) -> Sequence:
-  """Images of all sizes as evaluation sees them."""
+  """Crops images of varying sizes to the central square, as evaluation does."""
   if not config.data.augment.size:
     return source
   import grain
@@ -94,9 +94,9 @@ def centred(config: Config, source: Sequence) -> Sequence:
 
 
 def training_batches(config: Config) -> Stream:
-  """This process's part of endless batches, a new permutation an epoch, every image drawn anew.
+  """This process's part of endless batches: a new permutation every epoch, new augmentations.
 
-  Arrays in memory are gathered from; all else is read, and changed, by Grain.
+  Batches of arrays in memory are gathered by their indices; Grain reads and augments all others.
   """
   source = training_source(config)
   if in_memory(source) and config.data.augment == Augment():
@@ -112,11 +112,11 @@ def evaluation_batches(source: Sequence, size: int) -> Iterator[tuple[Batch, np.
   for start in range(0, len(source), size):
     indices = start + jax.process_index() * local + np.arange(local)
     weights_B = (indices < len(source)).astype(np.float32)
-    there = np.minimum(indices, len(source) - 1)
+    existing = np.minimum(indices, len(source) - 1)
     if in_memory(source):
-      yield source.take(there), weights_B
+      yield source.take(existing), weights_B
       continue
-    examples = [source[int(i)] for i in there]
+    examples = [source[int(i)] for i in existing]
     yield jax.tree.map(lambda *x: np.stack(x), *examples), weights_B
 
 

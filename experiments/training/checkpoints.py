@@ -1,4 +1,4 @@
-"""Checkpoints by Orbax: arrays, and what the host knows of the run."""
+"""Checkpoints by Orbax: the run's arrays, and the values that the loop keeps on the host."""
 
 import contextlib
 import io
@@ -12,10 +12,12 @@ import orbax.checkpoint as ocp
 
 from experiments.config import Refusal, reason
 
+OTHER_STRUCTURE = "tree structures do not match"  # in Orbax's error, of a checkpoint that is whole
+
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-  """Threads of Orbax print tracebacks of errors that its caller is given as well."""
+  """Hides the tracebacks that Orbax's threads print of errors that it also raises."""
   logging.disable()
   try:
     with contextlib.redirect_stderr(io.StringIO()):
@@ -25,11 +27,11 @@ def quiet() -> Iterator[None]:
 
 
 class Checkpoints:
-  """The last two; one that was not written to its end does not count.
+  """The last two checkpoints; one that was not written completely is ignored.
 
-  ``state`` is a pytree of arrays: params, statistics, optimizer state, counts. ``host`` is what
-  JSON holds: the data's position, the end of the metrics, what was evaluated. Random keys are
-  folded from the config's seed and the counts, and need no place of their own.
+  ``state`` is a pytree of arrays: params, statistics, optimizer state, counts. ``host`` is saved as
+  JSON: the position in the data, the size of the metrics file, how many evaluations were made.
+  Random keys are not saved, because they follow from the config's seed and the counts.
   """
 
   def __init__(self, directory: Path):
@@ -39,7 +41,7 @@ class Checkpoints:
       options=ocp.CheckpointManagerOptions(
         max_to_keep=2,
         cleanup_tmp_directories=True,
-        # A step that donates its arrays may follow at once.
+        # The next step donates these arrays, so that they have to be written before it.
         enable_async_checkpointing=False,
       ),
       item_names=("state", "host"),
@@ -63,18 +65,24 @@ class Checkpoints:
     items = ocp.args.Composite(state=ocp.args.StandardRestore(like), host=ocp.args.JsonRestore())
     try:
       with quiet():
-        found = self.manager.restore(step, args=items)
-      return found.state, host(**found.host)
+        restored = self.manager.restore(step, args=items)
+      return restored.state, host(**restored.host)
     except Exception as error:
+      if OTHER_STRUCTURE in str(error):
+        raise Refusal(
+          f"{self.directory / str(step)} was saved by another version of flatopt or experiments,"
+          f" whose state holds other parts: use that version, which config.json names, or delete"
+          f" {self.directory.parent} to train again"
+        ) from error
       others = [other for other in self.manager.all_steps() if other != step]
-      goes_on = f"from step {max(others)}" if others else "from the start"
+      where = f"from step {max(others)}" if others else "from the start"
       raise Refusal(
-        f"{self.directory / str(step)} is damaged: delete it to go on {goes_on} ({reason(error)})"
+        f"{self.directory / str(step)} is damaged: delete it to continue {where} ({reason(error)})"
       ) from error
 
-  def preempted(self, step: int, noted: list[int]) -> bool:
-    """Whether to save and leave at ``step``, which several processes have to agree on."""
-    return bool(noted) if jax.process_count() == 1 else self.manager.reached_preemption(step)
+  def preempted(self, step: int, signals: list[int]) -> bool:
+    """Whether to save and stop at ``step``, on which several processes have to agree."""
+    return bool(signals) if jax.process_count() == 1 else self.manager.reached_preemption(step)
 
   def close(self) -> None:
     self.manager.close()

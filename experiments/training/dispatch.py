@@ -1,4 +1,4 @@
-"""Steps on their way: several to a dispatch, the next ones sent before the last are looked at."""
+"""Dispatches of several steps, each sent to the devices before the previous one has ended."""
 
 from collections import deque
 from typing import Any, NamedTuple
@@ -11,60 +11,65 @@ from experiments.training.step import Program, Stop, TrainState
 from experiments.training.streams import Stream
 
 
-class Taken(NamedTuple):
-  """What is known of a dispatch once it has ended."""
+class DispatchResult(NamedTuple):
+  """What a dispatch returns to the host when it has ended."""
 
-  steps: int  # that it took
-  step: int  # of the run, at its end
-  gradients: int
+  steps: int  # number of steps that it took
+  step: int  # the run's step count at its end
+  gradients: int  # paid by the run at its end
   learning_rate: float
   own: dict[str, float]  # the method's metrics at its end
   each: dict[str, list[float]]  # loss and accuracy of every step
 
 
 class Dispatcher:
-  """Sends batches to the devices in order; of those that no step took, the next dispatch has them.
+  """Sends batches to the devices in order, and reads the results of earlier dispatches.
 
-  A dispatch may end early where gradients are limited, which the devices alone know. What was sent
-  behind it then takes no step at all, as its limit is the same: so that nothing has to be undone.
+  A dispatch ends early when it reaches the limit of gradients, and only the devices know when. The
+  dispatch behind it has the same limit and then takes no step, so that nothing has to be undone;
+  the batches that neither used go to the next dispatch.
   """
 
   def __init__(self, program: Program, stream: Stream, state: TrainState):
     self.program, self.stream, self.state = program, stream, state
     self.step, self.gradients = int(state.step), int(program.gradients(state))
-    self.planned = self.step  # where what is on its way ends, if no limit of gradients is met
-    self.under_way: deque[dict[str, Any]] = deque()
-    self.placed: tuple[int, Any] | None = None  # batches on the devices, and the first one's step
+    self.planned = (
+      self.step
+    )  # the step at which the dispatches in flight end, if they reach no limit of gradients
+    self.in_flight: deque[dict[str, Any]] = deque()
+    self.placed: tuple[int, Any] | None = (
+      None  # the step of the first batch on the devices, and the batches
+    )
 
   @property
   def full(self) -> bool:
-    """One may wait behind one that runs; a step without a loop knows no limit, and is alone."""
-    return len(self.under_way) == (1 if self.program.at_once == 1 else 2)
+    """One dispatch may wait behind the running one, unless steps have no loop and no limit."""
+    return len(self.in_flight) == (1 if self.program.batches_per_dispatch == 1 else 2)
 
   def send(self, stop: Stop) -> None:
-    """Dispatches as many steps as there are batches at once, up to the limits."""
+    """Dispatches one step a batch, up to the limits."""
     batch = self._batches_from(self.planned)
     limits = Stop(np.int32(stop.step), np.int32(stop.gradients))
-    self.state, found = self.program.steps(self.state, batch, limits)
-    self.planned = min(stop.step, self.planned + self.program.at_once)
-    self.under_way.append(found)
-    self.placed = self.planned, self._placed(self.planned)  # while the devices are busy
+    self.state, outputs = self.program.steps(self.state, batch, limits)
+    self.planned = min(stop.step, self.planned + self.program.batches_per_dispatch)
+    self.in_flight.append(outputs)
+    self.placed = self.planned, self._placed(self.planned)  # copied while the devices are busy
 
-  def receive(self) -> Taken:
-    """Waits for the first dispatch on its way."""
-    found = jax.device_get(self.under_way.popleft())
-    step = int(found["step"])
-    steps, self.step, self.gradients = step - self.step, step, int(found["gradients"])
+  def receive(self) -> DispatchResult:
+    """Waits for the oldest dispatch in flight."""
+    outputs = jax.device_get(self.in_flight.popleft())
+    step = int(outputs["step"])
+    steps, self.step, self.gradients = step - self.step, step, int(outputs["gradients"])
     self.stream.advance(steps)
-    if not self.under_way:
+    if not self.in_flight:
       self.planned = step
-    return Taken(
+    return DispatchResult(
       steps,
       step,
       self.gradients,
-      float(found["learning_rate"]),
-      {name: x.item() for name, x in found["own"].items()},
-      {name: x[:steps].tolist() for name, x in found["each"].items()},
+      float(outputs["learning_rate"]),
+      {name: x.item() for name, x in outputs["own"].items()},
+      {name: x[:steps].tolist() for name, x in outputs["each"].items()},
     )
 
   def _batches_from(self, step: int) -> Any:
@@ -73,5 +78,5 @@ class Dispatcher:
     return self._placed(step)
 
   def _placed(self, step: int) -> Any:
-    ahead = self.stream.ahead(step - self.step, self.program.at_once)
+    ahead = self.stream.ahead(step - self.step, self.program.batches_per_dispatch)
     return batches.place(ahead, self.program.batches_sharding)

@@ -1,4 +1,4 @@
-"""What a run says of itself on the terminal."""
+"""A run's progress bar, and its result as a sentence."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Batches that Grain draws: shuffled, read by its threads, and augmented."""
+"""Batches that Grain shuffles, reads in its threads and augments."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from experiments.training.streams import Drawn
 
 
 def image_transforms(chosen: Augment, dtype: np.dtype) -> list[grain.transforms.RandomMap]:
-  """Of single training images. What Cutout takes away is about zero to the model."""
+  """Transforms of single training images; Cutout's grey is about zero to the model."""
   grey = 128 if np.issubdtype(dtype, np.integer) else 0
   transforms = (
     (chosen.size, augment.RandomResizedCrop(chosen.size)),
@@ -29,7 +29,7 @@ def drawn_batches(config: Config, source: Sequence) -> Drawn:
   if chosen != Augment():
     for transform in image_transforms(chosen, source[0]["image"].dtype):
       dataset = dataset.random_map(transform)
-  # Processes part behind what is drawn for each image, and draw one weight for what they mix.
+  # Processes split the data after the draws for each image; Mixup draws one weight for all of them.
   dataset = dataset[jax.process_index() :: jax.process_count()]
   dataset = dataset.batch(config.data.batch_size // jax.process_count(), drop_remainder=True)
   if chosen.mixup:

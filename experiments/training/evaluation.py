@@ -10,18 +10,18 @@ from experiments.training.step import Program, TrainState
 
 
 def evaluate(program: Program, state: TrainState, source: Sequence, size: int) -> dict[str, float]:
-  """Over ``source``, in batches of ``size``, each looked at when the next is on its way."""
+  """Means over ``source`` in batches of ``size``, each sent before the last one's sums are read."""
   sums = {"loss": 0.0, "accuracy": 0.0, "count": 0.0}
-  under_way = deque()
+  in_flight = deque()
 
-  def add_first():
-    found = jax.device_get(under_way.popleft())
+  def add_oldest():
+    batch_sums = jax.device_get(in_flight.popleft())
     for name in sums:
-      sums[name] += found[name].item()
+      sums[name] += batch_sums[name].item()
 
   for batch in batches.evaluation_batches(source, size):
-    under_way.append(program.evaluate(state, *batches.place(batch, program.batch_sharding)))
-    if len(under_way) > 1:
-      add_first()
-  add_first()
+    in_flight.append(program.evaluate(state, *batches.place(batch, program.batch_sharding)))
+    if len(in_flight) > 1:
+      add_oldest()
+  add_oldest()
   return {name: sums[name] / sums["count"] for name in ("loss", "accuracy")}

@@ -12,21 +12,22 @@ from rich.console import Console
 
 from experiments.config import Config, Refusal, files
 from experiments.methods import eval_params
-from experiments.training import batches, peak_memory, run_directory, saved_runs
+from experiments.training import batches, peak_memory, run_directory, saved_runs, wandb_run
 from experiments.training.checkpoints import Checkpoints
-from experiments.training.dispatch import Dispatcher, Taken
+from experiments.training.dispatch import Dispatcher, DispatchResult
 from experiments.training.display import progress_display
 from experiments.training.evaluation import evaluate
-from experiments.training.signals import Interrupted, noted_signals
+from experiments.training.signals import Interrupted, deferred_signals
 from experiments.training.step import Program, Stop, TrainState, make_program
+from experiments.training.streams import set_position
 
-LONGEST = 2.0  # seconds of a dispatch, about: signals wait for its end
+MAX_DISPATCH_SECONDS = 2.0  # about: signals wait for its end
 NO_LIMIT = 2**31 - 1
 
 
 @contextlib.contextmanager
-def said_where(directory: Path) -> Iterator[None]:
-  """Errors of writing name the run, which a full disk's own message does not."""
+def naming_directory(directory: Path) -> Iterator[None]:
+  """Names the run's directory in errors of writing, which a full disk's own message does not."""
   try:
     yield
   except OSError as error:
@@ -34,22 +35,22 @@ def said_where(directory: Path) -> Iterator[None]:
 
 
 def train(config: Config, directory: Path, console: Console) -> dict[str, Any]:
-  """Trains until the budget is paid; returns, and leaves in summary.json, what came of it.
+  """Trains until the budget is paid; returns the result, and writes it to summary.json.
 
-  A run that was interrupted goes on from its last checkpoint and ends with the same params and
-  the same metrics, to the last bit, as one that was not.
+  A run that was interrupted continues from its last checkpoint, and ends with the same params and
+  metrics, to the last bit, as one that was not.
   """
   finished = directory / "summary.json"
   with run_directory.claimed(directory, config):
     if finished.exists():
       return files.read_json(finished)
     peak_memory.forget_peak()
-    with noted_signals() as noted, said_where(directory):
+    with deferred_signals() as signals, naming_directory(directory):
       run = Run(config, directory, console)
       run_directory.write_config(directory, config)
       size = run.position.metrics_size
-      with run_directory.Metrics.opened(directory, size, run.step) as metrics:
-        result = run.train(metrics, noted)
+      with run_directory.Metrics.opened(directory, config, size, run.step) as metrics:
+        result = run.train(metrics, signals)
     if jax.process_index() == 0:
       files.write_json(finished, result)
     return result
@@ -57,22 +58,23 @@ def train(config: Config, directory: Path, console: Console) -> dict[str, Any]:
 
 @dataclasses.dataclass
 class Position:
-  """What the host knows of a run, and a checkpoint keeps beside the arrays."""
+  """The values that a checkpoint keeps of a run besides its arrays."""
 
-  data: dict[str, Any] | None = None
-  metrics_size: int = 0  # bytes
-  evaluated: int = 0  # shares of the budget
+  data: dict[str, Any] | None = None  # the stream's position
+  metrics_size: int = 0  # bytes of metrics.jsonl
+  evaluated: int = 0  # number of evaluations
   window: dict[str, float] = dataclasses.field(default_factory=dict)  # sums since the last log
-  latest: dict[str, float] = dataclasses.field(default_factory=dict)  # metrics
-  seconds: float = 0.0  # of steps whose time was taken
+  latest: dict[str, float] = dataclasses.field(default_factory=dict)  # the last logged metrics
+  seconds: float = 0.0  # of the timed steps
   timed_steps: int = 0
   peak_memory_mb: float = 0.0
 
 
 class Run:
-  """The loop: what is due when, on the devices and in the run's files."""
+  """The loop: sends steps to the devices, and logs, evaluates and saves when it is due."""
 
   def __init__(self, config: Config, directory: Path, console: Console):
+    wandb_run.check(config)
     self.config, self.console = config, console
     self.split = config.data.evaluated_on
     self.test_source = batches.evaluation_source(config)
@@ -84,10 +86,10 @@ class Run:
       state, self.position = self.first_state(directory), Position()
     else:
       state, self.position = restored
-      stream.set_state(self.position.data)
+      set_position(stream, self.position.data, directory)
     self.dispatcher = Dispatcher(self.program, stream, state)
-    self.clock: float | None = None  # when timed steps began that ``position.seconds`` lacks
-    self.sent = 0
+    self.clock: float | None = None  # start of the timed steps that ``position.seconds`` lacks
+    self.rounds = 0
 
   @property
   def step(self) -> int:
@@ -98,11 +100,11 @@ class Run:
     return self.dispatcher.gradients
 
   def first_state(self, directory: Path) -> TrainState:
-    """Initial params, or those that another run is evaluated at; no optimizer state goes on."""
+    """Initial params, or those of a finished run; the optimizer state is new in both cases."""
     if self.config.training.start_from is None:
       return self.program.init()
     other = directory / self.config.training.start_from
-    _, _, state = saved_runs.ended(other)
+    _, _, state = saved_runs.load_finished(other)
     shapes = lambda state: jax.tree.map(lambda x: x.shape, (state.params, state.model_state))
     if shapes(state) != shapes(self.program.shapes):
       raise Refusal(f"{other} holds a run of another model")
@@ -110,33 +112,33 @@ class Run:
     return self.program.start(params, state.model_state)
 
   def spent(self) -> int:
-    """Of the budget."""
+    """What is paid of the budget, in its unit."""
     return self.gradients if self.config.training.unit == "gradients" else self.step
 
   def evaluations_due(self) -> int:
-    """How many have come due by now."""
+    """How many evaluations are due by now."""
     training = self.config.training
     return self.spent() * training.evaluations // training.budget
 
   def stop(self) -> Stop:
-    """Where the next dispatch ends at most: at a log, a checkpoint, an evaluation or the end."""
+    """Limits of the next dispatch: the next log, checkpoint, evaluation or the end."""
     training, planned = self.config.training, self.dispatcher.planned
     next_multiple = lambda every: (planned // every + 1) * every
     step = min(next_multiple(training.log_every), next_multiple(training.checkpoint_every))
     due = -(-(self.position.evaluated + 1) * training.budget // training.evaluations)
     limit = min(due, training.budget)
     if self.clock is None:
-      step = planned + 1  # the first step of a session compiles, and its time says nothing
-    elif jax.process_count() == 1:  # each has a clock of its own
-      step = min(step, planned + max(1, int(LONGEST * self.speed())))
+      step = planned + 1  # the first step of a process compiles, and is not timed
+    elif jax.process_count() == 1:  # processes must agree, but their clocks differ
+      step = min(step, planned + max(1, int(MAX_DISPATCH_SECONDS * self.speed())))
     if training.unit == "steps":
       return Stop(min(step, limit), NO_LIMIT)
     return Stop(step, limit)
 
-  def has_to_look(self) -> bool:
-    """Whether what is on its way has to end before more is sent."""
+  def must_receive(self) -> bool:
+    """Whether a dispatch in flight has to end before the next one is sent."""
     training, planned = self.config.training, self.dispatcher.planned
-    if not self.dispatcher.under_way:
+    if not self.dispatcher.in_flight:
       return False
     if self.dispatcher.full or self.clock is None:
       return True
@@ -144,24 +146,24 @@ class Run:
     due = spent * training.evaluations // training.budget > self.position.evaluated
     return due or planned % training.checkpoint_every == 0
 
-  def train(self, metrics: run_directory.Metrics, noted: list[int]) -> dict[str, Any]:
+  def train(self, metrics: run_directory.Metrics, signals: list[int]) -> dict[str, Any]:
     self.metrics = metrics
     training = self.config.training
     share = lambda: self.spent() / training.budget
     with progress_display(self.console) as display:
       bar = display.add_task(self.config.name, total=1.0, completed=share(), note="compiling")
       while self.spent() < training.budget:
-        while not self.has_to_look():
+        while not self.must_receive():
           self.dispatcher.send(self.stop())
         self.receive()
-        interrupted = self.checkpoints.preempted(self.sent, noted)
-        self.sent += 1
-        if interrupted or not self.dispatcher.under_way:
-          self.settle(interrupted)
+        interrupted = self.checkpoints.preempted(self.rounds, signals)
+        self.rounds += 1
+        if interrupted or not self.dispatcher.in_flight:
+          self.synchronize(interrupted)
         display.update(bar, completed=share(), note=self.note())
         if interrupted:
-          raise Interrupted(noted)
-    self.settle(save=True)
+          raise Interrupted(signals)
+    self.synchronize(save=True)
     self.checkpoints.close()
     latest = self.position.latest
     reached = {
@@ -170,22 +172,22 @@ class Run:
     return {"steps": self.step, "gradients": self.gradients} | reached | self.timing()
 
   def receive(self) -> None:
-    """What a dispatch found, while the next one runs."""
-    taken = self.dispatcher.receive()
+    """Adds a dispatch's metrics to the window, while the next one runs."""
+    result = self.dispatcher.receive()
     position = self.position
-    for values in zip(*taken.each.values(), strict=True):
-      for name, x in zip((*taken.each, "steps"), (*values, 1), strict=True):
+    for values in zip(*result.each.values(), strict=True):
+      for name, x in zip((*result.each, "steps"), (*values, 1), strict=True):
         position.window[name] = position.window.get(name, 0.0) + x
     if self.clock is None:
       self.clock = time.perf_counter()
     else:
-      position.timed_steps += taken.steps
-    if taken.steps and taken.step % self.config.training.log_every == 0:
-      self.log(taken)
+      position.timed_steps += result.steps
+    if result.steps and result.step % self.config.training.log_every == 0:
+      self.log(result)
 
-  def settle(self, save: bool) -> None:
-    """Ends what is on its way, and does what is due where it ended."""
-    while self.dispatcher.under_way:
+  def synchronize(self, save: bool) -> None:
+    """Waits for all dispatches, then evaluates and saves what is due."""
+    while self.dispatcher.in_flight:
       self.receive()
     self.stop_clock()
     if self.evaluations_due() > self.position.evaluated:
@@ -201,12 +203,12 @@ class Run:
     running = 0.0 if self.clock is None else time.perf_counter() - self.clock
     return self.position.seconds + running
 
-  def log(self, taken: Taken) -> None:
+  def log(self, result: DispatchResult) -> None:
     window = self.position.window
     means = {name: window[name] / window["steps"] for name in ("loss", "accuracy")}
-    paid = {"gradients": taken.gradients, "learning_rate": taken.learning_rate}
-    self.metrics.write("train", taken.step, paid | means | taken.own)
-    self.metrics.write_timing(taken.step, self.timing())
+    paid = {"gradients": result.gradients, "learning_rate": result.learning_rate}
+    self.metrics.write("train", result.step, paid | means | result.own)
+    self.metrics.write_timing(result.step, self.timing())
     self.position.latest |= means
     self.position.window = {}
 

@@ -1,4 +1,4 @@
-"""What a batch asks of a model: classes of images, or the next token."""
+"""The tasks: the class of an image, or the next token of a text."""
 
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ class Classification(NamedTuple):
 
 
 class NextToken(NamedTuple):
-  """Batches {"tokens": Bx(L+1)}: each token but the first is to be foretold."""
+  """Batches {"tokens": Bx(L+1)}: every token but the first is predicted."""
 
   def inputs(self, batch):
     return batch["tokens"][:, :-1]
@@ -52,7 +52,7 @@ class Losses(NamedTuple):
   task: Classification | NextToken
 
   def logits(self, params, state, batch, key):
-    """(logits, the statistics that this batch leaves)."""
+    """Logits, and BatchNorm's statistics after this batch."""
     return self.model.apply(
       {"params": params} | state,
       self.task.inputs(batch),
@@ -78,7 +78,7 @@ class Losses(NamedTuple):
     return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
 
   def evaluate(self, params, state, batch, weights_B):
-    """Sums over a batch of which ``weights_B`` tells what counts, and their number."""
+    """Sums of loss and accuracy over the examples whose weight is 1, and the sum of the weights."""
     logits = self.model.apply({"params": params} | state, self.task.inputs(batch), train=False)
     losses, hits = self.task.losses_and_hits(logits, batch)
     weights = jnp.broadcast_to(weights_B.reshape(-1, *[1] * (losses.ndim - 1)), losses.shape)

@@ -1,4 +1,4 @@
-"""The mesh of all devices, and where a run's arrays live on it."""
+"""The mesh of all devices, and how a run's arrays are split over it."""
 
 from typing import Any
 

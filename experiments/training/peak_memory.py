@@ -12,13 +12,13 @@ LINUX = Path("/proc/self")
 
 
 def forget_peak() -> None:
-  """Back to what is held now, where Linux allows it; devices' own counts cannot be taken back."""
+  """Resets the peak to the present use, where Linux allows it; devices' counts cannot be reset."""
   with contextlib.suppress(OSError):
     (LINUX / "clear_refs").write_text("5")
 
 
 def peak_mb() -> float:
-  """Of the devices where they count it, else of the process."""
+  """The devices' peak where they count it, else that of the process."""
   stats = [device.memory_stats() or {} for device in jax.local_devices()]
   if all("peak_bytes_in_use" in one for one in stats):
     return sum(one["peak_bytes_in_use"] for one in stats) / 1e6

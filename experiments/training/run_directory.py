@@ -1,7 +1,7 @@
 """A run's files: config.json, metrics.jsonl, timing.jsonl, summary.json, tensorboard/.
 
-metrics.jsonl holds what a repeated run repeats to the last bit; what depends on the machine's
-speed is in timing.jsonl.
+metrics.jsonl is the same to the last bit when a run is repeated; timing.jsonl holds what depends on
+the machine's speed.
 """
 
 import contextlib
@@ -20,10 +20,11 @@ from tensorboardX.summary import scalar
 
 from experiments import config as configuration
 from experiments.config import Config, Refusal, files
+from experiments.training import wandb_run
 
 
 class Busy(Refusal):
-  """Another process has the run."""
+  """Another process is training the run."""
 
 
 def read_config(directory: Path) -> Config:
@@ -38,8 +39,8 @@ def read_config(directory: Path) -> Config:
 
 @contextlib.contextmanager
 def claimed(directory: Path, config: Config) -> Iterator[None]:
-  """Makes ``directory`` this run's own, which one program at a time may write."""
-  if jax.process_index():  # the first process locks for the others
+  """Locks ``directory``, so that one process at a time writes this run."""
+  if jax.process_index():  # the first process holds the lock for all
     refuse_another(directory, config)
     yield
     return
@@ -56,31 +57,33 @@ def claimed(directory: Path, config: Config) -> Iterator[None]:
 def refuse_another(directory: Path, config: Config) -> None:
   if not (directory / "config.json").exists():
     return
-  found, resolved = map(configuration.to_dict, (read_config(directory), config))
-  if lines := configuration.differences(found, resolved):
+  existing, resolved = map(configuration.to_dict, (read_config(directory), config))
+  if lines := configuration.differences(existing, resolved):
     raise Refusal(f"{directory} holds a run of another config: {', '.join(lines)}")
 
 
 def write_config(directory: Path, config: Config) -> None:
-  """Once all that may refuse the config has not."""
+  """Writes config.json, after every check of the config."""
   path = directory / "config.json"
   if jax.process_index() == 0 and not path.exists():
     files.write_json(path, {"config": configuration.to_dict(config), "versions": files.versions()})
 
 
 class Metrics:
-  """Lines of metrics.jsonl and timing.jsonl, and TensorBoard's events of both."""
+  """Writes metrics.jsonl and timing.jsonl, and both to TensorBoard and Weights & Biases."""
 
-  def __init__(self, lines: BinaryIO, timing: BinaryIO, events: EventsWriter | None):
-    self.lines, self.timing, self.events = lines, timing, events
+  def __init__(
+    self, lines: BinaryIO, timing: BinaryIO, events: EventsWriter | None, log: wandb_run.Log
+  ):
+    self.lines, self.timing, self.events, self.log = lines, timing, events, log
 
   @classmethod
   @contextlib.contextmanager
-  def opened(cls, directory: Path, size: int, step: int) -> Iterator[Self]:
-    """Goes on behind the first ``size`` bytes, which a checkpoint of ``step`` vouches for."""
-    if jax.process_index():  # the first process speaks for the others
+  def opened(cls, directory: Path, config: Config, size: int, step: int) -> Iterator[Self]:
+    """Continues metrics.jsonl after ``size`` bytes, its size at the checkpoint of ``step``."""
+    if jax.process_index():  # only the first process writes
       with open(os.devnull, "ab") as nowhere:
-        yield cls(nowhere, nowhere, None)
+        yield cls(nowhere, nowhere, None, lambda split, step, values: None)
       return
     (directory / "tensorboard").mkdir(exist_ok=True)
     path = directory / "metrics.jsonl"
@@ -90,22 +93,24 @@ class Metrics:
           f"{path} is shorter than at the last checkpoint: delete {directory} to start again"
         )
       lines.truncate(size)
-      # Not SummaryWriter, whose thread goes on alone where a disk is full.
+      # Not SummaryWriter, whose thread hides the error of a full disk.
       events = EventsWriter(str(directory / "tensorboard" / "events"), f".{step}")
-      with contextlib.closing(events):
+      with contextlib.closing(events), wandb_run.opened(config, directory) as log:
         events.write_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
-        yield cls(lines, timing, events)
+        yield cls(lines, timing, events, log)
 
   def write(self, split: str, step: int, values: dict[str, float]) -> None:
     self._append(self.lines, {"split": split, "step": step} | values)
     self._add_events(split, step, values)
+    self.log(split, step, values)
 
   def write_timing(self, step: int, values: dict[str, float]) -> None:
     self._append(self.timing, {"step": step} | values)
     self._add_events("timing", step, values)
+    self.log("timing", step, values)
 
   def _append(self, file, line):
-    # NaN and Infinity as Python writes them: a diverged run is a result too.
+    # Python writes NaN and Infinity: the metrics of a diverged run are kept too.
     file.write((json.dumps(line) + "\n").encode())
     file.flush()
 
@@ -115,7 +120,7 @@ class Metrics:
       self.events.write_event(Event(wall_time=time.time(), step=step, summary=summary))
 
   def sync(self) -> int:
-    """Puts all on disk; returns the size of metrics.jsonl."""
+    """Flushes all files to the disk; returns the size of metrics.jsonl."""
     if self.events:
       self.events.flush()
       for file in (self.lines, self.timing):
@@ -129,7 +134,7 @@ def read_metrics(directory: Path, split: str) -> list[dict[str, float]]:
 
 def read_lines(directory: Path) -> list[dict[str, Any]]:
   path = directory / "metrics.jsonl"
-  # Behind the last newline may be what a killed run did not finish.
+  # A killed run may have left half a line after the last newline.
   whole_lines = path.read_text().split("\n")[:-1] if path.exists() else []
   try:
     return [json.loads(line) for line in whole_lines]

@@ -1,4 +1,4 @@
-"""Saved runs: to start others from, and to measure."""
+"""Loading saved runs, to measure them or to start others from them."""
 
 import dataclasses
 import math
@@ -20,45 +20,45 @@ from experiments.training.step import Program, TrainState, make_program
 
 
 class Trained(NamedTuple):
-  """What ``restore`` finds; the losses' ``evaluate`` runs the model in evaluation mode."""
+  """A restored run; the losses' ``evaluate`` runs the model in evaluation mode."""
 
   config: Config
   step: int
-  params: Any  # where the run's optimizer says to evaluate
+  params: Any  # those that the run's optimizer evaluates at
   model_state: Any  # BatchNorm's statistics
-  train_losses: Losses  # with the labels as smooth as in training
+  train_losses: Losses  # with the label smoothing of training
   test_losses: Losses
   batch_sharding: NamedSharding
 
 
-def saved(directory: Path) -> tuple[Config, Program, TrainState]:
-  """A run's config, its functions and the state of its last checkpoint, on the devices here."""
+def load(directory: Path) -> tuple[Config, Program, TrainState]:
+  """A run's config, its compiled functions and its last checkpoint's state, on these devices."""
   config = run_directory.read_config(directory)
-  where = directory / "checkpoints"
-  if not where.is_dir():
+  saved = directory / "checkpoints"
+  if not saved.is_dir():
     raise Refusal(f"{directory} holds no checkpoint")
-  # Opening checkpoints tidies up after a kill, which must not happen under a run that writes them.
+  # Opening checkpoints deletes half-written ones, which must not happen while a run writes them.
   with run_directory.claimed(directory, config):
     program = make_program(_on_these_devices(config), batches.evaluation_source(config)[0])
-    checkpoints = Checkpoints(where)
-    found = checkpoints.restore(program.shapes)
+    checkpoints = Checkpoints(saved)
+    restored = checkpoints.restore(program.shapes)
     checkpoints.close()
-  if found is None:
+  if restored is None:
     raise Refusal(f"{directory} holds no checkpoint")
-  return config, program, found[0]
+  return config, program, restored[0]
 
 
-def ended(directory: Path) -> tuple[Config, Program, TrainState]:
-  """``saved``, of a run that is finished."""
-  found = saved(directory)
+def load_finished(directory: Path) -> tuple[Config, Program, TrainState]:
+  """``load``, which refuses a run that is not finished."""
+  loaded = load(directory)
   if not (directory / "summary.json").exists():
-    raise Refusal(f"{directory}: the run is not finished; the same `train` goes on")
-  return found
+    raise Refusal(f"{directory}: the run is not finished: run the same `train` again to continue")
+  return loaded
 
 
 def restore(directory: Path) -> Trained:
   """The last checkpoint of a run, finished or not."""
-  config, program, state = saved(directory)
+  config, program, state = load(directory)
   model = config.model.build(config.data.set.classes, jnp.dtype(config.training.compute_dtype))
   return Trained(
     config,
@@ -90,7 +90,7 @@ def weighted_batches(
 
 
 def stacked(run: Trained, pairs: list) -> Any:
-  """``weighted_batches`` on the devices, along a leading axis that counts them."""
+  """``weighted_batches`` on the devices, stacked along a leading axis."""
   mesh, spec = run.batch_sharding.mesh, run.batch_sharding.spec
   together = jax.tree.map(lambda *x: np.stack(x), *pairs)
   return batches.place(together, NamedSharding(mesh, PartitionSpec(None, *spec)))

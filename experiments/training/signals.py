@@ -1,4 +1,4 @@
-"""Signals that a run saves itself at."""
+"""SIGTERM and SIGINT, on which a run saves its state and stops."""
 
 import contextlib
 import signal
@@ -10,23 +10,23 @@ from experiments.config import Refusal
 
 
 class Interrupted(Refusal):
-  """SIGTERM or Ctrl-C; everything is saved."""
+  """A run stopped by SIGTERM or Ctrl-C, after its state was saved."""
 
-  def __init__(self, noted: list[int]):
-    signum = noted[0] if noted else signal.SIGTERM
+  def __init__(self, received: list[int]):
+    signum = received[0] if received else signal.SIGTERM
     self.code = 128 + signum
-    super().__init__("interrupted and saved: the same command goes on from here")
+    super().__init__("interrupted and saved: run the same command again to continue")
 
 
 @contextlib.contextmanager
-def noted_signals() -> Iterator[list[int]]:
-  """SIGTERM and SIGINT only note themselves, for the loop to save and leave."""
-  noted: list[int] = []
-  # Among several processes SIGTERM is JAX's, which lets all of them leave at one step.
+def deferred_signals() -> Iterator[list[int]]:
+  """Collects SIGTERM and SIGINT in a list, for the loop to save and stop at its next step."""
+  received: list[int] = []
+  # With several processes JAX handles SIGTERM, so that all of them stop at the same step.
   kinds = (signal.SIGTERM, signal.SIGINT) if jax.process_count() == 1 else ()
-  before = [signal.signal(kind, lambda signum, _: noted.append(signum)) for kind in kinds]
+  previous = [signal.signal(kind, lambda signum, _: received.append(signum)) for kind in kinds]
   try:
-    yield noted
+    yield received
   finally:
-    for kind, handler in zip(kinds, before, strict=True):
+    for kind, handler in zip(kinds, previous, strict=True):
       signal.signal(kind, handler)

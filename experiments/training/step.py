@@ -1,4 +1,4 @@
-"""The compiled part of a run: initial state, several steps, an evaluation, each on a mesh."""
+"""The compiled functions of a run: the initial state, several steps, and an evaluation."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from experiments.training.gradients import check_closure, gradients, gradients_p
 from experiments.training.losses import Losses, make_task
 from experiments.training.mesh import AXES, make_mesh, sharding
 
-MOST_STEPS, MOST_BYTES = 32, 2**26  # of one dispatch, and of the batches that it is given
+MAX_STEPS, MAX_BYTES = 32, 2**26  # of one dispatch, and of its batches
 
 
 class TrainState(NamedTuple):
@@ -27,28 +27,28 @@ class TrainState(NamedTuple):
 
 
 class Stop(NamedTuple):
-  """Steps are taken while both counts are below these."""
+  """Limits: steps are taken while both counts are below them."""
 
   step: Any
   gradients: Any
 
 
 class Program(NamedTuple):
-  """Compiled functions of a run, and where its arrays live."""
+  """The compiled functions of a run, and the shardings of its arrays."""
 
   init: Callable[[], TrainState]
-  start: Callable[[Any, Any], TrainState]  # from params and statistics that there are
+  start: Callable[[Any, Any], TrainState]  # from given params and statistics
   steps: Callable[[TrainState, Any, Stop], tuple[TrainState, dict[str, Any]]]
   gradients: Callable[[TrainState], jax.Array]  # paid so far
-  at_once: int  # batches that ``steps`` is given
+  batches_per_dispatch: int  # that ``steps`` takes
   evaluate: Callable[[TrainState, Any, Any], dict[str, jax.Array]]
   shapes: TrainState  # with shardings
   batch_sharding: NamedSharding
-  batches_sharding: NamedSharding  # of several, along an axis in front that counts them
+  batches_sharding: NamedSharding  # of batches stacked along a leading axis
 
 
 def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
-  """The functions of ``config`` for a source of such examples."""
+  """The functions of ``config``, for data whose examples are like ``example``."""
   training = config.training
   mesh = make_mesh(config)
   check_closure(config)
@@ -71,7 +71,7 @@ def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
     return gradients_paid(config, state.step, extra)
 
   def share_paid(state: TrainState) -> jax.Array:
-    """Of the budget, told by the devices: the host does not wait for it."""
+    """Share of the budget, computed on the devices, so that the host does not wait for it."""
     spent = paid(state) if training.unit == "gradients" else state.step
     return spent.astype(jnp.float32) / jnp.float32(training.budget)
 
@@ -85,15 +85,15 @@ def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
     return TrainState(params, model_state, opt_state, state.step + 1), metrics
 
   def steps(state: TrainState, batches, stop: Stop):
-    state, metrics = in_turn(step, paid, state, batches, stop)
-    found = {
+    state, metrics = take_steps(step, paid, state, batches, stop)
+    outputs = {
       "step": state.step,
       "gradients": paid(state),
       "learning_rate": learning_rate(config.opt, share_paid(state)),
       "own": flatopt.metrics(state.opt_state),
       "each": metrics,
     }
-    return state, found
+    return state, outputs
 
   def evaluate(state: TrainState, batch, weights_B):
     params = eval_params(state.opt_state, state.params)
@@ -110,7 +110,7 @@ def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
     jax.jit(start, out_shardings=shardings),
     jax.jit(steps, donate_argnums=0, out_shardings=(shardings, everywhere)),
     paid,
-    1 if loops_are_slow(shapes.params) else steps_at_once(config, example),
+    1 if loops_are_slow(shapes.params) else steps_per_dispatch(config, example),
     jax.jit(evaluate, out_shardings=everywhere),
     jax.tree.map(
       lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings
@@ -120,39 +120,39 @@ def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
   )
 
 
-def in_turn(step: Callable, paid: Callable, state: TrainState, batches: Any, stop: Stop):
-  """A step a batch until one limit is reached: the state, and the metrics of each step.
+def take_steps(step: Callable, paid: Callable, state: TrainState, batches: Any, stop: Stop):
+  """Takes one step a batch until a limit is reached; returns the state and every step's metrics.
 
-  One batch alone is a step without a loop, and without limits.
+  A single batch is one step without a loop, whatever the limits.
   """
-  at_once = len(jax.tree.leaves(batches)[0])
+  num_batches = len(jax.tree.leaves(batches)[0])
   batch_at = lambda i: jax.tree.map(lambda x: x[i], batches)
-  if at_once == 1:
+  if num_batches == 1:
     state, metrics = step(state, batch_at(0))
     return state, jax.tree.map(lambda x: x[None], metrics)
-  _, one = jax.eval_shape(step, state, batch_at(0))
-  none = jax.tree.map(lambda x: jnp.zeros((at_once, *x.shape), x.dtype), one)
+  _, metric_shapes = jax.eval_shape(step, state, batch_at(0))
+  no_metrics = jax.tree.map(lambda x: jnp.zeros((num_batches, *x.shape), x.dtype), metric_shapes)
 
-  def goes_on(carry):
+  def below_limits(carry):
     i, state, _ = carry
-    return (i < at_once) & (state.step < stop.step) & (paid(state) < stop.gradients)
+    return (i < num_batches) & (state.step < stop.step) & (paid(state) < stop.gradients)
 
   def body(carry):
-    i, state, kept = carry
+    i, state, so_far = carry
     state, metrics = step(state, batch_at(i))
-    return i + 1, state, jax.tree.map(lambda x, new: x.at[i].set(new), kept, metrics)
+    return i + 1, state, jax.tree.map(lambda x, new: x.at[i].set(new), so_far, metrics)
 
-  _, state, metrics = jax.lax.while_loop(goes_on, body, (jnp.int32(0), state, none))
+  _, state, metrics = jax.lax.while_loop(below_limits, body, (jnp.int32(0), state, no_metrics))
   return state, metrics
 
 
 def loops_are_slow(params: Any) -> bool:
-  """XLA:CPU is, with gradients of convolutions: fourteen times slower inside its loops."""
+  """XLA:CPU computes gradients of convolutions fourteen times slower inside loops."""
   convolves = any(len(w.shape) == 4 for w in jax.tree.leaves(params))
   return convolves and jax.default_backend() == "cpu"
 
 
-def steps_at_once(config: Config, example: dict[str, np.ndarray]) -> int:
-  """As many as are between two logs, and as their batches have room for."""
+def steps_per_dispatch(config: Config, example: dict[str, np.ndarray]) -> int:
+  """As many as lie between two log lines, if their batches fit into ``MAX_BYTES``."""
   size = config.data.batch_size * sum(np.asarray(x).nbytes for x in example.values())
-  return max(1, min(config.training.log_every, MOST_STEPS, MOST_BYTES // size))
+  return max(1, min(config.training.log_every, MAX_STEPS, MAX_BYTES // size))

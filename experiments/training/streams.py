@@ -1,16 +1,18 @@
-"""Streams of batches: looked at ahead of the steps that take them, and saved where those are.
+"""Streams of batches, which can be read ahead of the position that a checkpoint saves.
 
-What a stream is asked for has a leading axis that counts batches, as a dispatch of several steps
-takes them.
+Batches come stacked along a leading axis, as a dispatch of several steps takes them.
 """
 
 import functools
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import jax
 import numpy as np
+
+from experiments.config import Refusal
 
 Batch = dict[str, Any]
 
@@ -19,11 +21,11 @@ class Stream(Protocol):
   """Endless batches; ``get_state`` is the position that a checkpoint keeps."""
 
   def ahead(self, offset: int, count: int) -> Batch:
-    """Batches ``offset`` to ``offset + count - 1`` behind the position, as NumPy's arrays."""
+    """Batches ``offset`` to ``offset + count - 1`` after the position, stacked, as NumPy arrays."""
     ...
 
   def advance(self, count: int) -> None:
-    """Moves the position past batches that steps have taken."""
+    """Moves the position past batches that steps have used."""
     ...
 
   def get_state(self) -> dict[str, Any]: ...
@@ -32,25 +34,25 @@ class Stream(Protocol):
 
 
 class Gathered:
-  """Of arrays in memory: a new permutation an epoch, batches gathered by their indices."""
+  """Batches gathered from arrays in memory by their indices, in a new permutation every epoch."""
 
   def __init__(self, source: Any, size: int, seed: int):
     self.source, self.size = source, size
-    self.position = 0  # batches taken
+    self.position = 0  # number of batches used
     self.permutation = functools.lru_cache(maxsize=2)(
       lambda epoch: np.random.default_rng((seed, 2, epoch)).permutation(len(source))
     )
 
   def ahead(self, offset: int, count: int) -> Batch:
-    """Processes take every n-th example, so that all of them together take each batch."""
+    """Of n processes each takes every n-th example, so that together they take each batch."""
     first = (self.position + offset) * self.size
     stop, processes = first + count * self.size, jax.process_count()
     places = np.arange(first, stop).reshape(count, self.size)[:, jax.process_index() :: processes]
     epochs, within = np.divmod(places, len(self.source))
     indices = np.empty_like(places)
     for epoch in range(epochs.min(), epochs.max() + 1):
-      chosen = epochs == epoch
-      indices[chosen] = self.permutation(epoch)[within[chosen]]
+      in_epoch = epochs == epoch
+      indices[in_epoch] = self.permutation(epoch)[within[in_epoch]]
     return self.source.take(indices)
 
   def advance(self, count: int) -> None:
@@ -64,7 +66,7 @@ class Gathered:
 
 
 class Drawn:
-  """Of an iterator that has a position of its own, which runs ahead of the steps."""
+  """Batches of an iterator whose own position runs ahead of the steps."""
 
   def __init__(self, iterator: Any):
     self.iterator = iterator
@@ -74,8 +76,8 @@ class Drawn:
   def ahead(self, offset: int, count: int) -> Batch:
     while len(self.waiting) < offset + count:
       self.waiting.append((next(self.iterator), self.iterator.get_state()))
-    found = [self.waiting[offset + i][0] for i in range(count)]
-    return jax.tree.map(lambda *x: np.stack(x), *found)
+    batches = [self.waiting[offset + i][0] for i in range(count)]
+    return jax.tree.map(lambda *x: np.stack(x), *batches)
 
   def advance(self, count: int) -> None:
     for _ in range(count):
@@ -88,6 +90,18 @@ class Drawn:
     self.waiting.clear()
     self.iterator.set_state(state)
     self.state = state
+
+
+def set_position(stream: Stream, saved: dict[str, Any], directory: Path) -> None:
+  """Moves ``stream`` to the position that the checkpoint of a run in ``directory`` holds."""
+  try:
+    stream.set_state(saved)
+  except (LookupError, TypeError, ValueError) as error:
+    raise Refusal(
+      f"{directory} was begun by another version of experiments, whose position in the data this"
+      " one cannot read: finish the run with that version, which config.json names, or delete it"
+      " to train again"
+    ) from error
 
 
 def one_by_one(stream: Stream) -> Iterator[Batch]:

@@ -16,7 +16,7 @@ def softmax(logits):
   return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
-def test_every_labelling_comes_as_often_as_the_model_says():
+def test_labellings_have_the_model_s_probabilities():
   """A 2 x 2 batch: every labelling gives its mean gradient as often as the model says."""
   inputs, w = _rng.normal(size=(2, 2, 3)), _rng.normal(size=(3, 2)) / 2
   grad_fn = sampled_label_grad_fn(lambda w, x: x @ w, jnp.asarray(inputs, jnp.float32))

@@ -80,7 +80,7 @@ def test_rst_calls_as_drawn():
   ],
   ids=["from_step", "every", "never", "always"],
 )
-def test_rst_calls_on_the_said_steps(probability, paid):
+def test_rst_calls_on_scheduled_steps(probability, paid):
   per_step, states = count_closure_calls(flatopt.rst(flatopt.sam(), probability))
   assert per_step == [int(paid(t)) for t in range(NUM_STEPS)]
   expected = flatopt.expected_gradient_evaluations(probability, NUM_STEPS)

@@ -8,11 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.config import Augment, Data, DataSet
+from experiments.config import Augment, Data, DataSet, Refusal
 from experiments.data import arrays, augment
 from experiments.data.sets import StandardLibrary
 from experiments.training import batches
-from experiments.training.streams import Drawn, Gathered, one_by_one
+from experiments.training.streams import Drawn, Gathered, one_by_one, set_position
 from tests.experiments.small import DIGITS, RandomImages, changed
 
 CIFAR = {"crop": 4, "flip": True, "cutout": 3}
@@ -232,3 +232,17 @@ def test_batches_ahead_of_the_steps_are_not_lost():
   again = batches.training_batches(on(RandomImages(), crop=2))
   again.set_state(stream.get_state())
   assert_equal([again.ahead(0, 3)], [jax.tree.map(lambda x: x[1:], first)])
+
+
+@pytest.mark.parametrize(
+  ("chosen", "other"), [({}, {"next_index": 3}), (CIFAR, {"batches": 3}), ({}, None)]
+)
+def test_another_version_s_position_is_refused_in_one_line(chosen, other, tmp_path):
+  """Grain's, which the first loop kept for arrays in memory too; and the other way round."""
+  stream = batches.training_batches(on(OneHot(), **chosen))
+  before = stream.get_state()
+  with pytest.raises(Refusal) as refused:
+    set_position(stream, other, tmp_path)
+  assert stream.get_state() == before
+  (line,) = str(refused.value).splitlines()
+  assert line.startswith(f"{tmp_path} was begun by another version of experiments")

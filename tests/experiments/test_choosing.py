@@ -95,11 +95,11 @@ def test_a_setting_with_several_values_is_a_grid():
     (["--opt.roh", "1"], "Unrecognized options: --opt.roh, 1 (did you mean --opt.rho?)"),
     (
       ["--base", "schedule_free_adamw", "--method", "lookahead"],
-      "schedule_free_adamw does not go inside lookahead",
+      "schedule_free_adamw cannot stand inside lookahead",
     ),
     (
       ["--base", "schedule_free_adamw", "--opt.schedule", "cosine"],
-      "goes with opt.schedule constant alone",
+      "needs opt.schedule constant",
     ),
   ],
 )
@@ -119,5 +119,6 @@ def test_a_missing_package_is_one_line():
   assert ended.returncode == 2
   (line,) = ended.stderr.splitlines()
   assert line.endswith(
-    'train needs the package orbax.checkpoint: pip install -c constraints.txt -e ".[experiments]"'
+    "train needs the package orbax.checkpoint:"
+    " pip install -c constraints.txt -e . --group experiments"
   )

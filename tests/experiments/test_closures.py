@@ -1,4 +1,4 @@
-"""Methods of which the loop wants another closure, or a first gradient of a part of the batch."""
+"""Methods with a closure of their own, or a first gradient of a part of the batch."""
 
 import dataclasses
 

@@ -6,6 +6,9 @@ import signal
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
+import optax
 import pytest
 
 from experiments import methods, presets
@@ -13,7 +16,9 @@ from experiments.commands.config_first import parse_with_config
 from experiments.commands.list import List
 from experiments.commands.program import COMMANDS, main
 from experiments.commands.train import Train
+from experiments.config import Refusal
 from experiments.methods import methods_on
+from experiments.training.checkpoints import Checkpoints
 from tests.experiments.runs import TINY
 
 
@@ -67,7 +72,7 @@ def test_flags_of_every_method(name, tmp_path):
   ("arguments", "said"),
   [
     (["walk"], "unknown command walk: choose from list"),
-    (["train"], "wants a config first"),
+    (["train"], "needs a config first"),
     (["train", "cifar"], "unknown config cifar: choose from digits"),
     (
       ["train", *TINY, "--method", "adam"],
@@ -176,6 +181,18 @@ def test_the_demo_needs_few_packages():
   assert not {"grain", "array_record", "tensorflow_datasets", "tokenizers"} & set(imported)
 
 
+def test_a_checkpoint_of_another_version_is_not_called_damaged(tmp_path):
+  """SAM's state once had no place for the state of an ascent."""
+  checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
+  checkpoints.save(1, {"count": jnp.int32(1)}, {})
+  state = {"count": jax.ShapeDtypeStruct((), jnp.int32), "ascent": optax.EmptyState()}
+  with pytest.raises(Refusal) as raised:
+    checkpoints.restore(state)
+  (line,) = str(raised.value).splitlines()
+  assert line.endswith(f"which config.json names, or delete {tmp_path / 'run'} to train again")
+  assert "damaged" not in line
+
+
 def test_damaged_checkpoint(capsys, tmp_path):
   directory = tmp_path / "run"
   flags = "train", *TINY, "--run-dir", str(directory), "--training.budget", "12"
@@ -188,7 +205,7 @@ def test_damaged_checkpoint(capsys, tmp_path):
     if path.is_file():
       path.write_bytes(path.read_bytes()[:10])
   line = refused(capsys, *flags)
-  assert f"{last} is damaged: delete it to go on from step 4 (" in line
+  assert f"{last} is damaged: delete it to continue from step 4 (" in line
   shutil.rmtree(last)
   assert main(flags) == 0
   assert (directory / "metrics.jsonl").read_bytes() == metrics

@@ -84,7 +84,7 @@ def test_report_holds_every_method_and_needs_nothing_else(demo_run):
 
 
 @pytest.mark.slow
-def test_flatness_is_measured_for_every_run_and_told_in_words(demo_run):
+def test_flatness_of_every_run_is_in_the_report(demo_run):
   out, _ = demo_run
   found = json.loads((out / "flatness.json").read_text())
   for seeds in found["runs"].values():

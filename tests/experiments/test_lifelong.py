@@ -112,7 +112,7 @@ def test_starts_from_what_the_other_run_is_evaluated_at(method, tmp_path):
   model = ResNet((1,), 4)
   config = dataclasses.replace(presets.with_method(DIGITS, method), model=model)
   loop.train(short(config), tmp_path / "first", QUIET)
-  _, _, end = saved_runs.ended(tmp_path / "first")
+  _, _, end = saved_runs.load_finished(tmp_path / "first")
   other = presets.with_method(config, "lookahead")
   second = loop.Run(short(other, start_from="../first", seed=1), tmp_path / "second", QUIET)
   start = second.dispatcher.state
@@ -146,7 +146,7 @@ def test_refuses_a_start_that_is_not_there_or_does_not_fit(tmp_path):
 
 
 @pytest.mark.slow  # four training loops
-def test_a_killed_task_goes_on_with_the_memory_that_it_had(tmp_path, monkeypatch):
+def test_a_killed_task_continues_with_the_same_memory(tmp_path, monkeypatch):
   """Killed between checkpoints, of which one is behind it."""
   steps = {"budget": 12, "unit": "steps", "checkpoint_every": 4, "log_every": 1}
   loop.train(changed(part(DIGITS, 5, 0, 9), training=steps), tmp_path / "task-0", QUIET)

@@ -14,6 +14,8 @@ from experiments.config import Refusal
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "own_experiments.md").read_text()
+KINDS = "methods", "bases", "models", "data", "configs"
+ADDED = "half_sam", "sign_sgd", "two_layers", "stripes", "my-stripes"  # by the page's example
 
 
 @pytest.fixture
@@ -25,6 +27,21 @@ def elsewhere(tmp_path):
   (tmp_path / "nameless.py").write_text(nameless)
   (tmp_path / "broken.py").write_text("1 / 0\n")
   return tmp_path
+
+
+@pytest.fixture
+def installed(tmp_path):
+  """A directory with the example as a package that its metadata says to import, as pip leaves it."""
+  site = tmp_path / "site"
+  (site / "striped").mkdir(parents=True)
+  (site / "striped" / "__init__.py").write_text(
+    re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1]
+  )
+  metadata = site / "striped-1.0.dist-info"
+  metadata.mkdir()
+  (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: striped\nVersion: 1.0\n")
+  (metadata / "entry_points.txt").write_text("[flatopt.experiments]\nmine = striped\n")
+  return site
 
 
 def run(directory, *programs):
@@ -45,18 +62,46 @@ def test_lists_and_refuses_in_one_line(elsewhere):
   listed = run(
     elsewhere,
     "list methods --import my_module",
-    *(f"list {what}" for what in ("bases", "models", "data", "configs")),
+    *(f"list {what}" for what in KINDS[1:]),
     "--import nothing list",
     "--import broken list",
     "--import",
   )
-  for name in ("half_sam", "sign_sgd", "two_layers", "stripes", "my-stripes"):
-    assert name in listed.stdout
+  assert all(name in listed.stdout for name in ADDED)
   assert listed.stderr.splitlines() == [
     "python -m experiments: --import nothing: No module named 'nothing'",
     "python -m experiments: --import broken: ZeroDivisionError: division by zero",
-    "python -m experiments: --import wants the name of a module",
+    "python -m experiments: --import needs the name of a module",
   ]
+
+
+def test_an_installed_package_needs_no_flag(installed):
+  listed = run(installed, *(f"list {what}" for what in KINDS))
+  assert not listed.stderr
+  for name in ADDED:
+    assert re.search(rf"^\s*{name}\b", listed.stdout, re.MULTILINE), name
+
+
+def test_an_installed_package_that_is_broken_is_refused_in_one_line(installed):
+  (installed / "striped" / "__init__.py").write_text("import nothing")
+  (line,) = run(installed, "list").stderr.splitlines()
+  assert line == "python -m experiments: entry point mine striped: No module named 'nothing'"
+
+
+@pytest.mark.slow  # trains a run
+def test_an_installed_package_s_parts_train_together(installed):
+  trained = run(
+    installed,
+    "train digits --data stripes --model two_layers --base sign_sgd --method half_sam"
+    " --data.batch_size 32 --training.budget 30 --run_dir mixed",
+    "report mixed",
+  )
+  assert not trained.stderr, trained.stderr
+  config = json.loads((installed / "mixed" / "config.json").read_text())["config"]
+  parts = config["data"]["set"], config["model"], config["opt"]["base"], config["opt"]["method"]
+  assert [part["type"] for part in parts] == ["Stripes", "TwoLayersShape", "SignSgd", "HalfSam"]
+  summary = json.loads((installed / "mixed" / "summary.json").read_text())
+  assert (summary["steps"], summary["gradients"]) == (20, 30)
 
 
 def test_a_missing_registration_is_one_line_before_anything_is_trained(elsewhere):
@@ -99,4 +144,4 @@ def test_compares_measures_and_reports(elsewhere):
   metrics = experiments.load(elsewhere / "out" / "runs" / "sam" / "seed-0")
   assert set(metrics["split"]) == {"train", "test"}
   without = run(elsewhere, "report out")
-  assert "is of no module here: --import the module that registers it" in without.stderr
+  assert "is not registered: --import the module that registers it" in without.stderr

@@ -69,7 +69,7 @@ def test_signals_save_and_leave(signum, tmp_path):
   code, errors = killed(tmp_path / "run", (), 5, 0, signum)
   assert code == 128 + signum
   (line,) = errors.splitlines()
-  assert "the same command goes on from here" in line
+  assert "run the same command again to continue" in line
   metrics, arrays = runs.ending(tmp_path / "run")
   assert metrics == (tmp_path / "run" / "metrics.jsonl").read_bytes()
   assert arrays

@@ -18,7 +18,7 @@ from tests.experiments.runs import SMALL
 QUIET = Console(quiet=True)
 
 
-def test_takes_what_nobody_has_and_waits_for_the_rest():
+def test_trains_free_runs_and_waits_for_busy_ones():
   taken, left = [], {"first": "others", "second": None, "third": None}
   pauses = []
 

@@ -88,8 +88,8 @@ def test_command_and_report(shorter, tmp_path, capsys):
 @pytest.mark.parametrize(
   ("other", "said"),
   [
-    ({"found": runs("sala", 600, 1)}, "adamw is to be there at two numbers of steps; found [600]"),
-    ({"found": runs("adamw", 900, 1)[:2]}, "adamw is to be there with the same seeds"),
+    ({"found": runs("sala", 600, 1)}, "adamw needs runs at two numbers of steps; there are [600]"),
+    ({"found": runs("adamw", 900, 1)[:2]}, "adamw needs runs with the same seeds"),
     ({"found": runs("ire", 600, 1)}, "both hold ire at 600 steps"),
     ({"found": runs("adamw", 900, 1), "unit": "gradients"}, "compares at equal gradients"),
     ({"found": runs("adamw", 900, 1), "data": "text"}, "config.data is digits and text"),

@@ -107,7 +107,7 @@ def test_images_are_the_prepared_ones(data_dir, in_memory, monkeypatch):
   assert "tensorflow" not in sys.modules
 
 
-def test_what_is_missing_is_said_in_a_line(data_dir, tmp_path):
+def test_missing_data_is_refused_in_one_line(data_dir, tmp_path):
   def message(error, split="train", **options):
     with pytest.raises(error) as caught:
       tfds_images(split, **({"data_dir": data_dir} | options))

@@ -29,7 +29,7 @@ def first_steps(config, steps):
   """The state after so many steps, its program, and the metrics of each."""
   stream = batches.training_batches(config)
   program = step.make_program(config, batches.evaluation_source(config)[0])
-  batch = batches.place(stream.ahead(0, program.at_once), program.batches_sharding)
+  batch = batches.place(stream.ahead(0, program.batches_per_dispatch), program.batches_sharding)
   state, found = program.steps(program.init(), batch, step.Stop(np.int32(steps), NO_LIMIT))
   return state, program, jax.device_get(found)
 
@@ -81,7 +81,7 @@ def test_devices_share_every_microbatch():
   config = changed(DIGITS, training={"microbatches": 2})
   program = step.make_program(config, batches.evaluation_source(config)[0])
   stream = batches.training_batches(config)
-  batch = batches.place(stream.ahead(0, program.at_once), program.batches_sharding)
+  batch = batches.place(stream.ahead(0, program.batches_per_dispatch), program.batches_sharding)
   stop = step.Stop(np.int32(1), NO_LIMIT)
   compiled = program.steps.lower(program.init(), batch, stop).compile().as_text()
   assert "all-reduce" in compiled

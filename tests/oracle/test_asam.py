@@ -85,7 +85,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
-def test_biases_are_told_by_their_names(names):
+def test_biases_are_recognised_by_their_names(names):
   """None marks a bias: there T is 1, and elsewhere |w| = 3."""
   is_leaf = lambda x: x is None
   params = jax.tree.map(lambda _: jnp.array([3.0]), names, is_leaf=is_leaf)
