@@ -102,7 +102,7 @@ class Run:
   def first_state(self, directory: Path) -> TrainState:
     """Initial params, or those of a finished run; the optimizer state is new in both cases."""
     if self.config.training.start_from is None:
-      return self.program.init()
+      return self.program.init(self.program.init_key)
     other = directory / self.config.training.start_from
     _, _, state = saved_runs.load_finished(other)
     shapes = lambda state: jax.tree.map(lambda x: x.shape, (state.params, state.model_state))

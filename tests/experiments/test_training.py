@@ -30,7 +30,9 @@ def first_steps(config, steps):
   stream = batches.training_batches(config)
   program = step.make_program(config, batches.evaluation_source(config)[0])
   batch = batches.place(stream.ahead(0, program.batches_per_dispatch), program.batches_sharding)
-  state, found = program.steps(program.init(), batch, step.Stop(np.int32(steps), NO_LIMIT))
+  state, found = program.steps(
+    program.init(program.init_key), batch, step.Stop(np.int32(steps), NO_LIMIT), program.step_key
+  )
   return state, program, jax.device_get(found)
 
 
@@ -83,9 +85,23 @@ def test_devices_share_every_microbatch():
   stream = batches.training_batches(config)
   batch = batches.place(stream.ahead(0, program.batches_per_dispatch), program.batches_sharding)
   stop = step.Stop(np.int32(1), NO_LIMIT)
-  compiled = program.steps.lower(program.init(), batch, stop).compile().as_text()
+  compiled = program.steps.lower(program.shapes, batch, stop, program.step_key).compile().as_text()
   assert "all-reduce" in compiled
   assert "all-gather" not in compiled
+
+
+def test_seeds_share_one_program():
+  """JAX's compilation cache compiles it once: the seed comes in by an argument."""
+  texts = set()
+  for seed in (0, 1):
+    config = changed(presets.with_method(DIGITS, "ire"), training={"seed": seed})
+    program = step.make_program(config, batches.evaluation_source(config)[0])
+    stream = batches.training_batches(config)
+    batch = batches.place(stream.ahead(0, program.batches_per_dispatch), program.batches_sharding)
+    stop = step.Stop(np.int32(1), NO_LIMIT)
+    texts.add(program.init.lower(program.init_key).as_text())
+    texts.add(program.steps.lower(program.shapes, batch, stop, program.step_key).as_text())
+  assert len(texts) == 2
 
 
 def test_sampled_gradients_are_accumulated():
