@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.measures.statistics import mean_and_error, paired_difference
+from experiments.measures import statistics
 
 
 def scalars(run: dict[str, Any]) -> dict[str, Any]:
@@ -26,19 +26,20 @@ def summarise(
 ) -> list[dict]:
   """One row a method; ``runs`` hold the same seeds in the same order.
 
-  "difference" is of ``key``, to the runs of ``reference``; ``with_error`` and ``means`` name what
-  else is averaged, with a standard error or without.
+  "difference" is of ``key``, to the runs of ``reference``, with its standard error, its 95 %
+  interval, the p-value of the sign-flip test, and "p_holm", corrected for the number of methods.
+  ``with_error`` and ``means`` name what else is averaged, with a standard error or without.
   """
   rows = []
   for method, seeds in runs.items():
     column = {name: [run[name] for run in seeds] for name in seeds[0]}
     row = {"method": method, "n": len(seeds)}
     for name in (key, *with_error):
-      row[name], row[name + "_error"] = mean_and_error(column[name])
-    row["difference"], row["difference_error"] = paired_difference(
-      column[key], [run[key] for run in runs[reference]]
-    )
+      row[name], row[name + "_error"] = statistics.mean_and_error(column[name])
+    found = statistics.compared(column[key], [run[key] for run in runs[reference]])
+    row |= statistics.untested(found) if method == reference else found
     for name in means:
-      row[name], _ = mean_and_error(column[name])
+      row[name], _ = statistics.mean_and_error(column[name])
     rows.append(row)
+  statistics.add_holm(rows)
   return rows
