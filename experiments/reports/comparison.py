@@ -10,9 +10,12 @@ from experiments.comparisons import equal_budgets, tuning
 from experiments.comparisons.score import Score
 from experiments.plots import curves as curve_figures
 from experiments.plots import rankings, style
-from experiments.reports import page, parts
+from experiments.reports import page, parts, significance
 
-COLUMNS = "method", "{label}", "minus {reference},\npaired", *parts.PAID_COLUMNS
+COLUMNS = (
+  *("method", "{label}", "minus {reference},\npaired", significance.COLUMN),
+  *parts.PAID_COLUMNS,
+)
 
 
 def write(out: Path, console: Console) -> None:
@@ -41,7 +44,8 @@ def write(out: Path, console: Console) -> None:
   )
   caption = (
     f"Mean ± standard error of n seeds. Minus {score.reference}: paired, runs of a seed share"
-    f" initial params, wrong labels and the order of batches. Wall: steps alone. {parts.PEAK} {tuned}."
+    f" initial params, wrong labels and the order of batches.{significance.caption(results['table'], 'methods')}"
+    f" Wall: steps alone. {parts.PEAK} {tuned}."
   )
   console.print(page.terminal_table(header, rows, caption, columns=6))
   body = [
@@ -64,6 +68,7 @@ def cells(row: dict[str, Any], score: Score) -> list[str]:
     style.label_of(row["method"]),
     "diverged" if own is None else score.text(own, row[score.key + "_error"]),
     "-" if is_reference else score.text(difference, row["difference_error"], sign="+"),
+    significance.cell(row),
     *parts.paid_cells(row),
   ]
 

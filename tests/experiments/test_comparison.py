@@ -55,6 +55,7 @@ def test_results_are_those_of_the_runs(compared):
     assert row["test_accuracy_error"] == pytest.approx(np.std(values, ddof=1) / np.sqrt(2))
     sgd = [one["test_accuracy"] for one in results["runs"]["sgd"]]
     assert row["difference"] == pytest.approx(np.mean(values) - np.mean(sgd))
+    assert (row["p"], row["p_holm"]) == ((None, None) if row["method"] == "sgd" else (0.5, 0.5))
     assert row["gradients"] >= TINY.amount
     assert {len(one["curve"]) for one in runs} == {2}
   best = {}
@@ -75,7 +76,7 @@ def test_trials_say_validation_in_every_file(compared):
 def test_report_is_drawn_again_from_the_files(compared, capsys):
   out, _ = compared
   page = (out / "report.html").read_text()
-  for text in ("sgd", "rst", "8 gradients", "2 tuning trials", "peak,\nMB"):
+  for text in ("sgd", "rst", "8 gradients", "2 tuning trials", "peak,\nMB", "<td>0.500</td>"):
     assert text in page
   assert page.count("data:image/png;base64,") == 4
   (out / "report.html").unlink()

@@ -8,6 +8,7 @@ from scipy import stats
 
 from experiments.comparisons.table import summarise
 from experiments.measures import statistics
+from experiments.reports import significance
 
 NINE = [0.3, -0.1, 0.8, 0.4, 0.05, -0.2, 0.6, 0.1, 0.35]
 
@@ -108,3 +109,25 @@ def test_rows_are_tested_against_the_reference_and_corrected():
   assert (sam["difference"], sam["difference_error"]) == pytest.approx((1.25, stats.sem(own)))
   assert (sam["p"], sam["p_holm"]) == (2 / 64, 4 / 64)  # two comparisons: ire's run diverged
   assert rst["p"] == rst["p_holm"] == stats.binomtest(2, 6).pvalue  # all differences are 1 or -1
+
+
+def rows(n, p_values):
+  """A reference and the methods that are compared with it."""
+  return [{"n": n, "p_holm": None}, *({"n": n, "p_holm": p} for p in p_values)]
+
+
+def test_a_caption_says_when_nothing_can_be_significant():
+  few = significance.caption(rows(5, [0.125, 0.5]), "methods")
+  assert "exact two-sided sign-flip test" in few
+  assert "the number of methods compared, 2, by Holm" in few
+  assert "With 5 seeds and 2 comparisons it cannot be below 0.12, so that no difference" in few
+  assert "cannot be below" not in significance.caption(rows(8, [0.1] * 6))  # 12 / 256
+  assert "cannot be below" in significance.caption(rows(8, [0.1] * 7))  # 14 / 256
+  assert "exact" not in significance.caption(rows(17, [0.1]))
+  assert significance.caption(rows(1, [None])) == ""
+  assert significance.caption([{"n": 5}, {"n": 5}]) == ""  # of an older version
+
+
+def test_p_values_as_texts():
+  found = [significance.cell(row) for row in ({"p_holm": 0.0004}, {"p_holm": 0.0316}, {})]
+  assert found == ["<.001", "0.032", "-"]
