@@ -1,7 +1,9 @@
 """From runs to the rows of a table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from experiments.measures import statistics
 
@@ -23,12 +25,15 @@ def summarise(
   reference: str = "sgd",
   with_error: Sequence[str] = (),
   means: Sequence[str] = ("steps", "gradients", "seconds"),
+  scores: Mapping[str, Sequence[np.ndarray | None]] | None = None,
 ) -> list[dict]:
   """One row a method; ``runs`` hold the same seeds in the same order.
 
   "difference" is of ``key``, to the runs of ``reference``, with its standard error, its 95 %
   interval, the p-value of the sign-flip test, and "p_holm", corrected for the number of methods.
   ``with_error`` and ``means`` name what else is averaged, with a standard error or without.
+  With ``scores``, of each run's test examples, the difference has a standard error over these too,
+  "difference_test_error".
   """
   rows = []
   for method, seeds in runs.items():
@@ -38,6 +43,9 @@ def summarise(
       row[name], row[name + "_error"] = statistics.mean_and_error(column[name])
     found = statistics.compared(column[key], [run[key] for run in runs[reference]])
     row |= statistics.untested(found) if method == reference else found
+    if scores is not None:
+      error = statistics.error_over_examples(scores[method], scores[reference])
+      row["difference_test_error"] = None if method == reference else error
     for name in means:
       row[name], _ = statistics.mean_and_error(column[name])
     rows.append(row)

@@ -97,6 +97,21 @@ def holm(p_values: Iterable[float | None]) -> list[float | None]:
   return adjusted
 
 
+def error_over_examples(scores_SxN, reference_SxN) -> float | None:
+  """The standard error that a difference has because the test set is a sample.
+
+      error = std over examples of (mean over seeds of (score - reference's score)) / sqrt(N)
+
+  More seeds lower the error over seeds, and leave this one as it is. It takes the examples as drawn
+  independently, which windows of one document are not. None where a run's scores are missing or
+  not finite.
+  """
+  if any(scores is None for scores in (*scores_SxN, *reference_SxN)):
+    return None
+  means_N = np.mean(np.subtract(scores_SxN, reference_SxN, dtype=np.float64), axis=0)
+  return mean_and_error(means_N)[1]
+
+
 def least_p(n: int, comparisons: int) -> float:
   """The smallest adjusted p-value that ``n`` pairs can have: 2 of 2**n choices of signs."""
   return min(1.0, comparisons * 2 / 2**n)

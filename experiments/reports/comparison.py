@@ -31,7 +31,17 @@ def write(out: Path, console: Console) -> None:
     column.format(label=score.label.replace(", ", ",\n"), reference=score.reference)
     for column in COLUMNS
   ]
-  rows = [cells(row, score) for row in results["table"]]
+  table = results["table"]
+  rows = [cells(row, score) for row in table]
+  tested = significance.caption(table, "methods")
+  if significance.has_test_set(table):
+    header.append(significance.TEST_SET)
+    for texts, row in zip(rows, table, strict=True):
+      texts.append(page.number(row["difference_test_error"], digits=score.digits))
+    tested += (
+      f" Test set, on the page: the standard error of minus {score.reference} over the test"
+      " examples, of means over seeds; the one beside the difference is over seeds."
+    )
   budget = f"{compared.amount:,} {compared.unit}"
   data = compared.config.data
   examples = "set" if data.set.task == "classification" else "windows, of documents that train too,"
@@ -44,7 +54,7 @@ def write(out: Path, console: Console) -> None:
   )
   caption = (
     f"Mean ± standard error of n seeds. Minus {score.reference}: paired, runs of a seed share"
-    f" initial params, wrong labels and the order of batches.{significance.caption(results['table'], 'methods')}"
+    f" initial params, wrong labels and the order of batches.{tested}"
     f" Wall: steps alone. {parts.PEAK} {tuned}."
   )
   console.print(page.terminal_table(header, rows, caption, columns=6))

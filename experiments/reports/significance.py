@@ -6,12 +6,18 @@ from typing import Any
 from experiments.measures import statistics
 
 COLUMN = "p,\nHolm"
+TEST_SET = "test set,\n±"
 
 
 def cell(row: dict[str, Any]) -> str:
   """The corrected p-value; a hyphen for the reference, and for results of older versions."""
   p = row.get("p_holm")
   return "-" if p is None else "<.001" if p < 0.001 else f"{p:.3f}"
+
+
+def has_test_set(rows: Sequence[dict[str, Any]]) -> bool:
+  """Whether any row has the error over test examples, which older runs lack."""
+  return any(row.get("difference_test_error") is not None for row in rows)
 
 
 def caption(rows: Sequence[dict[str, Any]], which: str = "rows") -> str:

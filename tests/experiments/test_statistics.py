@@ -111,6 +111,22 @@ def test_rows_are_tested_against_the_reference_and_corrected():
   assert rst["p"] == rst["p_holm"] == stats.binomtest(2, 6).pvalue  # all differences are 1 or -1
 
 
+def test_error_over_examples_is_that_of_means_over_seeds():
+  rng = np.random.default_rng(0)
+  own, other = (rng.choice([0.0, 100.0], (3, 50)) for _ in range(2))
+  each = [(own[:, i] - other[:, i]).sum() / 3 for i in range(50)]
+  error = statistics.error_over_examples(list(own), list(other))
+  assert error == pytest.approx(stats.sem(each))
+  assert statistics.error_over_examples([own[0], None], [other[0], other[1]]) is None
+  assert statistics.error_over_examples([own[0]], [None]) is None
+  assert statistics.error_over_examples([own[0] * np.nan], [other[0]]) is None
+  runs = {m: [{"loss": np.mean(x)} for x in xs] for m, xs in {"adamw": other, "sam": own}.items()}
+  found = summarise(
+    runs, key="loss", reference="adamw", means=(), scores={"adamw": list(other), "sam": list(own)}
+  )
+  assert [row["difference_test_error"] for row in found] == [None, error]
+
+
 def rows(n, p_values):
   """A reference and the methods that are compared with it."""
   return [{"n": n, "p_holm": None}, *({"n": n, "p_holm": p} for p in p_values)]
