@@ -34,7 +34,7 @@ def write(out: Path, console: Console) -> None:
   panels = {WHOLE: "float32", few: f"{few} bits a weight"}
   draw = lambda theme: figures.kept_and_learned(tables, panels, texts, theme)
   style.save_all({"fine-tuning": draw}, out)
-  say = caption(compared)
+  say = caption(compared) + paired.caption(next(iter(tables.values())))
   body = [
     f"<p>{parts.setting(config)} Every model starts from the end of a run of"
     f" <code>{compared.pretrained}</code>, which was trained on {compared.first.set.about}, and takes"

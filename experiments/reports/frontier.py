@@ -7,7 +7,7 @@ from rich.console import Console
 from experiments.comparisons.frontier import score_of_runs
 from experiments.config import files
 from experiments.plots import frontier, style
-from experiments.reports import page
+from experiments.reports import page, significance
 
 
 def write(out: Path, console: Console) -> None:
@@ -20,6 +20,7 @@ def write(out: Path, console: Console) -> None:
     "method",
     score.label.replace(", ", ",\n"),
     f"minus {reference},\npaired",
+    significance.COLUMN,
     *("steps", "gradients", "on the\nfrontier", "n"),
   )
   cells = [
@@ -27,6 +28,7 @@ def write(out: Path, console: Console) -> None:
       row["method"],
       score.text(row[score.key], row[score.key + "_error"]),
       score.text(row["difference"], row["difference_error"], sign="+"),
+      significance.cell(row),
       f"{row['steps']:,}",
       f"{row['gradients']:,.0f}",
       "yes" if row["on_frontier"] else "",
@@ -36,7 +38,7 @@ def write(out: Path, console: Console) -> None:
   ]
   caption = (
     f"Mean ± standard error of n seeds, cheapest first. Minus {reference}: its shortest runs, paired"
-    " by seed. On the frontier: no method that pays as few gradients has a better mean."
+    f" by seed.{significance.caption(rows)} On the frontier: no method that pays as few gradients has a better mean."
   )
   body = [
     f'<div class="wide">{page.html_table(header, cells)}</div>',

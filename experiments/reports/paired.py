@@ -5,6 +5,7 @@ from typing import Any
 
 from experiments.comparisons.score import Score
 from experiments.plots import style
+from experiments.reports import significance
 
 
 def rows(
@@ -12,7 +13,7 @@ def rows(
 ) -> list[list[str]]:
   """Texts, a column for each of ``tables``, which are ``summarise``'s, by the key of each.
 
-  Under each method but the reference stands what it differs from it by.
+  Under each method but the reference stands what it differs from it by, and the p-values of that.
   """
   text = lambda mean, error, sign="": "-" if mean is None else score.text(mean, error, sign)
   found = []
@@ -23,7 +24,15 @@ def rows(
     if method != reference:
       texts = [text(row["difference"], row["difference_error"], "+") for row in own.values()]
       found.append([f"  minus {reference}", *texts])
+      if any(row.get("p_holm") is not None for row in own.values()):
+        found.append(["  p, Holm", *map(significance.cell, own.values())])
   return found
+
+
+def caption(tables: Mapping[str, list[dict[str, Any]]]) -> str:
+  """What the p-values of ``rows`` are; nothing where there are none."""
+  said = (significance.caption(table, "methods in each column") for table in tables.values())
+  return next(filter(None, said), "")
 
 
 def narrow(rows: list[list[str]]) -> list[list[str]]:

@@ -24,7 +24,9 @@ def section(directory: Path) -> Section:
   style.save_all({"quantisation": lambda theme: figure(found, score, theme)}, directory)
   few = found["bits"][1:]
   header = ["method", "float32", *(f"{b} bits" for b in few), *(f"damage,\n{b} bits" for b in few)]
-  rows, say = table(found, score), caption(found, score)
+  tables = compared_tables(found, score)
+  rows = paired.rows(tables, score, found["reference"])
+  say = caption(found, score) + paired.caption(tables)
   html = [
     "<h2>Quantised weights</h2>",
     f'<div class="wide">{page.html_table(header, rows)}</div>',
@@ -64,11 +66,10 @@ def with_damage(found: dict[str, Any], score: Score) -> dict[str, list[dict[str,
   return {method: [row(run) for run in runs] for method, runs in found["runs"].items()}
 
 
-def table(found: dict[str, Any], score: Score) -> list[list[str]]:
+def compared_tables(found: dict[str, Any], score: Score) -> dict[str, list[dict[str, Any]]]:
   reference, runs = found["reference"], with_damage(found, score)
   keys = [f"at_{b}" for b in found["bits"]] + [f"damage_{b}" for b in found["bits"][1:]]
-  tables = {key: summarise(runs, key=key, reference=reference, means=()) for key in keys}
-  return paired.rows(tables, score, reference)
+  return {key: summarise(runs, key=key, reference=reference, means=()) for key in keys}
 
 
 def figure(found: dict[str, Any], score: Score, theme: dict[str, str]):

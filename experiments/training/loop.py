@@ -75,7 +75,7 @@ class Run:
 
   def __init__(self, config: Config, directory: Path, console: Console):
     wandb_run.check(config)
-    self.config, self.console = config, console
+    self.config, self.directory, self.console = config, directory, console
     self.split = config.data.evaluated_on
     self.test_source = batches.evaluation_source(config)
     stream = batches.training_batches(config)
@@ -214,10 +214,12 @@ class Run:
 
   def evaluate(self) -> None:
     size = self.config.data.batch_size
-    means = evaluate(self.program, self.dispatcher.state, self.test_source, size)
+    means, scores_N = evaluate(self.program, self.dispatcher.state, self.test_source, size)
     self.metrics.write(self.split, self.step, {"gradients": self.gradients} | means)
     self.position.latest |= {f"{self.split}_{name}": value for name, value in means.items()}
     self.position.evaluated = self.evaluations_due()
+    if self.spent() >= self.config.training.budget:
+      run_directory.write_scores(self.directory, self.split, scores_N)
 
   def save(self) -> None:
     self.position.metrics_size = self.metrics.sync()

@@ -48,7 +48,7 @@ class Program(NamedTuple):
   step_key: jax.Array  # last argument of ``steps``
   gradients: Callable[[TrainState], jax.Array]  # paid so far
   batches_per_dispatch: int  # that ``steps`` takes
-  evaluate: Callable[[TrainState, Any, Any], dict[str, jax.Array]]
+  evaluate: Callable[[TrainState, Any, Any], tuple[dict[str, jax.Array], jax.Array]]  # sums, scores
   shapes: TrainState  # with shardings
   batch_sharding: NamedSharding
   batches_sharding: NamedSharding  # of batches stacked along a leading axis
@@ -104,7 +104,8 @@ def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
 
   def evaluate(state: TrainState, batch, weights_B):
     params = eval_params(state.opt_state, state.params)
-    return test_losses.evaluate(params, state.model_state, batch, weights_B)
+    sums = test_losses.evaluate(params, state.model_state, batch, weights_B)
+    return sums, test_losses.scores(params, state.model_state, batch)
 
   try:
     shapes = jax.eval_shape(init, init_key)

@@ -185,7 +185,7 @@ def test_the_first_corpus_is_measured_with_the_fine_tuned_params(tuned):
 @pytest.mark.slow
 def test_starts_from_what_the_run_is_evaluated_at(tuned, tmp_path):
   pretrained, out, _ = tuned
-  _, _, end = saved_runs.ended(pretrained / "runs" / "lookahead" / "seed-0")
+  _, _, end = saved_runs.load_finished(pretrained / "runs" / "lookahead" / "seed-0")
   run = out / "runs" / "lookahead" / "seed-0"
   config = run_directory.read_config(run / "rate-0.001")
   (run / "again").mkdir()

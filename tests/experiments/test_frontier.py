@@ -38,6 +38,10 @@ def test_frontier_where_more_is_better():
   assert rst["test_accuracy"] == 88.0
   assert rst["difference"] == pytest.approx(7.0)  # of 6, 6 and 9: paired, and to the shorter runs
   assert rst["difference_error"] == pytest.approx(1.0)
+  assert 6.0 <= rst["difference_low"] < 7.0 < rst["difference_high"] <= 9.0
+  # Three pairs have 2 of 8 signs at least; four rows are compared with the shortest of sgd.
+  assert [row["p"] for row in rows] == [None, 0.25, 0.25, 0.25, 0.25]
+  assert [row["p_holm"] for row in rows] == [None, 1.0, 1.0, 1.0, 1.0]
 
 
 def test_frontier_where_less_is_better():
@@ -67,7 +71,11 @@ def test_command_and_report(directories, tmp_path):
   rows = json.loads((out / "frontier.json").read_text())["rows"]
   assert on_frontier(rows) == [("sgd", 100), ("rst", 100), ("gsam", 100)]
   page = (out / "report.html").read_text()
-  assert "<td>rst</td><td>88.0 ± 1.2</td><td>+7.0 ± 1.0</td><td>100</td><td>150</td>" in page
+  assert (
+    "<td>rst</td><td>88.0 ± 1.2</td><td>+7.0 ± 1.0</td><td>1.000</td><td>100</td><td>150</td>"
+    in page
+  )
+  assert "With 3 seeds and 4 comparisons it cannot be below 1," in page
   (out / "report.html").unlink()
   assert main(["report", str(out)]) == 0
   assert (out / "report.html").read_text() == page

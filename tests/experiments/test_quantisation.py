@@ -123,6 +123,10 @@ def test_table_has_the_damage_and_compares_it_by_seed(tmp_path):
   beside = "0.1000 ± 0.0000", "0.1500 ± 0.0500", "0.7000 ± 0.2000", "0.0500 ± 0.0500"
   below = [f"\u2212{text}" for text in (*beside, "0.6000 ± 0.2000")]
   assert cells("  minus adamw", *below) in html
+  # Two pairs have 2 of 4 signs at least. Two methods are compared, at 4 bits one: rst diverged.
+  assert cells("  p, Holm", "1.000", "1.000", "0.500", "1.000", "0.500") in html
+  assert cells("  p, Holm", "1.000", "1.000", "-", "1.000", "-") in html
+  assert "methods in each column compared, 2, by Holm" in html
   assert cells("rst", *own[:2], "-", own[3], "-") in html
   light, dark = ((tmp_path / f"quantisation{x}.png").read_bytes() for x in ("", "-dark"))
   assert light != dark
@@ -131,6 +135,7 @@ def test_table_has_the_damage_and_compares_it_by_seed(tmp_path):
   (tmp_path / quantisation.NUMBERS).write_text(json.dumps(found | {"runs": {"sgd": runs}}))
   html = "".join(quantisation_section.section(tmp_path).html)
   assert cells("sgd", "90.0", "89.5", "80.0", "0.5", "10.0") in html
+  assert "Holm" not in html  # one seed of one method: nothing is compared
 
 
 @pytest.mark.parametrize(

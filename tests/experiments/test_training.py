@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from experiments import methods, presets
-from experiments.training import batches, loop, losses, run_directory, step
+from experiments.training import batches, loop, losses, run_directory, saved_runs, step
 from tests.experiments.small import DIGITS, changed, shrunk
 
 pytestmark = pytest.mark.slow  # every test compiles a training loop or two: ten minutes
@@ -147,6 +147,15 @@ def test_a_run_pays_its_budget_and_writes_it_down(tmp_path):
   assert [row["step"] for row in test] == [4, 7, 11]
   assert test[-1]["loss"] == result["test_loss"]
   assert train[0]["sam/count"] == 4
+  run = saved_runs.restore(tmp_path)
+  source = batches.evaluation_source(config)
+  images, labels = (
+    np.stack([source[i][name] for i in range(len(source))]) for name in ("image", "label")
+  )
+  logits = run.test_losses.model.apply({"params": run.params}, images / 127.5 - 1, train=False)
+  scores = run_directory.read_scores(tmp_path)
+  np.testing.assert_array_equal(scores, 100 * (np.argmax(logits, axis=-1) == labels))
+  assert np.mean(scores) == pytest.approx(result["test_accuracy"])
   written = json.loads((tmp_path / "config.json").read_text())
   assert {"python", "jax", "flatopt"} <= set(written["versions"])
   assert list((tmp_path / "tensorboard").iterdir())
