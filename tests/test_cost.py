@@ -9,6 +9,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -59,6 +60,20 @@ def test_state_bytes(name, bytes_a_param):
     CONTENDERS["base"], MLP
   )
   assert 0 < num_bytes - bytes_a_param * NUM_PARAMS <= A_FEW_SCALARS
+
+
+@pytest.mark.parametrize(
+  ("method", "bytes_a_param"),
+  [
+    (flatopt.ire(decay=0.9), 5),  # the mask and the average
+    (flatopt.ire(rho=0.05, decay=0.9), 5),
+    (flatopt.weight_average(optax.sgd(0.1)), 4),
+  ],
+)
+def test_state_bytes_of_averages(method, bytes_a_param):
+  state = jax.eval_shape(method.init, jnp.ones(1000))
+  num_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+  assert 0 < num_bytes - 1000 * bytes_a_param <= A_FEW_SCALARS
 
 
 def copies_above_base(name, model):

@@ -101,3 +101,22 @@ def test_averaged_over_devices_it_is_the_global_batch(x64):
   np.testing.assert_allclose(grads, gradient(W), rtol=1e-12)
   expected = gradient(W + 0.5 * gradient(W) / np.linalg.norm(gradient(W)))
   np.testing.assert_allclose(sharp, expected, rtol=1e-12)
+
+
+def test_a_loss_that_draws_its_own_key_leaks_a_tracer():
+  """Why docs/closures.md says to draw the key before the loss."""
+  keys = [jax.random.key(0)]
+
+  def draw():
+    keys[0], drawn = jax.random.split(keys[0])
+    return drawn
+
+  @jax.jit
+  def step(w):
+    _, grads, grad_fn = value_and_grad(lambda w: jax.random.normal(draw(), w.shape) @ w)(w)
+    updates, _ = rst.update(grads, rst.init(w), w, grad_fn=grad_fn)
+    return updates, draw()
+
+  rst = flatopt.rst(flatopt.sam(0.05))
+  with pytest.raises(jax.errors.UnexpectedTracerError):
+    step(jnp.ones(2))
