@@ -39,8 +39,8 @@ def write(out: Path, console: Console) -> None:
     for texts, row in zip(rows, table, strict=True):
       texts.append(page.number(row["difference_test_error"], digits=score.digits))
     tested += (
-      f" Test set, on the page: the standard error of minus {score.reference} over the test"
-      " examples, of means over seeds; the one beside the difference is over seeds."
+      f" The error beside minus {score.reference} is over seeds; the page has, under test set, the one"
+      " over test examples, each averaged over seeds."
     )
   budget = f"{compared.amount:,} {compared.unit}"
   data = compared.config.data

@@ -143,6 +143,8 @@ def test_results_are_those_of_the_runs(tuned):
       assert run["first_before_32"] == pytest.approx(own, rel=1e-5)
       assert run["second_after_32"] == pytest.approx(ended["test_loss"], rel=1e-5)
       assert run["second_after_32"] < run["second_before_32"]
+      scores = np.load(where / "test_scores.npy")  # 20 windows in batches of 8
+      assert (scores.shape, np.mean(scores)) == ((20,), pytest.approx(ended["test_loss"], rel=1e-5))
       assert run["steps"] == run["gradients"] == 3
       for bits in (32, 8, 3):
         rise = run[f"first_after_{bits}"] - run[f"first_before_{bits}"]

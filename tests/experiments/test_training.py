@@ -152,7 +152,7 @@ def test_a_run_pays_its_budget_and_writes_it_down(tmp_path):
   images, labels = (
     np.stack([source[i][name] for i in range(len(source))]) for name in ("image", "label")
   )
-  logits = run.test_losses.model.apply({"params": run.params}, images / 127.5 - 1, train=False)
+  logits = run.test_losses.model.apply({"params": run.params}, images, train=False)
   scores = run_directory.read_scores(tmp_path)
   np.testing.assert_array_equal(scores, 100 * (np.argmax(logits, axis=-1) == labels))
   assert np.mean(scores) == pytest.approx(result["test_accuracy"])
