@@ -7,6 +7,7 @@
   python -m experiments fine-tune DIR --data NAME --out DIR
   python -m experiments speed-up DIR DIR ... --out DIR
   python -m experiments frontier DIR DIR ... --out DIR
+  python -m experiments correlate DIR DIR ... --out DIR
   python -m experiments sharpness RUN_DIR
   python -m experiments noise DIR
   python -m experiments quantise DIR
@@ -43,6 +44,7 @@ COMMANDS = {
   "fine-tune": "FineTune",
   "speed-up": "SpeedUp",
   "frontier": "Frontier",
+  "correlate": "Correlate",
   "sharpness": "Sharpness",
   "noise": "Noise",
   "quantise": "Quantise",

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.comparisons import together
-from experiments.comparisons.score import ACCURACY, LOSS, Score
+from experiments.comparisons.score import score_of_table
 from experiments.config import Refusal, files
 from experiments.measures import statistics
 
@@ -46,7 +46,7 @@ def frontier(
 def measure(directories: Sequence[Path], reference: str, out: Path) -> None:
   """Writes frontier.json and frontier.csv."""
   shared, runs = together.read(directories)
-  score = score_of_runs(runs)
+  score = score_of_table(files.read_json(directories[0] / "results.json")["table"])
   diverged = sorted({run["method"] for run in runs if run[score.key] is None})
   if diverged:
     raise Refusal(f"{', '.join(diverged)} diverged: leave them out of the comparison")
@@ -56,7 +56,3 @@ def measure(directories: Sequence[Path], reference: str, out: Path) -> None:
   out.mkdir(parents=True, exist_ok=True)
   files.write_csv(out / "frontier.csv", rows)
   files.write_json(out / "frontier.json", {"reference": reference, "rows": rows} | shared)
-
-
-def score_of_runs(runs: list[dict[str, Any]]) -> Score:
-  return ACCURACY if "test_accuracy" in runs[0] else LOSS

@@ -1,6 +1,6 @@
 """The score of a comparison's runs, and its form in tables."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from experiments.config import Config
 
@@ -22,6 +22,15 @@ class Score(NamedTuple):
 
 ACCURACY = Score("test_accuracy", "test accuracy, %", 1, "higher", "sgd")
 LOSS = Score("test_loss", "test loss, nats a token", 4, "lower", "adamw")
+
+
+def by_key(key: str) -> Score:
+  return {score.key: score for score in (ACCURACY, LOSS)}[key]
+
+
+def score_of_table(table: list[dict[str, Any]]) -> Score:
+  """The score that a finished comparison's table has; runs have accuracy and loss, whatever it is."""
+  return ACCURACY if ACCURACY.key in table[0] else LOSS
 
 
 def score_of(config: Config, reference: str) -> Score:

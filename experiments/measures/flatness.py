@@ -15,7 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.config import files
+from experiments.comparisons.score import ACCURACY, Score
+from experiments.config import Refusal, files
+from experiments.measures.options import check_at_least, check_positive
 from experiments.training import batches, saved_runs
 from experiments.training.losses import Losses
 from experiments.training.run_directory import Busy
@@ -34,12 +36,18 @@ SECOND_ORDER_BATCHES = 4  # of the training set, for the last three
 
 @dataclasses.dataclass(frozen=True)
 class FlatnessOptions:
+  examples: int | None = None  # number of training examples, all by default
   rho: float = 0.2  # radius of SAM's perturbation
   adaptive_rho: float = 0.5  # radius of the perturbation that scales with the weights
   sigma: float = 0.02  # standard deviation of the weight noise
   span: float = 1.0  # of a landscape, in lengths of the filters
   resolution: int = 13  # points along each of its two directions
   pictured: tuple[str, ...] = ()  # methods whose landscape is drawn, of the first seed
+
+  def __post_init__(self):
+    check_at_least(self, {"resolution": 3} | ({} if self.examples is None else {"examples": 1}))
+    for name in ("rho", "adaptive_rho", "sigma", "span"):
+      check_positive(name, getattr(self, name))
 
 
 def measure(directory: Path, options: FlatnessOptions, landscape: bool) -> None:
@@ -52,8 +60,11 @@ def measure(directory: Path, options: FlatnessOptions, landscape: bool) -> None:
     if (directory / NUMBERS).exists():
       return
     run = saved_runs.restore(directory)
-    pairs = saved_runs.weighted_batches(run, batches.training_source(run.config), None)
+    source = batches.centred(run.config, batches.training_source(run.config))
+    pairs = saved_runs.weighted_batches(run, source, options.examples)
     whole = [pair for pair in pairs if pair[1].all()]
+    if not whole:
+      raise Refusal(f"{directory}: there are fewer examples than a batch of {len(pairs[0][1])} has")
     args = run.params, run.model_state, saved_runs.stacked(run, whole)
     plain = dataclasses.replace(options, pictured=())
     found = jax.device_get(measures(run.train_losses, plain)(*args))
@@ -123,13 +134,19 @@ def mean_over_first(loss_fn: Callable, pairs: Any) -> Callable:
   return sharpness.over_batches(loss_fn, jax.tree.map(lambda x: x[:SECOND_ORDER_BATCHES], pairs))
 
 
-def rank_correlations(rows: list[dict[str, Any]]) -> dict[str, float | None]:
-  """Spearman's correlation over methods, of test accuracy with flatness by each measure."""
+def rank_correlations(
+  rows: list[dict[str, Any]], score: Score = ACCURACY
+) -> dict[str, float | None]:
+  """Spearman's correlation over methods, of how good the score is with flatness by each measure."""
   ranks = lambda values: np.argsort(np.argsort(values)).astype(float)
-  accuracy = ranks([row["test_accuracy"] for row in rows])
+  sign = 1 if score.better == "higher" else -1
+  scores = [row[score.key] for row in rows]
+  if None in scores:
+    return dict.fromkeys(MEASURES)
+  good = ranks([sign * value for value in scores])
   correlations = {}
   for key in MEASURES:
     values = [row[key] for row in rows]
     known = len(rows) > 2 and None not in values
-    correlations[key] = files.finite(np.corrcoef(accuracy, -ranks(values))[0, 1]) if known else None
+    correlations[key] = files.finite(np.corrcoef(good, -ranks(values))[0, 1]) if known else None
   return correlations

@@ -139,7 +139,7 @@ def write(out: Path, console: Console) -> None:
     *(page.picture(out, name) for name in ("accuracy", "curves")),
     "<h2>How flat</h2>",
     f"<p>{flat.agreement(rows)}</p>",
-    f'<div class="wide">{page.html_table(flat.COLUMNS, map(flat.cells, rows))}</div>',
+    f'<div class="wide">{page.html_table(flat.columns(ACCURACY), map(flat.cells, rows))}</div>',
     f'<p class="small">{text["flatness"]}</p>',
     *(page.picture(out, name) for name in ("flatness", "landscapes")),
     f"<h2>How the hyper-parameters were chosen</h2>\n<p>{text['tuning']}</p>",
@@ -149,7 +149,7 @@ def write(out: Path, console: Console) -> None:
   page.write_page(out / "report.html", "Eleven optimizers, equal gradients", parts)
   console.print(page.terminal_table(COLUMNS, map(cells, rows), text["caption"], columns=7))
   means = ([cell.split(" ±")[0] for cell in flat.cells(row)] for row in rows)
-  console.print(page.terminal_table(flat.COLUMNS, means, flat.agreement(rows)))
+  console.print(page.terminal_table(flat.columns(ACCURACY), means, flat.agreement(rows)))
   if text["notice"]:
     console.print(text["notice"], style="yellow")
   console.print(f"{out / 'report.html'}, figures, results.json and config.json are written")

@@ -9,6 +9,7 @@ from rich.console import Console
 from experiments.config import Refusal, files
 from experiments.reports import (
   comparison,
+  correlations,
   demo,
   fine_tuning,
   frontier,
@@ -29,6 +30,8 @@ def write(directory: Path, console: Console) -> None:
     kind = speed_up
   elif (directory / "frontier.json").exists():
     kind = frontier
+  elif (directory / "correlations.json").exists():
+    kind = correlations
   elif (directory / "metrics.jsonl").exists():
     kind = run
   elif (directory / "results.json").exists():

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments.comparisons import table
+from experiments.comparisons.score import ACCURACY, Score, score_of_table
 from experiments.config import files
 from experiments.measures import flatness
 from experiments.plots import flatness as flatness_figures
@@ -15,8 +16,6 @@ from experiments.reports import page
 from experiments.reports.section import NOTHING, Section
 
 COLUMNS = (
-  "method",
-  "test\naccuracy,\n%",
   "worst\ncase",
   "adaptive",
   "average",
@@ -25,8 +24,13 @@ COLUMNS = (
 )
 
 
-def cells(row: dict) -> list[str]:
-  """A row as the texts under ``COLUMNS``."""
+def columns(score: Score) -> tuple[str, ...]:
+  name, unit = score.label.split(", ")
+  return "method", name.replace(" ", "\n") + f",\n{unit}", *COLUMNS
+
+
+def cells(row: dict, score: Score = ACCURACY) -> list[str]:
+  """A row as the texts under ``columns(score)``."""
   digits = {
     "loss_increase": 3,
     "adaptive_increase": 3,
@@ -36,13 +40,13 @@ def cells(row: dict) -> list[str]:
   }
   return [
     row["method"],
-    page.number(row["test_accuracy"], row["test_accuracy_error"]),
+    page.number(row[score.key], row[score.key + "_error"], digits=score.digits),
     *(page.number(row[key], row[key + "_error"], digits=digits[key]) for key in digits),
   ]
 
 
-def agreement(rows: list[dict]) -> str:
-  """The rank correlation of every measure with test accuracy, as a sentence."""
+def agreement(rows: list[dict], score: Score = ACCURACY) -> str:
+  """The rank correlation of every measure with the score, as a sentence."""
   named = {
     "loss_increase": "the worst-case loss increase",
     "adaptive_increase": "the adaptive one",
@@ -52,19 +56,22 @@ def agreement(rows: list[dict]) -> str:
   }
   correlations = [
     f"{named[key]} " + f"{value:+.2f}".replace("-", "\u2212")
-    for key, value in flatness.rank_correlations(rows).items()
+    for key, value in flatness.rank_correlations(rows, score).items()
     if value is not None
   ]
   if not correlations:
     return "Too few methods, or losses that are not finite: no correlations."
   return (
-    f"Rank correlation (Spearman's, over {len(rows)} methods) of test accuracy with"
+    f"Rank correlation (Spearman's, over {len(rows)} methods) of {score.label.split(',')[0]},"
+    f" {score.better} being better, with"
     f" flatness by {', by '.join(correlations)}. At +1 the flatter minimum always is the better one; below"
     " +0.6 or so, eleven methods cannot tell a measure from chance."
   )
 
 
 def caption(options: dict[str, Any]) -> str:
+  examples = options.get("examples")
+  part = f" Of the set the first {examples:,} examples are measured." if examples else ""
   return (
     "Means over seeds. Worst case: under SAM's perturbation, L(w + rho g/|g|) - L(w) with rho ="
     f" {options['rho']}, mean over batches of the training set. Adaptive: the same in a ball that"
@@ -72,15 +79,15 @@ def caption(options: dict[str, Any]) -> str:
     " not matter. Average: the loss's mean increase under Gaussian noise of standard deviation"
     f" {options['sigma']} on every weight, 8 draws. Top eigenvalue (12 Lanczos products) and trace (8"
     f" probes) of the training loss's Hessian. The last three on {flatness.SECOND_ORDER_BATCHES} batches"
-    " of the training set, wrong labels included."
+    f" of the training set, wrong labels included.{part}"
   )
 
 
-def figures(rows: list[dict], found: dict[str, Any]) -> dict[str, Callable]:
+def figures(rows: list[dict], found: dict[str, Any], score: Score) -> dict[str, Callable]:
   runs = dict.fromkeys(row["method"] for row in rows)
   drawn = {
     "flatness": lambda theme: flatness_figures.flatness(
-      {"table": rows, "runs": runs}, flatness.MEASURES, theme
+      {"table": rows, "runs": runs}, flatness.MEASURES, theme, score
     )
   }
   texts = (
@@ -108,15 +115,18 @@ def section(directory: Path) -> Section:
     for method, runs in results["runs"].items()
   }
   first = next(iter(together))
-  rows = table.summarise(together, reference=first, with_error=tuple(flatness.MEASURES), means=())
-  drawn = figures(rows, found)
+  score = score_of_table(results["table"])
+  rows = table.summarise(
+    together, key=score.key, reference=first, with_error=tuple(flatness.MEASURES), means=()
+  )
+  drawn = figures(rows, found, score)
   style.save_all(drawn, directory)
   html = [
     "<h2>How flat</h2>",
-    f"<p>{agreement(rows)}</p>",
-    f'<div class="wide">{page.html_table(COLUMNS, map(cells, rows))}</div>',
+    f"<p>{agreement(rows, score)}</p>",
+    f'<div class="wide">{page.html_table(columns(score), [cells(row, score) for row in rows])}</div>',
     f'<p class="small">{caption(found["options"])}</p>',
     *(page.picture(directory, name) for name in drawn),
   ]
-  means = [[cell.split(" ±")[0] for cell in cells(row)] for row in rows]
-  return Section(html, [page.terminal_table(COLUMNS, means, agreement(rows))])
+  means = [[cell.split(" ±")[0] for cell in cells(row, score)] for row in rows]
+  return Section(html, [page.terminal_table(columns(score), means, agreement(rows, score))])

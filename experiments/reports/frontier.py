@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments.comparisons.frontier import score_of_runs
+from experiments.comparisons.score import score_of_table
 from experiments.config import files
 from experiments.plots import frontier, style
 from experiments.reports import page, significance
@@ -14,7 +14,7 @@ def write(out: Path, console: Console) -> None:
   """The page, the figure and the table, from frontier.json."""
   found = files.read_json(out / "frontier.json")
   rows, config, reference = found["rows"], found["config"], found["reference"]
-  score = score_of_runs(rows)
+  score = score_of_table(rows)
   style.save_all({"frontier": lambda theme: frontier.frontier(found, score, theme)}, out)
   header = (
     "method",
