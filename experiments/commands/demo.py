@@ -28,12 +28,15 @@ class Demo:
 
   out: Path = Path("runs/demo")
   gradients: int = presets.CONFIGS["demo"].training.budget  # budget of every run
+  seeds: int = 3
   processes: int = min(4, os.cpu_count() or 1)  # number of processes that share the runs
 
   def run(self, console: Console) -> None:
     # A run is over in seconds: the checkpoint at its end is enough.
     config = with_training(presets.CONFIGS["demo"], checkpoint_every=self.gradients)
-    compared = equal_budgets.Comparison(config, tuple(CHOSEN), 3, 0, "gradients", self.gradients)
+    compared = equal_budgets.Comparison(
+      config, tuple(CHOSEN), self.seeds, 0, "gradients", self.gradients
+    )
     with self.helpers():
       equal_budgets.compare(compared, self.out, console)
       measure_all(self.out, FlatnessOptions(pictured=PICTURED), console)
@@ -44,7 +47,8 @@ class Demo:
   @contextlib.contextmanager
   def helpers(self) -> Iterator[None]:
     """Starts the other processes, which share the runs and print nothing."""
-    flags = "--out", str(self.out), "--gradients", str(self.gradients), "--processes", "0"
+    flags = "--out", str(self.out), "--gradients", str(self.gradients)
+    flags += "--seeds", str(self.seeds), "--processes", "0"
     started = [
       subprocess.Popen(
         [sys.executable, "-m", "experiments", "demo", *flags],

@@ -4,9 +4,12 @@
   python -m experiments train CONFIG --run_dir DIR [--method NAME]
   python -m experiments compare CONFIG --methods sgd sam --seeds 3 --out DIR
   python -m experiments lifelong CONFIG --methods sgd sam --tasks 5 --out DIR
+  python -m experiments fine-tune DIR --data NAME --out DIR
   python -m experiments speed-up DIR DIR ... --out DIR
+  python -m experiments frontier DIR DIR ... --out DIR
   python -m experiments sharpness RUN_DIR
   python -m experiments noise DIR
+  python -m experiments quantise DIR
   python -m experiments report DIR
   python -m experiments demo
 
@@ -37,9 +40,12 @@ COMMANDS = {
   "train": "Train",
   "compare": "Compare",
   "lifelong": "Lifelong",
+  "fine-tune": "FineTune",
   "speed-up": "SpeedUp",
+  "frontier": "Frontier",
   "sharpness": "Sharpness",
   "noise": "Noise",
+  "quantise": "Quantise",
   "report": "Report",
   "demo": "Demo",
 }

@@ -1,1 +1,1 @@
-"""Comparisons of methods: at equal budgets, on one task after another, and by steps saved."""
+"""Comparisons of methods: equal budgets, one task after another, fine-tuning, steps saved."""

@@ -59,24 +59,24 @@ def compare(comparison: Comparison, out: Path, console: Console) -> None:
 def write_results(comparison: Comparison, by_method: dict[str, list[Config]], runs: Runs) -> None:
   """Writes results.json and results.csv from the files of finished runs."""
   results: dict[str, Any] = {"runs": {}, "chosen": {}, "trials": {}, "own_metrics": {}}
+  scores = {}
   for name, candidates in by_method.items():
     candidates = with_budget(comparison, candidates, runs, name)
     config, results["trials"][name] = tuned(comparison, candidates, runs, name)
     results["chosen"][name] = configuration.to_dict(config.opt)
-    results["runs"][name] = [
-      seed_run(one, runs, *path) for path, one in seed_configs(comparison, config, name).items()
-    ]
+    paths = seed_configs(comparison, config, name)
+    results["runs"][name] = [seed_run(one, runs, *path) for path, one in paths.items()]
+    directories = [runs.out.joinpath(*path) for path in paths]
     results["own_metrics"][name] = own_metrics.over_training(
-      [
-        run_directory.read_metrics(runs.out.joinpath(*path), "train")
-        for path in seed_configs(comparison, config, name)
-      ]
+      [run_directory.read_metrics(directory, "train") for directory in directories]
     )
+    scores[name] = [run_directory.read_scores(directory) for directory in directories]
   results["table"] = table.summarise(
     results["runs"],
     key=score(comparison).key,
     reference=comparison.methods[0],
     means=PAID,
+    scores=scores,
   )
   files.write_csv(runs.out / "results.csv", table.run_rows(results["runs"]))
   files.write_json(runs.out / "results.json", results)

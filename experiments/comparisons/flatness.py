@@ -9,8 +9,8 @@ from rich.console import Console
 from experiments.comparisons.sharing import Job, train_all
 from experiments.config import files
 from experiments.measures import flatness
+from experiments.measures.compared_runs import runs_below
 from experiments.measures.flatness import FlatnessOptions
-from experiments.measures.noise import runs_below
 
 
 def measure_all(out: Path, options: FlatnessOptions, console: Console) -> None:

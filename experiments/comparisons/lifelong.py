@@ -151,6 +151,7 @@ def accuracies(directory: Path) -> list[float]:
       split = dataclasses.replace(config.data.lifelong, task=task)
       data = dataclasses.replace(config.data, lifelong=split)
       source = batches.evaluation_source(dataclasses.replace(config, data=data))
-      measured.append(evaluate(program, state, source, config.data.batch_size)["accuracy"])
+      found = evaluate(program, state, source, config.data.batch_size)
+      measured.append(found.means["accuracy"])
     files.write_json(path, measured)
   return files.read_json(path)

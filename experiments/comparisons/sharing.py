@@ -57,3 +57,15 @@ def one_at_a_time(out: Path) -> Iterator[None]:
   with open(out / "lock", "w") as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
     yield
+
+
+@contextlib.contextmanager
+def nobody_else(directory: Path) -> Iterator[None]:
+  """``Busy`` where another process is at the same job, which is more than training a run."""
+  directory.mkdir(parents=True, exist_ok=True)
+  with open(directory / "job.lock", "w") as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise Busy(f"another process is at work in {directory}") from None
+    yield

@@ -4,18 +4,16 @@ Runs of different lengths have different schedules, so that every point is the e
 run. Between the reference's points the loss is interpolated linearly in the logarithm of the steps.
 """
 
-import copy
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import config as configuration
+from experiments.comparisons import together
 from experiments.config import Refusal, files
 from experiments.measures import statistics
 
-VARIES = ("methods", "amount", "trials", "versions")  # parts of compare.json that may differ
 PAID = "gradients", "steps_per_second", "peak_memory_mb"
 
 
@@ -54,39 +52,15 @@ def speed_ups(runs: list[dict[str, Any]], reference: str) -> list[dict[str, Any]
   return rows
 
 
-def read(directories: Sequence[Path]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-  """The settings that the comparisons share, and the final values of every run in them."""
-  shared, runs, where = {}, [], {}
-  for directory in directories:
-    if not (directory / "results.json").exists() or not (directory / "compare.json").exists():
-      raise Refusal(f"{directory} holds no finished comparison")
-    spec = files.read_json(directory / "compare.json")
-    if spec["unit"] != "steps":
-      raise Refusal(f"{directory} compares at equal {spec['unit']}, not at equal steps")
-    own = copy.deepcopy({name: x for name, x in spec.items() if name not in VARIES})
-    del own["config"]["opt"], own["config"]["training"]  # each method's were tuned
-    if lines := configuration.differences(shared or own, own):
-      raise Refusal(f"{directory} is not like {directories[0]}: {', '.join(lines)}")
-    shared = own
-    for run in ends(directory):
-      key = run["method"], run["steps"], run["seed"]
-      if key in where:
-        raise Refusal(f"{where[key]} and {directory} both hold {key[0]} at {key[1]} steps")
-      where[key] = directory
-      runs += [] if run["loss"] is None else [run]
-  return shared, runs
-
-
-def ends(directory: Path) -> Iterator[dict[str, Any]]:
-  for method, runs in files.read_json(directory / "results.json")["runs"].items():
-    for run in runs:
-      numbers = {name: run[name] for name in ("steps", "seed", *PAID)}
-      yield {"method": method} | numbers | {"loss": run["test_loss"]}
-
-
 def measure(directories: Sequence[Path], reference: str, out: Path) -> None:
   """Writes speed_up.json."""
-  shared, runs = read(directories)
+  shared, rows = together.read(directories)
+  kept = "method", "steps", "seed", *PAID
+  runs = [
+    {name: row[name] for name in kept} | {"loss": row["test_loss"]}
+    for row in rows
+    if row["test_loss"] is not None
+  ]
   lengths = {run["steps"] for run in runs if run["method"] == reference}
   if len(lengths) < 2:
     raise Refusal(f"{reference} needs runs at two numbers of steps; there are {sorted(lengths)}")

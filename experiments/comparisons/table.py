@@ -1,9 +1,11 @@
 """From runs to the rows of a table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.measures.statistics import mean_and_error, paired_difference
+import numpy as np
+
+from experiments.measures import statistics
 
 
 def scalars(run: dict[str, Any]) -> dict[str, Any]:
@@ -23,22 +25,29 @@ def summarise(
   reference: str = "sgd",
   with_error: Sequence[str] = (),
   means: Sequence[str] = ("steps", "gradients", "seconds"),
+  scores: Mapping[str, Sequence[np.ndarray | None]] | None = None,
 ) -> list[dict]:
   """One row a method; ``runs`` hold the same seeds in the same order.
 
-  "difference" is of ``key``, to the runs of ``reference``; ``with_error`` and ``means`` name what
-  else is averaged, with a standard error or without.
+  "difference" is of ``key``, to the runs of ``reference``, with its standard error, its 95 %
+  interval, the p-value of the sign-flip test, and "p_holm", corrected for the number of methods.
+  ``with_error`` and ``means`` name what else is averaged, with a standard error or without.
+  With ``scores``, of each run's test examples, the difference has a standard error over these too,
+  "difference_test_error".
   """
   rows = []
   for method, seeds in runs.items():
     column = {name: [run[name] for run in seeds] for name in seeds[0]}
     row = {"method": method, "n": len(seeds)}
     for name in (key, *with_error):
-      row[name], row[name + "_error"] = mean_and_error(column[name])
-    row["difference"], row["difference_error"] = paired_difference(
-      column[key], [run[key] for run in runs[reference]]
-    )
+      row[name], row[name + "_error"] = statistics.mean_and_error(column[name])
+    found = statistics.compared(column[key], [run[key] for run in runs[reference]])
+    row |= statistics.untested(found) if method == reference else found
+    if scores is not None:
+      error = statistics.error_over_examples(scores[method], scores[reference])
+      row["difference_test_error"] = None if method == reference else error
     for name in means:
-      row[name], _ = mean_and_error(column[name])
+      row[name], _ = statistics.mean_and_error(column[name])
     rows.append(row)
+  statistics.add_holm(rows)
   return rows

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 VALIDATION_SHARE = 0.05
+PIECE = 2**16  # bytes of a file that is a corpus alone
 SPLIT_WORDS = {
   "train": "train",
   "valid": "validation",
@@ -73,6 +74,29 @@ def read_documents(path: Path) -> Iterator[bytes]:
         yield file.read()
 
 
+def pieces(document: bytes) -> Iterator[bytes]:
+  """A document cut by position: each byte is in one piece, and a piece in one split."""
+  for start in range(0, len(document), PIECE):
+    yield document[start : start + PIECE]
+
+
+def corpus_of_file(path: Path) -> Corpus:
+  """A file alone, whose documents are cut in pieces of 64 KiB, of which some are held out.
+
+  Cuts fall anywhere, within a word or an entry: neighbours may be of different splits.
+  """
+  stat = path.stat()
+  said = f"{VALIDATION_SHARE} {PIECE} {path.name} {stat.st_size} {stat.st_mtime_ns}"
+
+  def documents(split):
+    whole = read_documents(path)
+    for index, piece in enumerate(piece for document in whole for piece in pieces(document)):
+      if held_out(f"{path.name}:{index}") == split:
+        yield piece
+
+  return Corpus(path.name, hashlib.sha256(said.encode()).hexdigest()[:12], documents)
+
+
 def corpus_of_files(name: str, root: Path, files: list[Path], by_name: bool) -> Corpus:
   """``by_name``: whether file names may tell the split."""
   stats = [(path, path.relative_to(root).as_posix(), path.stat()) for path in files]
@@ -107,9 +131,11 @@ def directory_of_text(directory: str) -> Corpus:
   """All files under a directory: a document each, or one a row in .jsonl, .parquet and tars.
 
   So wikitext-103's ``wiki.*.tokens``, minipile's parquet and openwebtext's ``*.xz`` are read as
-  they are.
+  they are. One file in place of a directory is cut in pieces, as ``corpus_of_file`` says.
   """
   root = Path(directory).expanduser()
+  if root.is_file():
+    return corpus_of_file(root)
   paths = sorted(path for path in root.rglob("*") if path.is_file())
   files = [path for path in paths if not path.name.startswith(".")]
   if not files:

@@ -115,13 +115,15 @@ class StandardLibrary(Text):
 
 @dataclasses.dataclass(frozen=True)
 class TextFiles(Text):
-  directory: str = "text"
+  directory: str = "text"  # or one file
 
   @property
   def about(self):
-    return f"text files in {self.directory}"
+    return f"text in {self.directory}"
 
   def missing(self):
+    if Path(self.directory).expanduser().is_file():
+      return super().missing()
     return super().missing() or _missing_directory(self.directory)
 
   def source(self, split):

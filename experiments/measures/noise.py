@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
 from experiments.config import Refusal, files
 from experiments.measures import weight_noise
+from experiments.measures.compared_runs import measure_each
+from experiments.measures.mean_losses import means_of
 from experiments.measures.options import check_at_least, check_positive
-from experiments.methods import method_name
-from experiments.training import batches, run_directory, saved_runs
+from experiments.training import batches, saved_runs
 from experiments.training.losses import Losses
 from experiments.training.saved_runs import Trained
 
@@ -43,26 +43,14 @@ class NoiseOptions:
 
 def measure(directory: Path, options: NoiseOptions, console: Console) -> None:
   """Writes noise.json: strengths, and the curves of every run by method."""
-  runs = runs_below(directory)
   strengths = {kind: [0.0, *getattr(options, kind)] for kind in KINDS}
-  total, found, name = sum(map(len, runs.values())), {}, ""
-  for method, paths in runs.items():
-    found[method] = []
-    for path in paths:
-      done = sum(map(len, found.values()))
-      console.print(f"run {done + 1} of {total}: {method} in {path}")
-      run = saved_runs.restore(path)
-      found[method].append(curves(run, strengths, options))
-      name = run.config.name
-  written = {
-    "name": name,
-    "reference": next(iter(runs)),
+  measured = measure_each(directory, lambda run: curves(run, strengths, options), console)
+  written = measured | {
     "options": dataclasses.asdict(options),
     "strengths": strengths,
-    "runs": found,
     "versions": files.versions(),
   }
-  files.write_csv(directory / "noise.csv", csv_rows(found, strengths))
+  files.write_csv(directory / "noise.csv", csv_rows(measured["runs"], strengths))
   files.write_json(directory / NUMBERS, written)
 
 
@@ -78,21 +66,6 @@ def csv_rows(
     for kind in KINDS
     for i, strength in enumerate(strengths[kind])
   ]
-
-
-def runs_below(directory: Path) -> dict[str, list[Path]]:
-  """Directories of runs by method, those of a comparison in the order of its seeds."""
-  spec = directory / "compare.json"
-  if not spec.exists():
-    return {method_name(run_directory.read_config(directory).opt): [directory]}
-  if not (directory / "results.json").exists():
-    raise Refusal(f"{directory}: the comparison is not finished; the same `compare` goes on")
-  compared = files.read_json(spec)
-  where = lambda method, seed: directory / "runs" / method / f"seed-{seed}"
-  found = {m: [where(m, seed) for seed in range(compared["seeds"])] for m in compared["methods"]}
-  for path in (path for paths in found.values() for path in paths):
-    run_directory.read_config(path)  # a run that is gone is missed before the first is measured
-  return found
 
 
 def curves(run: Trained, strengths: dict[str, list[float]], options: NoiseOptions) -> dict:
@@ -126,13 +99,4 @@ def curves(run: Trained, strengths: dict[str, list[float]], options: NoiseOption
 @functools.cache
 def accuracy_of(losses: Losses) -> Callable[..., jax.Array]:
   """One function a model, so that a comparison's runs share what is compiled."""
-
-  def accuracy_fn(params, model_state, pairs):
-    def on_batch(pair):
-      sums = losses.evaluate(params, model_state, *pair)
-      return {name: x.astype(jnp.float32) for name, x in sums.items()}
-
-    sums = jax.tree.map(jnp.sum, jax.lax.map(on_batch, pairs))
-    return sums["accuracy"] / sums["count"]
-
-  return accuracy_fn
+  return lambda *arguments: means_of(losses)(*arguments)["accuracy"]

@@ -24,9 +24,7 @@ def flatness(results: dict, measures: dict[str, str], theme: dict[str, str]) -> 
       ax.errorbar(
         row[key], row["test_accuracy"], fmt="o", color=shade, ms=6, elinewidth=1.2, **errors
       )
-    _name_where_there_is_room(
-      ax, [(r[key], r["test_accuracy"], r["method"]) for r in points], theme
-    )
+    name_where_there_is_room(ax, [(r[key], r["test_accuracy"], r["method"]) for r in points], theme)
   figure.supylabel("test accuracy, %", size=9.5, color=theme["soft"])
   subtitle = (
     "Means and standard errors over seeds. Further left is flatter. Names where there is room."
@@ -35,7 +33,7 @@ def flatness(results: dict, measures: dict[str, str], theme: dict[str, str]) -> 
   return figure
 
 
-def _name_where_there_is_room(ax, points: list[tuple[float, float, str]], theme: dict) -> None:
+def name_where_there_is_room(ax, points: list[tuple[float, float, str]], theme: dict) -> None:
   """Right of its point, unless another's name is there already."""
   low, high = ax.get_ylim()
   left, right = ax.get_xlim()

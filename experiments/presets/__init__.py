@@ -2,6 +2,7 @@
 
 from experiments.presets import built_in as built_in
 from experiments.presets.choose import by_method as by_method
+from experiments.presets.choose import data_set as data_set
 from experiments.presets.choose import find as find
 from experiments.presets.choose import with_method as with_method
 from experiments.presets.registry import CONFIGS as CONFIGS

@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 import tyro
 
 from experiments import methods
-from experiments.config import Config, Opt, Refusal
+from experiments.config import Config, DataSet, Opt, Refusal
 from experiments.config.flags import parse
 from experiments.config.registry import Registry, unknown
 from experiments.data.registry import DATA_SETS
@@ -31,13 +31,21 @@ def find(
   config = CONFIGS.find(name)
   try:
     if data is not None:
-      chosen = dataclasses.replace(config.data, set=_named(DATA_SETS, data))
+      chosen = dataclasses.replace(config.data, set=data_set(data))
       config = dataclasses.replace(config, data=chosen)
     if model is not None:
       config = dataclasses.replace(config, model=_named(MODELS, model))
     if base is not None:
       config = with_base(config, base)
     return config if method is None else with_method(config, method)
+  except ValueError as error:
+    raise Refusal(str(error)) from error
+
+
+def data_set(text: str) -> DataSet:
+  """A data set by name, with settings behind a colon."""
+  try:
+    return _named(DATA_SETS, text)
   except ValueError as error:
     raise Refusal(str(error)) from error
 

@@ -10,9 +10,12 @@ from experiments.comparisons import equal_budgets, tuning
 from experiments.comparisons.score import Score
 from experiments.plots import curves as curve_figures
 from experiments.plots import rankings, style
-from experiments.reports import page, parts
+from experiments.reports import page, parts, significance
 
-COLUMNS = "method", "{label}", "minus {reference},\npaired", *parts.PAID_COLUMNS
+COLUMNS = (
+  *("method", "{label}", "minus {reference},\npaired", significance.COLUMN),
+  *parts.PAID_COLUMNS,
+)
 
 
 def write(out: Path, console: Console) -> None:
@@ -28,7 +31,17 @@ def write(out: Path, console: Console) -> None:
     column.format(label=score.label.replace(", ", ",\n"), reference=score.reference)
     for column in COLUMNS
   ]
-  rows = [cells(row, score) for row in results["table"]]
+  table = results["table"]
+  rows = [cells(row, score) for row in table]
+  tested = significance.caption(table, "methods")
+  if significance.has_test_set(table):
+    header.append(significance.TEST_SET)
+    for texts, row in zip(rows, table, strict=True):
+      texts.append(page.number(row["difference_test_error"], digits=score.digits))
+    tested += (
+      f" Test set, on the page: the standard error of minus {score.reference} over the test"
+      " examples, of means over seeds; the one beside the difference is over seeds."
+    )
   budget = f"{compared.amount:,} {compared.unit}"
   data = compared.config.data
   examples = "set" if data.set.task == "classification" else "windows, of documents that train too,"
@@ -41,7 +54,8 @@ def write(out: Path, console: Console) -> None:
   )
   caption = (
     f"Mean ± standard error of n seeds. Minus {score.reference}: paired, runs of a seed share"
-    f" initial params, wrong labels and the order of batches. Wall: steps alone. {parts.PEAK} {tuned}."
+    f" initial params, wrong labels and the order of batches.{tested}"
+    f" Wall: steps alone. {parts.PEAK} {tuned}."
   )
   console.print(page.terminal_table(header, rows, caption, columns=6))
   body = [
@@ -64,6 +78,7 @@ def cells(row: dict[str, Any], score: Score) -> list[str]:
     style.label_of(row["method"]),
     "diverged" if own is None else score.text(own, row[score.key + "_error"]),
     "-" if is_reference else score.text(difference, row["difference_error"], sign="+"),
+    significance.cell(row),
     *parts.paid_cells(row),
   ]
 

@@ -1,11 +1,21 @@
 """Reports of what a directory holds, from its files alone."""
 
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from rich.console import Console
 
 from experiments.config import Refusal, files
-from experiments.reports import comparison, demo, lifelong, run, speed_up
+from experiments.reports import (
+  comparison,
+  demo,
+  fine_tuning,
+  frontier,
+  lifelong,
+  run,
+  speed_up,
+)
 
 
 def write(directory: Path, console: Console) -> None:
@@ -14,9 +24,11 @@ def write(directory: Path, console: Console) -> None:
     raise Refusal(f"there is no directory {directory}")
   spec = directory / "compare.json"
   if spec.exists():
-    kind = lifelong if "tasks" in files.read_json(spec) else comparison
+    kind = kind_of(files.read_json(spec))
   elif (directory / "speed_up.json").exists():
     kind = speed_up
+  elif (directory / "frontier.json").exists():
+    kind = frontier
   elif (directory / "metrics.jsonl").exists():
     kind = run
   elif (directory / "results.json").exists():
@@ -24,3 +36,10 @@ def write(directory: Path, console: Console) -> None:
   else:
     raise Refusal(f"{directory} holds neither a run nor a finished comparison")
   kind.write(directory, console)
+
+
+def kind_of(spec: dict[str, Any]) -> ModuleType:
+  """What reports on a comparison, told by a field that no other kind has."""
+  if "tasks" in spec:
+    return lifelong
+  return fine_tuning if "pretrained" in spec else comparison

@@ -10,12 +10,12 @@ from experiments.comparisons import lifelong
 from experiments.comparisons.score import ACCURACY
 from experiments.plots import lifelong as figures
 from experiments.plots import style
-from experiments.reports import page, parts
+from experiments.reports import page, parts, significance
 
 COLUMNS = (
   "method",
-  *("average\naccuracy,\n%", "minus\n{reference},\npaired"),
-  *("forgetting,\npoints", "minus\n{reference},\npaired"),
+  *("average\naccuracy,\n%", "minus\n{reference},\npaired", significance.COLUMN),
+  *("forgetting,\npoints", "minus\n{reference},\npaired", significance.COLUMN),
   *parts.PAID_COLUMNS,
 )
 
@@ -38,7 +38,8 @@ def write(out: Path, console: Console) -> None:
     "After the last task, over the classes of all. Average accuracy: the mean of the tasks'."
     " Forgetting: how far the earlier tasks are below their best. Mean ± standard error of n seeds."
     f" Minus {reference}: paired, runs of a seed share initial params, the tasks' classes and the"
-    f" order of batches. Wall: steps alone. {parts.PEAK} No tuning here: the settings are the"
+    f" order of batches.{significance.caption(results['tables'][lifelong.MEASURES[0]], 'methods')}"
+    f" Wall: steps alone. {parts.PEAK} No tuning here: the settings are the"
     " config's."
   )
   body = [
@@ -64,6 +65,7 @@ def cells(kept: dict[str, Any], lost: dict[str, Any], reference: str) -> list[st
     difference = ACCURACY.text(row["difference"], row["difference_error"], sign="+")
     texts.append(ACCURACY.text(row[key], row[key + "_error"]))
     texts.append("-" if row["method"] == reference else difference)
+    texts.append(significance.cell(row))
   return [style.label_of(kept["method"]), *texts, *parts.paid_cells(kept)]
 
 

@@ -11,11 +11,16 @@ from experiments import config as configuration
 from experiments.config import Config, Refusal, files
 from experiments.methods import base_name
 from experiments.plots import own_metrics, style
-from experiments.reports import flatness, noise, page, sharpness
+from experiments.reports import flatness, noise, page, quantisation, sharpness
 
 PAID_COLUMNS = "steps", "gradients", "wall,\ns", "steps\na second", "peak,\nMB", "n"
 PEAK = "Peak: of the process, to which earlier runs in it may have added."
-SECTIONS = flatness.section, sharpness.section, noise.section  # by other commands' measurements
+SECTIONS = (  # by other commands' measurements
+  flatness.section,
+  sharpness.section,
+  noise.section,
+  quantisation.section,
+)
 
 
 def setting(config: Config) -> str:

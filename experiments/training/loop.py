@@ -75,7 +75,7 @@ class Run:
 
   def __init__(self, config: Config, directory: Path, console: Console):
     wandb_run.check(config)
-    self.config, self.console = config, console
+    self.config, self.directory, self.console = config, directory, console
     self.split = config.data.evaluated_on
     self.test_source = batches.evaluation_source(config)
     stream = batches.training_batches(config)
@@ -102,7 +102,7 @@ class Run:
   def first_state(self, directory: Path) -> TrainState:
     """Initial params, or those of a finished run; the optimizer state is new in both cases."""
     if self.config.training.start_from is None:
-      return self.program.init()
+      return self.program.init(self.program.init_key)
     other = directory / self.config.training.start_from
     _, _, state = saved_runs.load_finished(other)
     shapes = lambda state: jax.tree.map(lambda x: x.shape, (state.params, state.model_state))
@@ -220,10 +220,12 @@ class Run:
 
   def evaluate(self) -> None:
     size = self.config.data.batch_size
-    means = evaluate(self.program, self.dispatcher.state, self.test_source, size)
+    means, scores_N = evaluate(self.program, self.dispatcher.state, self.test_source, size)
     self.metrics.write(self.split, self.step, {"gradients": self.gradients} | means)
     self.position.latest |= {f"{self.split}_{name}": value for name, value in means.items()}
     self.position.evaluated = self.evaluations_due()
+    if self.spent() >= self.config.training.budget:
+      run_directory.write_scores(self.directory, self.split, scores_N)
 
   def save(self) -> None:
     self.position.metrics_size = self.metrics.sync()

@@ -25,6 +25,10 @@ class Classification(NamedTuple):
     smooth_BxK = optax.smooth_labels(labels_BxK, self.label_smoothing)
     return optax.softmax_cross_entropy(logits_BxK, smooth_BxK), hits_B
 
+  def scores(self, losses_B, hits_B):
+    """Each example's part of the score that runs are compared by: its accuracy, in percent."""
+    return 100 * hits_B.astype(jnp.float32)
+
 
 class NextToken(NamedTuple):
   """Batches {"tokens": Bx(L+1)}: every token but the first is predicted."""
@@ -36,6 +40,10 @@ class NextToken(NamedTuple):
     targets_BxL = batch["tokens"][:, 1:]
     losses_BxL = optax.softmax_cross_entropy_with_integer_labels(logits_BxLxV, targets_BxL)
     return losses_BxL, jnp.argmax(logits_BxLxV, axis=-1) == targets_BxL
+
+  def scores(self, losses_BxL, hits_BxL):
+    """Each window's part of the score that runs are compared by: its mean loss."""
+    return jnp.mean(losses_BxL, axis=-1)
 
 
 def make_task(config: Config, train: bool) -> Classification | NextToken:
@@ -79,11 +87,18 @@ class Losses(NamedTuple):
 
   def evaluate(self, params, state, batch, weights_B):
     """Sums of loss and accuracy over the examples whose weight is 1, and the sum of the weights."""
-    logits = self.model.apply({"params": params} | state, self.task.inputs(batch), train=False)
-    losses, hits = self.task.losses_and_hits(logits, batch)
+    losses, hits = self.test_losses_and_hits(params, state, batch)
     weights = jnp.broadcast_to(weights_B.reshape(-1, *[1] * (losses.ndim - 1)), losses.shape)
     return {
       "loss": jnp.sum(jnp.where(weights > 0, losses, 0)),
       "accuracy": 100 * jnp.sum(jnp.where(weights > 0, hits, False)),
       "count": jnp.sum(weights),
     }
+
+  def scores(self, params, state, batch):
+    """The score of each of B examples; compiled with ``evaluate``, it runs the model no second time."""
+    return self.task.scores(*self.test_losses_and_hits(params, state, batch))
+
+  def test_losses_and_hits(self, params, state, batch):
+    logits = self.model.apply({"params": params} | state, self.task.inputs(batch), train=False)
+    return self.task.losses_and_hits(logits, batch)

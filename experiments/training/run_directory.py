@@ -1,4 +1,5 @@
-"""A run's files: config.json, metrics.jsonl, timing.jsonl, summary.json, tensorboard/.
+"""A run's files: config.json, metrics.jsonl, timing.jsonl, summary.json, tensorboard/, and every
+test example's score at the end in test_scores.npy.
 
 metrics.jsonl is the same to the last bit when a run is repeated; timing.jsonl holds what depends on
 the machine's speed.
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 import jax
+import numpy as np
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
@@ -127,6 +129,24 @@ class Metrics:
       for file in (self.lines, self.timing):
         os.fsync(file.fileno())
     return os.fstat(self.lines.fileno()).st_size
+
+
+def write_scores(directory: Path, split: str, scores_N: np.ndarray) -> None:
+  """Keeps the scores of the last evaluation's examples."""
+  if jax.process_index():
+    return
+  with files.written_whole(_scores(directory, split)) as draft, open(draft, "wb") as file:
+    np.save(file, scores_N.astype(np.float32), allow_pickle=False)
+
+
+def read_scores(directory: Path, split: str = "test") -> np.ndarray | None:
+  """Every example's score at the end of a run; None where an older version has not kept them."""
+  path = _scores(directory, split)
+  return np.load(path, allow_pickle=False) if path.exists() else None
+
+
+def _scores(directory: Path, split: str) -> Path:
+  return directory / f"{split}_scores.npy"
 
 
 def read_metrics(directory: Path, split: str) -> list[dict[str, float]]:

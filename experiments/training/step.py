@@ -1,5 +1,6 @@
 """The compiled functions of a run: the initial state, several steps, and an evaluation."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -34,14 +35,20 @@ class Stop(NamedTuple):
 
 
 class Program(NamedTuple):
-  """The compiled functions of a run, and the shardings of its arrays."""
+  """The compiled functions of a run, its keys, and the shardings of its arrays.
 
-  init: Callable[[], TrainState]
+  The keys are arguments: runs that differ in their seed alone are one program for XLA, which JAX's
+  compilation cache compiles once.
+  """
+
+  init: Callable[[jax.Array], TrainState]  # from ``init_key``
   start: Callable[[Any, Any], TrainState]  # from given params and statistics
-  steps: Callable[[TrainState, Any, Stop], tuple[TrainState, dict[str, Any]]]
+  steps: Callable[[TrainState, Any, Stop, jax.Array], tuple[TrainState, dict[str, Any]]]
+  init_key: jax.Array
+  step_key: jax.Array  # last argument of ``steps``
   gradients: Callable[[TrainState], jax.Array]  # paid so far
   batches_per_dispatch: int  # that ``steps`` takes
-  evaluate: Callable[[TrainState, Any, Any], dict[str, jax.Array]]
+  evaluate: Callable[[TrainState, Any, Any], tuple[dict[str, jax.Array], jax.Array]]  # sums, scores
   shapes: TrainState  # with shardings
   batch_sharding: NamedSharding
   batches_sharding: NamedSharding  # of batches stacked along a leading axis
@@ -59,8 +66,8 @@ def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
   init_key, step_key = jax.random.split(jax.random.key(training.seed))
   single = jax.tree.map(lambda x: np.asarray(x)[None], example)
 
-  def init() -> TrainState:
-    model_state = dict(model.init(init_key, train_losses.task.inputs(single), train=False))
+  def init(key) -> TrainState:
+    model_state = dict(model.init(key, train_losses.task.inputs(single), train=False))
     return start(model_state.pop("params"), model_state)
 
   def start(params, model_state) -> TrainState:
@@ -75,8 +82,8 @@ def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
     spent = paid(state) if training.unit == "gradients" else state.step
     return spent.astype(jnp.float32) / jnp.float32(training.budget)
 
-  def step(state: TrainState, batch):
-    key = jax.random.fold_in(step_key, state.step)
+  def step(key, state: TrainState, batch):
+    key = jax.random.fold_in(key, state.step)
     (model_state, metrics), grads, closures = gradients(train_losses, config, state, batch, key)
     updates, opt_state = optimizer.update(
       grads, state.opt_state, state.params, paid=share_paid(state), **closures
@@ -84,8 +91,8 @@ def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
     params = optax.apply_updates(state.params, updates)
     return TrainState(params, model_state, opt_state, state.step + 1), metrics
 
-  def steps(state: TrainState, batches, stop: Stop):
-    state, metrics = take_steps(step, paid, state, batches, stop)
+  def steps(state: TrainState, batches, stop: Stop, key):
+    state, metrics = take_steps(functools.partial(step, key), paid, state, batches, stop)
     outputs = {
       "step": state.step,
       "gradients": paid(state),
@@ -97,10 +104,11 @@ def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
 
   def evaluate(state: TrainState, batch, weights_B):
     params = eval_params(state.opt_state, state.params)
-    return test_losses.evaluate(params, state.model_state, batch, weights_B)
+    sums = test_losses.evaluate(params, state.model_state, batch, weights_B)
+    return sums, test_losses.scores(params, state.model_state, batch)
 
   try:
-    shapes = jax.eval_shape(init)
+    shapes = jax.eval_shape(init, init_key)
   except (TypeError, ValueError, ZeroDivisionError) as error:
     raise Refusal(f"{config.model} does not fit the data: {reason(error)}") from error
   shardings = jax.tree.map(lambda x: sharding(mesh, x), shapes)
@@ -109,6 +117,8 @@ def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
     jax.jit(init, out_shardings=shardings),
     jax.jit(start, out_shardings=shardings),
     jax.jit(steps, donate_argnums=0, out_shardings=(shardings, everywhere)),
+    init_key,
+    step_key,
     paid,
     1 if loops_are_slow(shapes.params) else steps_per_dispatch(config, example),
     jax.jit(evaluate, out_shardings=everywhere),

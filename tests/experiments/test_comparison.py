@@ -18,6 +18,7 @@ from tests.experiments.small import DIGITS, changed
 
 pytestmark = pytest.mark.slow  # eight runs and a minute
 
+SCORES = "test_scores.npy"
 TINY = equal_budgets.Comparison(
   config=changed(DIGITS, training={"evaluations": 2}),
   methods=("sgd", "rst"),
@@ -55,6 +56,14 @@ def test_results_are_those_of_the_runs(compared):
     assert row["test_accuracy_error"] == pytest.approx(np.std(values, ddof=1) / np.sqrt(2))
     sgd = [one["test_accuracy"] for one in results["runs"]["sgd"]]
     assert row["difference"] == pytest.approx(np.mean(values) - np.mean(sgd))
+    assert (row["p"], row["p_holm"]) == ((None, None) if row["method"] == "sgd" else (0.5, 0.5))
+    read = lambda method, seed: np.load(compared[0] / "runs" / method / f"seed-{seed}" / SCORES)
+    own = sum(read(row["method"], seed) - read("sgd", seed) for seed in (0, 1)) / 2
+    error = np.std(own, ddof=1) / np.sqrt(len(own))
+    assert row["difference_test_error"] == (
+      None if row["method"] == "sgd" else pytest.approx(error, rel=1e-5)
+    )
+    assert np.mean(own) == pytest.approx(row["difference"], abs=1e-4)
     assert row["gradients"] >= TINY.amount
     assert {len(one["curve"]) for one in runs} == {2}
   best = {}
@@ -75,7 +84,15 @@ def test_trials_say_validation_in_every_file(compared):
 def test_report_is_drawn_again_from_the_files(compared, capsys):
   out, _ = compared
   page = (out / "report.html").read_text()
-  for text in ("sgd", "rst", "8 gradients", "2 tuning trials", "peak,\nMB"):
+  for text in (
+    "sgd",
+    "rst",
+    "8 gradients",
+    "2 tuning trials",
+    "peak,\nMB",
+    "<td>0.500</td>",
+    "test set,\n±",
+  ):
     assert text in page
   assert page.count("data:image/png;base64,") == 4
   (out / "report.html").unlink()

@@ -40,6 +40,10 @@ def test_two_processes_are_one(tmp_path, fsdp):
     np.testing.assert_allclose(x, y, atol=1e-5)
   read = lambda name: json.loads((tmp_path / name / "summary.json").read_text())
   assert read("one")["gradients"] == read("two")["gradients"]
+  own, theirs = (np.load(tmp_path / name / "test_scores.npy") for name in ("one", "two"))
+  assert np.mean(theirs) == pytest.approx(read("two")["test_accuracy"])
+  # Params differ by rounding, which may decide an image or two; the order must be the same.
+  assert np.mean(own != theirs) < 0.01
   assert read("one")["test_loss"] == pytest.approx(read("two")["test_loss"], abs=1e-4)
 
 

@@ -17,6 +17,7 @@ from experiments.models.shapes import ResNet
 from experiments.reports import directory as report
 from experiments.training import batches, loop, run_directory
 from tests.experiments.small import DIGITS, changed, shrunk
+from tests.experiments.test_quantisation import quantised_by_hand
 from tests.experiments.test_sharpness_command import dense_eigenvalues, hand_written_loss
 
 pytestmark = pytest.mark.slow  # trains three models
@@ -46,6 +47,7 @@ def saved(request, tmp_path_factory):
     patch.setattr("experiments.commands.program.Console", lambda: Console(file=printed, width=200))
     assert main(["sharpness", str(directory), *FLAGS]) == 0
     assert main(["noise", str(directory), "--draws", "3"]) == 0
+    assert main(["quantise", str(directory), "--examples", "21"]) == 0
   return config, directory, printed.getvalue()
 
 
@@ -66,10 +68,9 @@ def slow_weights(tree):
   return next((found for found in map(slow_weights, inner) if found is not None), None)
 
 
-def loss_by_hand(config, directory):
-  """``params -> loss`` on the first 21 training examples, and the params to evaluate at."""
+def loss_by_hand(config, directory, source, smoothing):
+  """``params -> loss`` on the first 21 examples, and the params to evaluate at."""
   state = raw_checkpoint(directory)
-  source = batches.training_source(config)
   examples = jax.tree.map(lambda *x: np.stack(x), *(source[i] for i in range(21)))
   model = config.model.build(config.data.set.classes, jnp.float32)
   inputs, labels = examples.get("image"), examples.get("label")
@@ -78,17 +79,21 @@ def loss_by_hand(config, directory):
 
   def loss_fn(params):
     logits = model.apply({"params": params} | (state["model_state"] or {}), inputs, train=False)
-    smoothing = config.training.label_smoothing
     return hand_written_loss(logits.reshape(-1, logits.shape[-1]), labels, smoothing)
 
   slow = slow_weights(state["opt_state"])
   return loss_fn, state["params"] if slow is None else slow
 
 
+def training_loss_by_hand(config, directory):
+  source = batches.training_source(config)
+  return loss_by_hand(config, directory, source, config.training.label_smoothing)
+
+
 def test_loss_is_the_restored_model_s(saved):
   config, directory, _ = saved
   found = json.loads((directory / "sharpness.json").read_text())
-  loss_fn, params = loss_by_hand(config, directory)
+  loss_fn, params = training_loss_by_hand(config, directory)
   assert found["values"]["loss"] == pytest.approx(float(loss_fn(params)), rel=2e-5)
   assert found["examples"] == 21
   assert found["step"] == max(row["step"] for row in run_directory.read_metrics(directory, "test"))
@@ -98,7 +103,7 @@ def test_loss_is_the_restored_model_s(saved):
 def test_eigenvalues_are_those_of_the_dense_hessian(saved):
   config, directory, _ = saved
   found = json.loads((directory / "sharpness.json").read_text())["values"]
-  eigenvalues = dense_eigenvalues(*loss_by_hand(config, directory))
+  eigenvalues = dense_eigenvalues(*training_loss_by_hand(config, directory))
   np.testing.assert_allclose(found["top_eigenvalues"][:2], eigenvalues[:2], rtol=1e-2)
 
 
@@ -107,12 +112,18 @@ def test_report_is_drawn_again_from_the_files(saved):
   page = (directory / "report.html").read_text()
   assert "<h2>Sharpness</h2>" in page
   assert "top eigenvalues" in page
-  assert page.count("data:image/png;base64,") == 8
+  assert page.count("data:image/png;base64,") == 10
   assert "<h2>Weight noise</h2>" in page
   for text in ("worst-case increase, rho 0.05", "multiplicative:", "90th percentile"):
     assert text in printed
   pictures = {path.name: path.read_bytes() for path in directory.glob("*.png")}
-  assert {"spectrum.png", "spectrum-dark.png", "landscape.png", "noise.png"} <= set(pictures)
+  assert {
+    "spectrum.png",
+    "spectrum-dark.png",
+    "landscape.png",
+    "noise.png",
+    "quantisation.png",
+  } <= set(pictures)
   for name in (*pictures, "report.html"):
     (directory / name).unlink()
   report.write(directory, Console(quiet=True))
@@ -130,3 +141,12 @@ def test_without_noise_accuracy_is_the_run_s(saved):
     for bound in ("mean", "low", "high"):
       assert one[kind][bound][0] == pytest.approx(summary["test_accuracy"], abs=1e-3)
     assert len(set(one[kind]["mean"])) > 1
+
+
+def test_quantised_loss_is_that_of_weights_quantised_by_hand(saved):
+  config, directory, _ = saved
+  found = json.loads((directory / "quantisation.json").read_text())
+  loss_fn, params = loss_by_hand(config, directory, batches.evaluation_source(config), 0.0)
+  versions = [params, *(quantised_by_hand(params, bits) for bits in (8, 4))]
+  ((one,),) = found["runs"].values()
+  np.testing.assert_allclose(one["loss"], [float(loss_fn(w)) for w in versions], rtol=1e-4)

@@ -14,6 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from experiments.data import corpora, text
+from experiments.data.sets import TextFiles
 
 DOCUMENTS = {f"part{i % 7}/file{i:02}.txt": f"{i} is {i * i}.\n" * (i + 1) for i in range(60)}
 END = 256
@@ -74,6 +75,22 @@ def test_published_splits_are_kept(tmp_path):
   assert documents(tmp_path, "train") == ["train"]
   assert documents(tmp_path, "validation") == ["valid"]
   assert documents(tmp_path, "test") == ["test"]
+
+
+def test_a_file_alone_is_cut_in_pieces_of_which_some_are_held_out(tmp_path, monkeypatch):
+  monkeypatch.setattr(corpora, "PIECE", 64)
+  content = "".join(f"{i}," for i in range(2000))
+  expected = [content[start : start + 64] for start in range(0, len(content), 64)]
+  (tmp_path / "dictionary.dz").write_bytes(gzip.compress(content.encode()))
+  (tmp_path / "index").write_text("another")
+  path = tmp_path / "dictionary.dz"
+  train, validation = documents(path, "train"), documents(path, "validation")
+  assert sorted(train + validation) == sorted(expected)
+  assert 0 < len(validation) < 0.1 * len(expected)
+  order = [expected.index(piece) for piece in validation]
+  assert order == sorted(order)
+  assert len(windows(path, "validation")) == (65 * len(validation) - 1) // 16
+  assert TextFiles(directory=str(path)).missing() is None
 
 
 def test_every_format_holds_the_same_documents(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from experiments import methods, presets
-from experiments.training import batches, loop, losses, run_directory, step
+from experiments.training import batches, loop, losses, run_directory, saved_runs, step
 from tests.experiments.small import DIGITS, changed, shrunk
 
 pytestmark = pytest.mark.slow  # every test compiles a training loop or two: ten minutes
@@ -30,7 +30,9 @@ def first_steps(config, steps):
   stream = batches.training_batches(config)
   program = step.make_program(config, batches.evaluation_source(config)[0])
   batch = batches.place(stream.ahead(0, program.batches_per_dispatch), program.batches_sharding)
-  state, found = program.steps(program.init(), batch, step.Stop(np.int32(steps), NO_LIMIT))
+  state, found = program.steps(
+    program.init(program.init_key), batch, step.Stop(np.int32(steps), NO_LIMIT), program.step_key
+  )
   return state, program, jax.device_get(found)
 
 
@@ -83,9 +85,23 @@ def test_devices_share_every_microbatch():
   stream = batches.training_batches(config)
   batch = batches.place(stream.ahead(0, program.batches_per_dispatch), program.batches_sharding)
   stop = step.Stop(np.int32(1), NO_LIMIT)
-  compiled = program.steps.lower(program.init(), batch, stop).compile().as_text()
+  compiled = program.steps.lower(program.shapes, batch, stop, program.step_key).compile().as_text()
   assert "all-reduce" in compiled
   assert "all-gather" not in compiled
+
+
+def test_seeds_share_one_program():
+  """JAX's compilation cache compiles it once: the seed comes in by an argument."""
+  texts = set()
+  for seed in (0, 1):
+    config = changed(presets.with_method(DIGITS, "ire"), training={"seed": seed})
+    program = step.make_program(config, batches.evaluation_source(config)[0])
+    stream = batches.training_batches(config)
+    batch = batches.place(stream.ahead(0, program.batches_per_dispatch), program.batches_sharding)
+    stop = step.Stop(np.int32(1), NO_LIMIT)
+    texts.add(program.init.lower(program.init_key).as_text())
+    texts.add(program.steps.lower(program.shapes, batch, stop, program.step_key).as_text())
+  assert len(texts) == 2
 
 
 def test_sampled_gradients_are_accumulated():
@@ -131,6 +147,15 @@ def test_a_run_pays_its_budget_and_writes_it_down(tmp_path):
   assert [row["step"] for row in test] == [4, 7, 11]
   assert test[-1]["loss"] == result["test_loss"]
   assert train[0]["sam/count"] == 4
+  run = saved_runs.restore(tmp_path)
+  source = batches.evaluation_source(config)
+  images, labels = (
+    np.stack([source[i][name] for i in range(len(source))]) for name in ("image", "label")
+  )
+  logits = run.test_losses.model.apply({"params": run.params}, images / 127.5 - 1, train=False)
+  scores = run_directory.read_scores(tmp_path)
+  np.testing.assert_array_equal(scores, 100 * (np.argmax(logits, axis=-1) == labels))
+  assert np.mean(scores) == pytest.approx(result["test_accuracy"])
   written = json.loads((tmp_path / "config.json").read_text())
   assert {"python", "jax", "flatopt"} <= set(written["versions"])
   assert list((tmp_path / "tensorboard").iterdir())

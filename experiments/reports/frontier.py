@@ -1,0 +1,51 @@
+"""The report of what methods reach for the gradients they pay: a table and a figure."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from experiments.comparisons.frontier import score_of_runs
+from experiments.config import files
+from experiments.plots import frontier, style
+from experiments.reports import page, significance
+
+
+def write(out: Path, console: Console) -> None:
+  """The page, the figure and the table, from frontier.json."""
+  found = files.read_json(out / "frontier.json")
+  rows, config, reference = found["rows"], found["config"], found["reference"]
+  score = score_of_runs(rows)
+  style.save_all({"frontier": lambda theme: frontier.frontier(found, score, theme)}, out)
+  header = (
+    "method",
+    score.label.replace(", ", ",\n"),
+    f"minus {reference},\npaired",
+    significance.COLUMN,
+    *("steps", "gradients", "on the\nfrontier", "n"),
+  )
+  cells = [
+    [
+      row["method"],
+      score.text(row[score.key], row[score.key + "_error"]),
+      score.text(row["difference"], row["difference_error"], sign="+"),
+      significance.cell(row),
+      f"{row['steps']:,}",
+      f"{row['gradients']:,.0f}",
+      "yes" if row["on_frontier"] else "",
+      str(row["n"]),
+    ]
+    for row in rows
+  ]
+  caption = (
+    f"Mean ± standard error of n seeds, cheapest first. Minus {reference}: its shortest runs, paired"
+    f" by seed.{significance.caption(rows)} On the frontier: no method that pays as few gradients has a better mean."
+  )
+  body = [
+    f'<div class="wide">{page.html_table(header, cells)}</div>',
+    f'<p class="small">{caption}</p>',
+    page.picture(out, "frontier"),
+    page.configuration(config),
+  ]
+  page.write_page(out / "report.html", f"{config['name']}: what a gradient buys", body)
+  console.print(page.terminal_table(header, cells, caption))
+  console.print(f"{out / 'report.html'} and frontier.png are written")

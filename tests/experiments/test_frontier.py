@@ -1,0 +1,88 @@
+"""What methods reach for their gradients, on runs whose frontier is known."""
+
+import json
+
+import pytest
+
+from experiments.commands.program import main
+from experiments.comparisons.frontier import frontier
+from experiments.config import files
+
+# Gradients paid, and the score of three seeds.
+RUNS = {
+  ("sgd", 100): (100, [80.0, 82.0, 81.0]),
+  ("sgd", 200): (200, [83.0, 84.0, 85.0]),
+  ("rst", 100): (150, [86.0, 88.0, 90.0]),
+  ("sam", 100): (200, [87.0, 86.0, 88.0]),
+  ("gsam", 100): (200, [89.0, 88.0, 90.0]),
+}
+
+
+def runs(key):
+  return [
+    {"method": method, "steps": steps, "seed": seed, "gradients": gradients, key: value}
+    for (method, steps), (gradients, values) in RUNS.items()
+    for seed, value in enumerate(values)
+  ]
+
+
+def on_frontier(rows):
+  return [(row["method"], row["steps"]) for row in rows if row["on_frontier"]]
+
+
+def test_frontier_where_more_is_better():
+  rows = frontier(runs("test_accuracy"), "test_accuracy", higher_is_better=True, reference="sgd")
+  assert on_frontier(rows) == [("sgd", 100), ("rst", 100), ("gsam", 100)]
+  assert [row["gradients"] for row in rows] == [100, 150, 200, 200, 200]
+  rst = rows[1]
+  assert rst["test_accuracy"] == 88.0
+  assert rst["difference"] == pytest.approx(7.0)  # of 6, 6 and 9: paired, and to the shorter runs
+  assert rst["difference_error"] == pytest.approx(1.0)
+  assert 6.0 <= rst["difference_low"] < 7.0 < rst["difference_high"] <= 9.0
+  # Three pairs have 2 of 8 signs at least; four rows are compared with the shortest of sgd.
+  assert [row["p"] for row in rows] == [None, 0.25, 0.25, 0.25, 0.25]
+  assert [row["p_holm"] for row in rows] == [None, 1.0, 1.0, 1.0, 1.0]
+
+
+def test_frontier_where_less_is_better():
+  rows = frontier(runs("test_loss"), "test_loss", higher_is_better=False, reference="sgd")
+  assert on_frontier(rows) == [("sgd", 100)]
+
+
+@pytest.fixture
+def directories(tmp_path):
+  made = []
+  for amount in (100, 200):
+    config = {"name": "tiny", "data": "digits", "opt": {}, "training": {"budget": amount}}
+    spec = {"config": config, "methods": [], "seeds": 3, "trials": 4, "unit": "steps"}
+    ended = {}
+    for run in runs("test_accuracy"):
+      if run["steps"] == amount:
+        ended.setdefault(run["method"], []).append(run)
+    made.append(tmp_path / str(amount))
+    files.write_json(made[-1] / "compare.json", spec | {"amount": amount, "versions": {}})
+    files.write_json(made[-1] / "results.json", {"runs": ended})
+  return list(map(str, made))
+
+
+def test_command_and_report(directories, tmp_path):
+  out = tmp_path / "out"
+  assert main(["frontier", *directories, "--out", str(out)]) == 0
+  rows = json.loads((out / "frontier.json").read_text())["rows"]
+  assert on_frontier(rows) == [("sgd", 100), ("rst", 100), ("gsam", 100)]
+  page = (out / "report.html").read_text()
+  assert (
+    "<td>rst</td><td>88.0 ± 1.2</td><td>+7.0 ± 1.0</td><td>1.000</td><td>100</td><td>150</td>"
+    in page
+  )
+  assert "With 3 seeds and 4 comparisons it cannot be below 1," in page
+  (out / "report.html").unlink()
+  assert main(["report", str(out)]) == 0
+  assert (out / "report.html").read_text() == page
+  assert (out / "frontier-dark.png").exists()
+
+
+def test_refuses_a_reference_that_is_not_there(directories, tmp_path, capsys):
+  flags = "--out", str(tmp_path / "out"), "--reference", "adamw"
+  assert main(["frontier", *directories, *flags]) == 2
+  assert "--reference adamw is in none of the comparisons" in capsys.readouterr().err
