@@ -18,7 +18,9 @@ def runs_below(directory: Path) -> dict[str, list[Path]]:
   if not spec.exists():
     return {method_name(run_directory.read_config(directory).opt): [directory]}
   if not (directory / "results.json").exists():
-    raise Refusal(f"{directory}: the comparison is not finished; the same `compare` goes on")
+    raise Refusal(
+      f"{directory}: the comparison is not finished: run the same `compare` again to continue"
+    )
   compared = files.read_json(spec)
   where = lambda method, seed: directory / "runs" / method / f"seed-{seed}"
   found = {m: [where(m, seed) for seed in range(compared["seeds"])] for m in compared["methods"]}

@@ -122,4 +122,6 @@ def evaluation_batches(source: Sequence, size: int) -> Iterator[tuple[Batch, np.
 
 def place(batch: Any, sharding: NamedSharding) -> Any:
   """Global arrays of every process's part."""
+  if jax.process_count() == 1:
+    return jax.device_put(batch, sharding)  # the same in half the time
   return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)

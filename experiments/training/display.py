@@ -28,4 +28,5 @@ def progress_display(console: Console) -> progress.Progress:
     progress.TextColumn("{task.fields[note]}"),
     progress.TimeRemainingColumn(),
     console=console,
+    refresh_per_second=2,  # rich's ten take the time of one step in a hundred
   )

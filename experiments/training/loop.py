@@ -179,6 +179,7 @@ class Run:
       for name, x in zip((*result.each, "steps"), (*values, 1), strict=True):
         position.window[name] = position.window.get(name, 0.0) + x
     if self.clock is None:
+      self.read_peak_memory()
       self.clock = time.perf_counter()
     else:
       position.timed_steps += result.steps
@@ -192,9 +193,14 @@ class Run:
     self.stop_clock()
     if self.evaluations_due() > self.position.evaluated:
       self.evaluate()
+    self.read_peak_memory()
     if save or self.step % self.config.training.checkpoint_every == 0:
       self.save()
     self.clock = time.perf_counter()
+
+  def read_peak_memory(self) -> None:
+    """Not at every log, because the system takes as long for it as for writing the log."""
+    self.position.peak_memory_mb = max(self.position.peak_memory_mb, peak_memory.peak_mb())
 
   def stop_clock(self) -> None:
     self.position.seconds, self.clock = self.seconds(), None
@@ -227,12 +233,10 @@ class Run:
     self.checkpoints.save(self.step, self.dispatcher.state, dataclasses.asdict(self.position))
 
   def timing(self) -> dict[str, float]:
-    position = self.position
-    position.peak_memory_mb = max(position.peak_memory_mb, peak_memory.peak_mb())
     return {
       "seconds": self.seconds(),
       "steps_per_second": self.speed(),
-      "peak_memory_mb": position.peak_memory_mb,
+      "peak_memory_mb": self.position.peak_memory_mb,
     }
 
   def speed(self) -> float:

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import scalar
+from tensorboardX.proto.summary_pb2 import Summary
 
 from experiments import config as configuration
 from experiments.config import Config, Refusal, files
@@ -117,8 +117,9 @@ class Metrics:
     file.flush()
 
   def _add_events(self, split, step, values):
-    for name, value in values.items() if self.events else ():
-      summary = scalar(f"{split}/{name}", value)
+    if self.events:
+      scalars = [Summary.Value(tag=f"{split}/{name}", simple_value=x) for name, x in values.items()]
+      summary = Summary(value=scalars)
       self.events.write_event(Event(wall_time=time.time(), step=step, summary=summary))
 
   def sync(self) -> int:

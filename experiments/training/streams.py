@@ -43,17 +43,25 @@ class Gathered:
       lambda epoch: np.random.default_rng((seed, 2, epoch)).permutation(len(source))
     )
 
+  def num_bytes(self) -> int:
+    """Of all examples."""
+    example = self.source.take(np.arange(1))
+    return len(self.source) * sum(x.nbytes for x in example.values())
+
   def ahead(self, offset: int, count: int) -> Batch:
+    return self.source.take(self.indices(offset, count))
+
+  def indices(self, offset: int, count: int) -> np.ndarray:
     """Of n processes each takes every n-th example, so that together they take each batch."""
     first = (self.position + offset) * self.size
     stop, processes = first + count * self.size, jax.process_count()
     places = np.arange(first, stop).reshape(count, self.size)[:, jax.process_index() :: processes]
     epochs, within = np.divmod(places, len(self.source))
-    indices = np.empty_like(places)
+    indices = np.empty(places.shape, np.int32)
     for epoch in range(epochs.min(), epochs.max() + 1):
       in_epoch = epochs == epoch
       indices[in_epoch] = self.permutation(epoch)[within[in_epoch]]
-    return self.source.take(indices)
+    return indices
 
   def advance(self, count: int) -> None:
     self.position += count
