@@ -28,7 +28,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     description="Measures what every method costs, relative to its base optimizer.",
   )
   parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-  parser.add_argument("--only", nargs="+", metavar="NAME", help="only methods whose names begin with NAME")
+  parser.add_argument(
+    "--only", nargs="+", metavar="NAME", help="only methods whose names begin with NAME"
+  )
   parser.add_argument("--rounds", type=int, default=9, help="interleaved runs of each method")
   parser.add_argument("--no-time", action="store_true", help="only the exact columns")
   parser.add_argument("--no-growth", action="store_true", help="only the tables of the models")

@@ -93,7 +93,9 @@ def main() -> None:
   parser = argparse.ArgumentParser(prog="python -m benchmarks.scale")
   parser.add_argument("--devices", type=int, default=64)
   parser.add_argument("--size", default="8b")
-  parser.add_argument("--only", nargs="+", metavar="NAME", help="only methods whose names begin with NAME")
+  parser.add_argument(
+    "--only", nargs="+", metavar="NAME", help="only methods whose names begin with NAME"
+  )
   arguments = parser.parse_args()
   tables = []
   for layout, model_parallel in LAYOUTS.items():
