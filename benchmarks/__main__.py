@@ -44,6 +44,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+  """Measures what the arguments ask for, and prints the tables."""
   rounds = 0 if arguments.no_time else arguments.rounds
   device = jax.devices()[0]
   results: dict[str, Any] = {
@@ -70,6 +71,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def write(results: dict[str, Any], folder: pathlib.Path) -> None:
+  """Writes the results, the page and the figures to a folder."""
   folder.mkdir(parents=True, exist_ok=True)
   (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
   (folder / "RESULTS.md").write_text(report.page(results))

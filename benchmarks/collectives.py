@@ -72,6 +72,7 @@ def _count(name: str, factor: int, computations, times) -> None:
 
 
 def _parse(match: re.Match[str], times: int) -> Collective:
+  """Makes a collective from its line in the program."""
   sizes = [
     (math.prod(int(n) for n in dims.split(",") if n), _itemsize(dtype))
     for dtype, dims in _ARRAY.findall(match[1])

@@ -43,6 +43,7 @@ class Contender(NamedTuple):
 
 
 def base() -> optax.GradientTransformationExtraArgs:
+  """The base optimizer of all contenders."""
   return optax.with_extra_args_support(optax.sgd(0.01, momentum=0.9))
 
 
@@ -73,6 +74,7 @@ def every_other_step(count: jax.Array) -> jax.Array:
 
 
 def methods(base: Callable[[], Any] = base) -> list[Contender]:
+  """Returns the methods of flatopt, after the base alone."""
   gnb, hutchinson = flatopt.curvature.gauss_newton_bartlett, flatopt.curvature.hutchinson
   before = lambda method: optax.chain(method, base())
   after = lambda method: optax.chain(base(), method)
@@ -108,6 +110,7 @@ def methods(base: Callable[[], Any] = base) -> list[Contender]:
 
 
 def optax_peers(base: Callable[[], Any] = base) -> list[Contender]:
+  """Returns the comparable optimizers of optax."""
   one, two = Passes(1), Passes(2)
   ascent = optax.chain(optax.contrib.normalize(), optax.sgd(0.05))
   opaque = optax.contrib.sam(base(), ascent, opaque_mode=True)

@@ -39,6 +39,7 @@ def _save(figure, path: pathlib.Path) -> None:
 
 
 def _canvas(theme, columns: int, width: float, height: float):
+  """Makes a figure with a row of axes in the style of the theme."""
   from matplotlib.figure import Figure
 
   figure = Figure((width, height), facecolor=theme["ground"], layout="constrained")
@@ -77,6 +78,7 @@ def _steps(results, theme):
 
 
 def _growth(results, theme):
+  """Draws how costs grow with params, with the length of a cycle and with devices."""
   figure, (own, cycle, devices) = _canvas(theme, 3, 13, 5.8)
   ns_a_param = lambda row: 1e9 * row["seconds"] / row["size"]
   _lines(own, theme, results["params"], "name", "size", ns_a_param)

@@ -43,6 +43,8 @@ class Quadratic(Model):
 
 
 def quadratic(size: int) -> Quadratic:
+  """Makes a quadratic model with ``size`` params in four leaves."""
+
   def logits_fn(params, inputs):
     total = sum(map(jnp.sum, params))
     return jnp.stack([total, -total])[None] + inputs

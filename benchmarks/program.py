@@ -40,6 +40,7 @@ def num_params(model: Model) -> int:
 
 
 def state_bytes(contender: Contender, model: Model) -> int:
+  """Returns the bytes of the carry without the params."""
   params, carry = shapes(contender, model)
   return tree_bytes(carry) - tree_bytes(params)
 
@@ -52,6 +53,7 @@ def compile_step(contender: Contender, model: Model) -> jax.stages.Compiled:
 
 
 def measure(contender: Contender, model: Model) -> tuple[Cost, jax.stages.Compiled]:
+  """Compiles a step; returns its costs and the compiled step."""
   start = time.perf_counter()
   compiled = compile_step(contender, model)
   compile_seconds = time.perf_counter() - start

@@ -40,12 +40,14 @@ jax {jax}, optax {optax}, {device}.
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+  """Makes a Markdown table."""
   columns = list(columns)
   line = lambda cells: "| " + " | ".join(cells) + " |"
   return "\n".join([line(columns), "|---" + "|---:" * (len(columns) - 1) + "|", *map(line, rows)])
 
 
 def step_table(measured: dict[str, Any]) -> str:
+  """Makes the table of one model, with times if there are any."""
   base, size = measured["rows"]["base"], measured["num_params"]
   rows = []
   for name, row in measured["rows"].items():
@@ -95,12 +97,14 @@ def replace_part(page: pathlib.Path, command: str, text: str) -> None:
 
 
 def times(ratio: dict[str, float] | None) -> tuple[str, str]:
+  """Returns the text for a median and for its interval."""
   if ratio is None:
     return "", ""
   return f"{ratio['median']:.2f}", f"{ratio['low']:.2f} to {ratio['high']:.2f}"
 
 
 def growth_tables(results: dict[str, Any]) -> str:
+  """Makes the tables of how costs grow."""
   parts = [
     "## With params: the optimizer's own part\n",
     "The time of a step whose gradient is the params themselves, in ms. In brackets: temporary",
@@ -148,6 +152,7 @@ def growth_tables(results: dict[str, Any]) -> str:
 
 
 def params_table(rows: list[dict[str, Any]]) -> str:
+  """Makes the table of times by number of params."""
   sizes = sorted({row["size"] for row in rows})
   by_name: dict[str, dict[int, dict[str, Any]]] = {}
   for row in rows:
@@ -162,6 +167,7 @@ def params_table(rows: list[dict[str, Any]]) -> str:
 
 
 def page(results: dict[str, Any]) -> str:
+  """Makes the whole page."""
   introduction = INTRODUCTION.format(**(results | results["versions"]))
   figure = "\n".join(
     f"![{title}](figures/{name}-light.png)"

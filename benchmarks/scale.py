@@ -53,6 +53,7 @@ def rows(devices: int, model_parallel: int, size: str, only: list[str] | None) -
 
 
 def markdown(title: str, measured: list[Any]) -> str:
+  """Makes the table of one layout."""
   base = measured[0]
   lines = []
   for row in measured:
@@ -82,6 +83,7 @@ def passes(counts: dict[str, int]) -> str:
 
 
 def in_bytes(count: float) -> str:
+  """Returns a number of bytes as text, with a unit."""
   for unit in ("B", "KB", "MB"):
     if count < 1000:
       return f"{count:.3g} {unit}"

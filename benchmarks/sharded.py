@@ -49,6 +49,7 @@ def sharding_of(mesh: Mesh, path: tuple[Any, ...], leaf: Any) -> NamedSharding:
 
 
 def with_shardings(mesh: Mesh, tree: Any) -> Any:
+  """Returns the shapes of a tree, with shardings."""
   place = lambda path, x: jax.ShapeDtypeStruct(
     x.shape, x.dtype, sharding=sharding_of(mesh, path, x)
   )
@@ -56,6 +57,7 @@ def with_shardings(mesh: Mesh, tree: Any) -> Any:
 
 
 def make_model(mesh: Mesh, size: LlamaSize, length: int) -> Model:
+  """Makes the Llama, with one sequence per device."""
   over_data = NamedSharding(mesh, PartitionSpec(DATA))
   logits_fn = functools.partial(
     models.llama_logits,
@@ -70,12 +72,14 @@ def make_model(mesh: Mesh, size: LlamaSize, length: int) -> Model:
 
 
 def params_of(mesh: Mesh, size: LlamaSize) -> Any:
+  """Returns the shapes of the params, with shardings."""
   is_shape = lambda x: isinstance(x, tuple)
   struct = lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32)
   return with_shardings(mesh, jax.tree.map(struct, models.llama_shapes(size), is_leaf=is_shape))
 
 
 def batch_of(mesh: Mesh, model: Model) -> tuple[Any, Any]:
+  """Returns the shapes of a batch, with shardings."""
   over_data = NamedSharding(mesh, PartitionSpec(DATA))
   tokens = jax.ShapeDtypeStruct(model.input_shape, jnp.int32, sharding=over_data)
   return tokens, tokens
@@ -137,6 +141,7 @@ def beyond_passes(
 
 
 def measure(contender, mesh, size, length, bytes_of_pass) -> dict[str, Any]:
+  """Compiles the step of a contender; returns its memory and communication."""
   compiled = compile_step(contender, mesh, size, length)
   memory = compiled.memory_analysis()
   arrays, scalars = communication(compiled)

@@ -34,6 +34,7 @@ def make_run(
   compiled: jax.stages.Compiled,
   gradients: int = GRADIENTS_PER_RUN,
 ) -> Run:
+  """Makes a run of a compiled step, with a new batch and a new carry."""
   batch = model.make_batch()
   # A copy, because the state may share buffers with the params, which cannot be donated twice.
   carry = jax.tree.map(jax.numpy.copy, contender.init(model.make_params()))
@@ -88,10 +89,12 @@ def interleave(runs: Mapping[str, Run], rounds: int, base: str = "base") -> dict
 
 
 def _groups(names: list[str], size: int) -> Iterable[list[str]]:
+  """Cuts the names into groups of at most ``size``."""
   return (names[i : i + size] for i in range(0, len(names), size))
 
 
 def _ratio(ratios: list[float], seconds: list[float]) -> Ratio:
+  """Summarises the ratios and times of one contender."""
   low, high, coverage = median_interval(ratios)
   return Ratio(statistics.median(ratios), low, high, coverage, statistics.median(seconds))
 

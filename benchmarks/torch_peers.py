@@ -26,6 +26,7 @@ def measure(rounds: int) -> dict[str, timing.Ratio]:
 
 
 def _runs() -> dict[str, timing.Run]:
+  """Makes the runs of PyTorch's SGD and of pytorch_optimizer's methods."""
   import pytorch_optimizer
   import torch
 
@@ -102,6 +103,7 @@ def _runs() -> dict[str, timing.Run]:
 
 
 def _repeated(step, gradients, period) -> timing.Run:
+  """Makes a run of whole periods of a step."""
   import torch
 
   steps = period * math.ceil(timing.GRADIENTS_PER_RUN / (gradients * period))

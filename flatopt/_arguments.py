@@ -48,6 +48,7 @@ def check_number(
 
 
 def _check_range(method: str, name: str, value: float, low: float, high: float) -> None:
+  """Raises an error if the value is outside ``[low, high]`` or not finite."""
   if not (math.isfinite(value) and low <= value <= high):
     allowed = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f">= {low:g}"
     allowed = allowed if math.isfinite(low) else "finite"
@@ -55,6 +56,7 @@ def _check_range(method: str, name: str, value: float, low: float, high: float) 
 
 
 def check_decay(method: str, decay: Any) -> None:
+  """Checks the decay rate of a running average, a Python number in [0, 1)."""
   if isinstance(decay, bool) or not isinstance(decay, numbers.Real):
     raise TypeError(
       f"{method}: decay must be a Python number; got {describe(decay)} ({_STATIC_REMEDY})"
@@ -64,6 +66,7 @@ def check_decay(method: str, decay: Any) -> None:
 
 
 def check_integer(method: str, name: str, value: Any, minimum: int) -> None:
+  """Checks an argument that must be a Python int of ``minimum`` or more."""
   if isinstance(value, bool) or not isinstance(value, numbers.Integral):
     raise TypeError(
       f"{method}: {name} must be a Python int; got {describe(value)} ({_STATIC_REMEDY})"
@@ -73,6 +76,7 @@ def check_integer(method: str, name: str, value: Any, minimum: int) -> None:
 
 
 def check_flag(method: str, name: str, value: Any) -> None:
+  """Checks an argument that must be True or False."""
   if not isinstance(value, bool):
     raise TypeError(f"{method}: {name} must be True or False; got {describe(value)}")
 
@@ -91,6 +95,7 @@ def as_key(method: str, key: Any) -> jax.Array:
 
 
 def _check_is_key(method: str, key: Any, remedy: str) -> None:
+  """Raises an error if the key is neither an int nor a JAX key."""
   if isinstance(key, numbers.Integral) and not isinstance(key, bool):
     return
   if not isinstance(key, jax.Array) or not (_is_typed_key(key) or _is_raw_key(key)):
@@ -108,6 +113,7 @@ def _is_raw_key(key: jax.Array) -> bool:
 
 
 def check_axis(method: str, axis_name: Any, sync_perturbation: Any = False) -> None:
+  """Checks ``axis_name`` and ``sync_perturbation``."""
   names = axis_name if isinstance(axis_name, tuple) else (axis_name,)
   if axis_name is not None and not (names and all(isinstance(n, str) for n in names)):
     raise TypeError(
@@ -254,6 +260,7 @@ def draw_key(key: Any, count: jax.Array) -> jax.Array:
 
 
 def _to_jax_key(key: Any) -> jax.Array:
+  """Returns the key; an int becomes a threefry key on every backend."""
   is_int = isinstance(key, numbers.Integral)
   return jax.random.key(int(key), impl="threefry2x32") if is_int else key
 

@@ -91,6 +91,7 @@ def _is_statistic(x: Any) -> bool:
 
 
 def _check_moved(share: Any, batch_stats: Any) -> None:
+  """Checks that ``update_fn`` changed every statistic; ``share`` is 1 - momentum."""
   _arguments.check_same_tree("batch_statistics", "the result of update_fn", share, batch_stats)
   for path, leaf in jax.tree_util.tree_leaves_with_path(share):
     if _is_statistic(leaf) and bool(jnp.any(leaf == 0)):

@@ -119,11 +119,13 @@ def _any_sums(programs: list[str], name: str) -> bool:
 
 
 def _cast(x: jax.Array, names: Iterable[str]) -> jax.Array:
+  """Marks an array as varying over the named axes, if it does not vary over them already."""
   missing = tuple(name for name in names if name not in _varying_names(x))
   return jax.lax.pcast(x, missing, to="varying") if missing else x
 
 
 def _as_tuple(axis_name: AxisName) -> tuple[str, ...]:
+  """Returns ``axis_name`` as a tuple of names."""
   if axis_name is None:
     return ()
   return (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
@@ -135,4 +137,5 @@ def _tracked_names(axis_name: AxisName) -> tuple[str, ...]:
 
 
 def _varying_names(x: Any) -> frozenset[str]:
+  """Returns the mesh axes over which ``shard_map`` knows that an array varies."""
   return jax.typeof(x).manual_axis_type.varying

@@ -15,6 +15,7 @@ MODES = ("forward-reverse", "reverse-reverse")
 
 
 def check_mode(method: str, mode: Any) -> None:
+  """Checks the argument ``mode``, which selects how a product is differentiated."""
   if mode not in MODES:
     raise ValueError(f"{method}: mode must be one of {MODES}; got {_arguments.describe(mode)}")
 

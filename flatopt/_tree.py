@@ -34,6 +34,7 @@ def map_wide(fn: Callable[..., jax.Array], scalars: tuple[Any, ...], *trees: Par
 
 
 def cast_like(tree: Params, like: Params) -> Params:
+  """Casts each leaf to the dtype of the same leaf of ``like``."""
   return jax.tree.map(lambda x, y: jnp.asarray(x, jnp.result_type(y)), tree, like)
 
 
@@ -53,6 +54,7 @@ def copy(params: Params, dtype: Callable[[Any], Any] = jnp.result_type) -> Param
 
 
 def where(condition: jax.Array, if_true: Params, if_false: Params) -> Params:
+  """Selects one of two trees by a scalar condition."""
   return jax.tree.map(lambda a, b: jnp.where(condition, a, b), if_true, if_false)
 
 

@@ -27,6 +27,7 @@ def _method_states(name: str, opt_state: Any) -> list[MethodState]:
 
 
 def _has_named_tuple(tree: Any) -> bool:
+  """Whether a tree contains a NamedTuple, as every optimizer state does."""
   is_named = lambda x: isinstance(x, tuple) and hasattr(x, "_fields")
   return any(map(is_named, jax.tree.leaves(tree, is_leaf=is_named)))
 
@@ -91,6 +92,7 @@ def _is_frozen(x: Any) -> bool:
 
 
 def _copy_unless_frozen(kept: Any, param: Any) -> Any:
+  """Returns a copy in the dtype of the param; a frozen leaf is the param itself."""
   return param if _is_frozen(kept) else jnp.array(kept, jnp.result_type(param))
 
 

@@ -101,6 +101,7 @@ def kth_smallest_ordered(ordered: list[jax.Array], rank: Limbs, axes: Axes) -> j
 
 
 def _count_below(x: jax.Array, candidate: jax.Array) -> jax.Array:
+  """Counts the entries below the candidate, as uint32."""
   # float32 represents whole numbers exactly up to 2^24, and XLA:CPU adds floats twice as fast.
   dtype = jnp.float32 if x.size < 2**24 else jnp.uint32
   return jnp.sum(x < candidate, dtype=dtype).astype(jnp.uint32)

@@ -79,6 +79,7 @@ def _full_mask(method: str, mask: Mask | None, params: Params) -> tuple[bool, ..
 
 
 def check_num_matvecs(block: Block, num_matvecs: Any, params: Params, minimum: int = 1) -> None:
+  """Checks ``num_matvecs`` against the number of params in the block."""
   _arguments.check_integer(block.method, "num_matvecs", num_matvecs, minimum=minimum)
   size = sum(x.size for x in block.select(params))
   if num_matvecs > size:

@@ -21,6 +21,8 @@ class Basis(NamedTuple):
 
 
 class _Iteration(NamedTuple):
+  """The basis so far, and what the next step needs."""
+
   basis: Basis
   next_vector: Params  # the unit vector that is added to the basis next
   scale: jax.Array  # the largest ||A q|| so far; rounding errors are relative to it
@@ -68,6 +70,7 @@ def lanczos(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _restart_if_full(size: int, num_kept: int, i: jax.Array, basis: Basis) -> Basis:
+  """Replaces a full basis by its best Ritz vectors before step ``i``."""
   full = (i >= size) & ((i - size) % max(size - num_kept, 1) == 0)
   return jax.lax.cond(full, lambda: _restart(basis, num_kept), lambda: basis)
 

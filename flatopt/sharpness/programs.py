@@ -45,6 +45,7 @@ def program(owner: Hashable, fn: Callable, *static: Any) -> Callable:
 
 @functools.lru_cache(maxsize=16)  # A limit, because old functions keep their data in memory.
 def _programs_of(*key: Hashable) -> Callable[..., Callable]:
+  """Returns a function that makes, and remembers, the programs for one key."""
   del key
   return functools.cache(lambda fn, *static: jax.jit(functools.partial(fn, *static)))
 

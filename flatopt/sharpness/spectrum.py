@@ -87,6 +87,7 @@ def spectral_density(
 def _density(
   block: Block, num_matvecs: int, num_samples: int, params: Params, key: jax.Array
 ) -> tuple[jax.Array, SpectralDensity]:
+  """Returns the nodes, which are finite if the operator is, and the density."""
   nodes, weights = quadrature(block, num_matvecs, num_samples, params, key)
   return nodes, _smooth(nodes, weights)
 

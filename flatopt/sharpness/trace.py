@@ -62,6 +62,8 @@ def trace(
 
 
 def _draws(block: Block, num_samples: int, params: Params, key: jax.Array) -> jax.Array:
+  """Returns ``v' H v`` for each random vector v."""
+
   def draw(key):
     v = signs(key, block.select(params))
     return _tree.dot(v, block.product(v, params))
