@@ -1,7 +1,7 @@
-"""What every method costs over its base optimizer, beside peers.
+"""Measures what every method costs, relative to its base optimizer, and compares it with peers.
 
-python -m benchmarks                                  # everything: benchmarks/RESULTS.md
-python -m benchmarks --no-time --models mlp llama     # flops, bytes and memory only: no noise
+python -m benchmarks                                  # everything; writes benchmarks/RESULTS.md
+python -m benchmarks --no-time --models mlp llama     # only flops, bytes and memory, without noise
 python -m benchmarks --only sam ire --models mlp --rounds 5 --no-growth
 """
 
@@ -25,21 +25,26 @@ PAGE_COMMAND = "python -m benchmarks --no-time --models mlp llama --docs"
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
   parser = argparse.ArgumentParser(
     prog="python -m benchmarks",
-    description="What every method costs over its base optimizer, beside peers.",
+    description="Measures what every method costs, relative to its base optimizer.",
   )
   parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-  parser.add_argument("--only", nargs="+", metavar="NAME", help="methods that begin so")
-  parser.add_argument("--rounds", type=int, default=9, help="interleaved runs of each method")
-  parser.add_argument("--no-time", action="store_true", help="exact columns only")
-  parser.add_argument("--no-growth", action="store_true", help="the models' tables only")
-  parser.add_argument("--docs", action="store_true", help="exact columns into docs/cost.md")
   parser.add_argument(
-    "--out", type=pathlib.Path, help="folder to write to; without it only a whole run is written"
+    "--only", nargs="+", metavar="NAME", help="only methods whose names begin with NAME"
+  )
+  parser.add_argument("--rounds", type=int, default=9, help="interleaved runs of each method")
+  parser.add_argument("--no-time", action="store_true", help="only the exact columns")
+  parser.add_argument("--no-growth", action="store_true", help="only the tables of the models")
+  parser.add_argument("--docs", action="store_true", help="write exact columns to docs/cost.md")
+  parser.add_argument(
+    "--out",
+    type=pathlib.Path,
+    help="folder to write to; without it, only a complete run is written",
   )
   return parser.parse_args(arguments)
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+  """Measures what the arguments ask for, and prints the tables."""
   rounds = 0 if arguments.no_time else arguments.rounds
   device = jax.devices()[0]
   results: dict[str, Any] = {
@@ -66,6 +71,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def write(results: dict[str, Any], folder: pathlib.Path) -> None:
+  """Writes the results, the page and the figures to a folder."""
   folder.mkdir(parents=True, exist_ok=True)
   (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
   (folder / "RESULTS.md").write_text(report.page(results))

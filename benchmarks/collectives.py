@@ -1,4 +1,4 @@
-"""What a compiled program sends between devices: every collective, in tuples and loops, too."""
+"""Finds the collectives of a compiled program, which are what it sends between devices."""
 
 import collections
 import math
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 KINDS = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
-# Asynchronous collectives come in two halves, of which the second has the result's shape.
+# An asynchronous collective has a start and a done part. The done part has the shape of the result.
 _COLLECTIVE = re.compile(rf"= (.*?) ({'|'.join(KINDS)})(?:-done)?\(")
 _ARRAY = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
 _CALLED = re.compile(
@@ -18,7 +18,11 @@ _TRIPS = re.compile(r'known_trip_count\D*"?n"?\D*(\d+)')
 
 
 class Collective(NamedTuple):
-  """``arrays``: (entries, bytes) of each part of its result on one device; ``times`` a step."""
+  """One collective of a program.
+
+  arrays: (entries, bytes) of each array in its result on one device.
+  times: how often it runs in one step.
+  """
 
   kind: str
   arrays: tuple[tuple[int, int], ...]
@@ -26,10 +30,10 @@ class Collective(NamedTuple):
 
 
 def collectives(text: str) -> list[Collective]:
-  """Of the text of a compiled program (``compiled.as_text()``).
+  """Returns the collectives in the text of a compiled program (``compiled.as_text()``).
 
-  Those in a loop count as often as it turns, once where the compiler does not know; of a
-  conditional all branches count.
+  A collective in a loop counts once per iteration, or only once if the compiler does not know the
+  number of iterations. In a conditional, all branches count.
   """
   computations, entry = _computations(text)
   times: dict[str, int] = collections.Counter()
@@ -43,6 +47,7 @@ def collectives(text: str) -> list[Collective]:
 
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:
+  """Returns the lines of each computation by its name, and the name of the entry computation."""
   computations: dict[str, list[str]] = {}
   entry = current = ""
   for line in text.splitlines():
@@ -56,6 +61,7 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
 
 
 def _count(name: str, factor: int, computations, times) -> None:
+  """Adds to ``times`` how often each computation runs if ``name`` runs ``factor`` times."""
   times[name] += factor
   for line in computations[name]:
     trips = int(match[1]) if " while(" in line and (match := _TRIPS.search(line)) else 1
@@ -66,6 +72,7 @@ def _count(name: str, factor: int, computations, times) -> None:
 
 
 def _parse(match: re.Match[str], times: int) -> Collective:
+  """Makes a collective from its line in the program."""
   sizes = [
     (math.prod(int(n) for n in dims.split(",") if n), _itemsize(dtype))
     for dtype, dims in _ARRAY.findall(match[1])
@@ -74,7 +81,7 @@ def _parse(match: re.Match[str], times: int) -> Collective:
 
 
 def _itemsize(dtype: str) -> int:
-  """Bytes of ``f32``, ``u8``, ``pred``, ``f8e4m3fn``."""
+  """Returns the bytes of an XLA dtype such as ``f32``, ``u8``, ``pred`` or ``f8e4m3fn``."""
   if dtype == "pred":
     return 1
   digits = re.search(r"\d+", dtype)
@@ -82,7 +89,10 @@ def _itemsize(dtype: str) -> int:
 
 
 def bytes_by_kind(exchanged: list[Collective]) -> dict[str, int]:
-  """Bytes of a step's results on one device, scalars aside; kinds without any are left out."""
+  """Returns the bytes of the results of one step on one device, without scalars, by kind.
+
+  Kinds with 0 bytes are left out.
+  """
   total: dict[str, int] = collections.Counter()
   for collective in exchanged:
     num_bytes = sum(num_bytes for entries, num_bytes in collective.arrays if entries > 1)
@@ -91,5 +101,5 @@ def bytes_by_kind(exchanged: list[Collective]) -> dict[str, int]:
 
 
 def num_scalars(exchanged: list[Collective]) -> int:
-  """Scalars in a step's results on one device."""
+  """Returns the number of scalars in the results of one step on one device."""
   return sum(c.times * sum(entries == 1 for entries, _ in c.arrays) for c in exchanged)

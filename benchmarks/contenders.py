@@ -1,4 +1,4 @@
-"""Every method of flatopt, and the peers that optax has, each as one step over the same base."""
+"""The methods of flatopt and comparable ones of optax, each as a step with the same base."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ StepFn = Callable[[Carry, jax.Array, jax.Array], Carry]
 
 
 class Passes(NamedTuple):
-  """How many of each a compiled step holds: what a step costs where everything is due."""
+  """The passes in a compiled step: what a step costs if all passes are due."""
 
   gradients: int = 1
   sampled_gradients: int = 0
@@ -23,10 +23,14 @@ class Passes(NamedTuple):
 
 
 class Contender(NamedTuple):
-  """``init(params) -> carry`` and ``make_step(model) -> step(carry, inputs, labels) -> carry``.
+  """An optimizer to measure.
 
-  ``gradients`` are those of a step, on average; ``period`` is the number of steps after which
-  dear and cheap ones recur; one step is ``calls`` calls of the compiled function.
+  init: ``params -> carry``.
+  make_step: ``model -> step``, where ``step(carry, inputs, labels)`` returns the new carry.
+  gradients: gradients per step, on average.
+  passes: the passes in a compiled step.
+  period: number of steps after which cheap and expensive steps repeat.
+  calls: number of calls of the compiled function in one step.
   """
 
   name: str
@@ -39,11 +43,12 @@ class Contender(NamedTuple):
 
 
 def base() -> optax.GradientTransformationExtraArgs:
+  """The base optimizer of all contenders."""
   return optax.with_extra_args_support(optax.sgd(0.01, momentum=0.9))
 
 
 def flat(name, optimizer, gradients, passes, period=1) -> Contender:
-  """As users write it: all closures at hand, whether the method needs them or not."""
+  """A method of flatopt, in a step that passes all closures, whether it needs them or not."""
 
   def make_step(model):
     def step(carry, inputs, labels):
@@ -61,11 +66,15 @@ def flat(name, optimizer, gradients, passes, period=1) -> Contender:
 
 
 def every_other_step(count: jax.Array) -> jax.Array:
-  """Heads on exactly half of the steps: ten tosses of a fair coin have 2 to 8."""
+  """A probability that is 1 on every other step.
+
+  So exactly half of the steps are sharpness-aware; with random draws it would be 2 to 8 of 10.
+  """
   return count % 2
 
 
 def methods(base: Callable[[], Any] = base) -> list[Contender]:
+  """Returns the methods of flatopt, after the base alone."""
   gnb, hutchinson = flatopt.curvature.gauss_newton_bartlett, flatopt.curvature.hutchinson
   before = lambda method: optax.chain(method, base())
   after = lambda method: optax.chain(base(), method)
@@ -101,6 +110,7 @@ def methods(base: Callable[[], Any] = base) -> list[Contender]:
 
 
 def optax_peers(base: Callable[[], Any] = base) -> list[Contender]:
+  """Returns the comparable optimizers of optax."""
   one, two = Passes(1), Passes(2)
   ascent = optax.chain(optax.contrib.normalize(), optax.sgd(0.05))
   opaque = optax.contrib.sam(base(), ascent, opaque_mode=True)
@@ -132,7 +142,7 @@ def optax_peers(base: Callable[[], Any] = base) -> list[Contender]:
     return make_step
 
   def init_transparent(params):
-    # Copies: its init hands back the very params, which cannot be donated twice.
+    # Copies, because its state shares buffers with the params, which cannot be donated twice.
     return jax.tree.map(jax.numpy.copy, (params, transparent.init(params)))
 
   def init_lookahead(params):
@@ -164,7 +174,7 @@ def optax_peers(base: Callable[[], Any] = base) -> list[Contender]:
 
 
 def contenders(only: list[str] | None = None, base: Callable[[], Any] = base) -> list[Contender]:
-  """All, or the base and those whose name begins with one of ``only``."""
+  """Returns all, or the base and those whose names begin with an entry of ``only``."""
   everything = [*methods(base), *optax_peers(base)]
   if only is None:
     return everything

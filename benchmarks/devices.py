@@ -1,4 +1,6 @@
-"""Times of data-parallel steps on all devices there are, as JSON; ``benchmarks.growth`` calls it.
+"""Measures times of data-parallel steps on all devices; ``benchmarks.growth`` runs it.
+
+It prints the times as JSON:
 
 XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m benchmarks.devices --rounds 3
 """
@@ -17,7 +19,7 @@ METHODS = ["sam", "ire(10), GNB", "sala", "lookbehind(5), fixed, unrolled"]
 
 
 def make_run(contender: Contender, mesh: jax.sharding.Mesh) -> timing.Run:
-  """The batch is split over the devices, params and state are the same on all."""
+  """Splits the batch over the devices and copies params and state to all of them."""
   everywhere = NamedSharding(mesh, PartitionSpec())
   batch = jax.device_put(MLP.make_batch(), NamedSharding(mesh, PartitionSpec("data")))
   carry = jax.device_put(contender.init(MLP.make_params()), everywhere)

@@ -1,4 +1,4 @@
-"""Figures of a run, drawn for light and for dark ground."""
+"""Draws the figures of a run, for a light and for a dark background."""
 
 import pathlib
 from typing import Any
@@ -25,7 +25,7 @@ LINES = ("o-", "s-", "^-", "D-", "v-", "o--", "s--", "^--", "D--", "v--", "x-", 
 
 
 def draw(results: dict[str, Any], folder: pathlib.Path) -> None:
-  """Those for which there are times; matplotlib is needed here only."""
+  """Draws the figures for which the results have times. Only this module needs matplotlib."""
   folder.mkdir(parents=True, exist_ok=True)
   for theme in THEMES:
     if results["rounds"]:
@@ -39,6 +39,7 @@ def _save(figure, path: pathlib.Path) -> None:
 
 
 def _canvas(theme, columns: int, width: float, height: float):
+  """Makes a figure with a row of axes in the style of the theme."""
   from matplotlib.figure import Figure
 
   figure = Figure((width, height), facecolor=theme["ground"], layout="constrained")
@@ -53,7 +54,7 @@ def _canvas(theme, columns: int, width: float, height: float):
 
 
 def _steps(results, theme):
-  """Time over the base's: every method of every model, with its interval and its gradients."""
+  """Draws the relative time of every method on every model, with its interval and gradients."""
   models = results["models"]
   names = [name for name in models[0]["rows"] if name != "base"][::-1]
   figure, all_axes = _canvas(theme, len(models), 3 + 2.4 * len(models), 1.4 + 0.27 * len(names))
@@ -71,26 +72,27 @@ def _steps(results, theme):
     _ticks(axes, [t for t in (1, 2, 4, 8, 16, 32, 64) if t <= 1.1 * high])
     axes.set_title(measured["model"], color=theme["ink"], size=10)
     axes.set_yticks(range(len(names)), names if axes is all_axes[0] else [""] * len(names), size=9)
-  title = "A step's time over the base's, with its interval.\nBars: gradients a step, on average."
+  title = "Time of a step / time of the base's step. Black bars: gradients per step, on average."
   figure.suptitle(title, color=theme["ink"], size=11, x=0.02, ha="left")
   return figure
 
 
 def _growth(results, theme):
+  """Draws how costs grow with params, with the length of a cycle and with devices."""
   figure, (own, cycle, devices) = _canvas(theme, 3, 13, 5.8)
   ns_a_param = lambda row: 1e9 * row["seconds"] / row["size"]
   _lines(own, theme, results["params"], "name", "size", ns_a_param)
-  own.set_title("the optimizer's own part, ns a param", color=theme["ink"], size=10)
+  own.set_title("time without gradients, ns per param", color=theme["ink"], size=10)
   own.set_xlabel("params", color=theme["soft"])
   over_base = lambda row: row["time"]["median"]
   _lines(cycle, theme, results["k"], "series", "k", over_base)
   _ticks(cycle, sorted({row["k"] for row in results["k"]}))
-  cycle.set_title("MLP, time over the base's", color=theme["ink"], size=10)
+  cycle.set_title("MLP, time / time of the base", color=theme["ink"], size=10)
   cycle.set_xlabel("k", color=theme["soft"])
   methods = [row for row in results["devices"] if row["name"] != "base"]
   _lines(devices, theme, methods, "name", "devices", over_base)
   _ticks(devices, sorted({row["devices"] for row in methods}))
-  devices.set_title("MLP, split batch, time over the base's", color=theme["ink"], size=10)
+  devices.set_title("MLP, split batch, time / time of the base", color=theme["ink"], size=10)
   devices.set_xlabel("virtual devices of one CPU", color=theme["soft"])
   return figure
 
@@ -101,7 +103,7 @@ def _ticks(axes, values: list[int]) -> None:
 
 
 def _lines(axes, theme, rows, series: str, x: str, y_of) -> None:
-  """One line for each value of ``series``, on logarithmic axes, with the key below."""
+  """Draws one line for each value of ``series``, on logarithmic axes, with the legend below."""
   from matplotlib import colormaps
   from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 

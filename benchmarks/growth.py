@@ -1,4 +1,4 @@
-"""How costs grow: with params (the optimizer's own part), with k, with devices, and a selection's."""
+"""Measures how costs grow: with params, with the length of a cycle, with devices, and in selection."""
 
 import functools
 import json
@@ -35,7 +35,7 @@ DEVICES = (1, 2, 4, 8)
 
 
 class Quadratic(Model):
-  """A loss whose gradient is the params: all the rest of a step is the optimizer's own."""
+  """A loss whose gradient is the params, so that a step costs only what the optimizer adds."""
 
   def loss_fn(self, params, inputs, labels):
     del inputs, labels
@@ -43,6 +43,8 @@ class Quadratic(Model):
 
 
 def quadratic(size: int) -> Quadratic:
+  """Makes a quadratic model with ``size`` params in four leaves."""
+
   def logits_fn(params, inputs):
     total = sum(map(jnp.sum, params))
     return jnp.stack([total, -total])[None] + inputs
@@ -54,7 +56,7 @@ def quadratic(size: int) -> Quadratic:
 
 
 def with_params(sizes: tuple[int, ...] = SIZES) -> list[dict[str, Any]]:
-  """Seconds a step and temporary copies of the params, one contender at a time."""
+  """Measures seconds per step and temporary memory, one contender at a time."""
   rows = []
   for size in sizes:
     model = quadratic(size)
@@ -69,13 +71,13 @@ def with_params(sizes: tuple[int, ...] = SIZES) -> list[dict[str, Any]]:
       rows.append(
         {"size": size, "name": contender.name, "seconds": seconds, "temp_bytes": cost.temp_bytes}
       )
-      _tell(f"{size:.0e} params: {contender.name} {seconds:.2e} s")
+      _log(f"{size:.0e} params: {contender.name} {seconds:.2e} s")
       del run, compiled
   return rows
 
 
 def of_k() -> dict[str, list[tuple[int, Contender]]]:
-  """The same method at several lengths of its cycle."""
+  """Returns the same method with several lengths of its cycle."""
   gnb = flatopt.curvature.gauss_newton_bartlett()
   sampled = Passes(1, sampled_gradients=1)
   lookbehind = lambda k: flatopt.lookbehind(base(), ascent_steps=k, interpolation=0.5)
@@ -95,7 +97,7 @@ def of_k() -> dict[str, list[tuple[int, Contender]]]:
 
 
 def with_k(rounds: int) -> list[dict[str, Any]]:
-  """Time over the base's, of the MLP."""
+  """Measures the time relative to the base, on the MLP."""
   runs = {"base": _run_of(flat("base", base(), 1, Passes(1)))}
   rows = []
   for name, series in of_k().items():
@@ -112,7 +114,10 @@ def _run_of(contender: Contender) -> timing.Run:
 
 
 def with_devices(rounds: int, counts: tuple[int, ...] = DEVICES) -> list[dict[str, Any]]:
-  """Time over the base's on virtual devices of the CPU, each count in a process of its own."""
+  """Measures the time relative to the base on virtual devices of the CPU.
+
+  Each number of devices needs its own process.
+  """
   rows = []
   for count in counts:
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
@@ -124,12 +129,12 @@ def with_devices(rounds: int, counts: tuple[int, ...] = DEVICES) -> list[dict[st
       text=True,
     )
     rows += [{"devices": count} | row for row in json.loads(done.stdout)]
-    _tell(f"{count} devices")
+    _log(f"{count} devices")
   return rows
 
 
 def of_selection(sizes: tuple[int, ...] = SELECTION_SIZES) -> list[dict[str, Any]]:
-  """Seconds of ``kth_smallest`` beside NumPy's partition and a sort, and whether they agree."""
+  """Measures ``kth_smallest``, NumPy's partition and a sort, and whether their results agree."""
   rows = []
   for size in sizes:
     rank = size * 4 // 5
@@ -144,15 +149,15 @@ def of_selection(sizes: tuple[int, ...] = SELECTION_SIZES) -> list[dict[str, Any
       "numpy.partition": timing.once(by_partition),
     }
     value, start = by_counting(x), time.perf_counter()
-    sorted_value = jax.block_until_ready(by_sorting(x))  # compiling included: it takes seconds
+    sorted_value = jax.block_until_ready(by_sorting(x))  # with its compilation, which takes seconds
     row |= {
       "jax.numpy.sort": time.perf_counter() - start,
       "same": bool(value == sorted_value == by_partition()),
     }
     rows.append(row)
-    _tell(str(row))
+    _log(str(row))
   return rows
 
 
-def _tell(line: str) -> None:
+def _log(line: str) -> None:
   print(line, file=sys.stderr, flush=True)

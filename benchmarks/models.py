@@ -1,6 +1,6 @@
 """Four small models in plain JAX, each with a batch: an MLP, a Mixer, a CNN and a Llama.
 
-A gradient takes 5 to 50 ms on two cores. The Llama's layers are scanned, as large ones' are.
+A gradient takes 5 to 50 ms on two cores. The layers of the Llama are scanned, as in large models.
 """
 
 import functools
@@ -18,7 +18,7 @@ Params = Any
 
 
 class Model(NamedTuple):
-  """``logits_fn(params, inputs)``, and what its params and batches look like."""
+  """A model ``logits_fn(params, inputs)``, with the shapes of its batches."""
 
   name: str
   init: Callable[[np.random.Generator], Params]
@@ -26,7 +26,7 @@ class Model(NamedTuple):
   input_shape: tuple[int, ...]
   label_shape: tuple[int, ...]
   num_classes: int
-  tokens: bool = False  # inputs are numbers of tokens, as many as classes
+  tokens: bool = False  # whether inputs are token numbers below num_classes
 
   def make_params(self) -> Params:
     params = self.init(np.random.default_rng(0))
@@ -46,7 +46,7 @@ class Model(NamedTuple):
 
 
 def kernel(rng: np.random.Generator, *shape: int) -> np.ndarray:
-  """Of unit gain; leading axes stand for layers."""
+  """Draws a kernel that keeps the variance of its inputs. Leading axes are layers."""
   return rng.normal(size=shape) / math.sqrt(math.prod(shape[-2:-1]))
 
 
@@ -146,7 +146,7 @@ class LlamaSize(NamedTuple):
 
 
 def llama_shapes(size: LlamaSize) -> dict[str, Any]:
-  """Kernels have two axes after that of the layers, scales one."""
+  """Returns the shapes of the params. After the axis of layers, kernels have two axes, scales one."""
   dim, head_dim = size.dim, size.dim // size.heads
   layer = {
     "attention_norm": (dim,),
@@ -181,7 +181,7 @@ def _rms_norm(x, scale):
 
 
 def _rotate(x):
-  """Rotary position embeddings of ``(batch, length, heads, head_dim)``."""
+  """Applies rotary position embeddings to ``(batch, length, heads, head_dim)``."""
   length, half = x.shape[1], x.shape[-1] // 2
   angles = np.arange(length)[:, None] * 10_000.0 ** (-np.arange(half) / half)
   sin, cos = (jnp.asarray(f(angles)[:, None], x.dtype) for f in (np.sin, np.cos))
@@ -190,10 +190,10 @@ def _rotate(x):
 
 
 def llama_logits(params, tokens, size: LlamaSize, *, remat=False, constrain=lambda x: x):
-  """Logits of every next token.
+  """Returns the logits of every next token.
 
-  ``remat`` computes each layer's insides again, backwards; ``constrain`` says how what goes from
-  layer to layer is sharded.
+  With ``remat``, the backward pass computes the activations inside each layer again. ``constrain``
+  sets the sharding of the activations between the layers.
   """
   batch, length = tokens.shape
   split = lambda x, heads: x.reshape(batch, length, heads, size.dim // size.heads)

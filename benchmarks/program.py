@@ -1,4 +1,4 @@
-"""What a step costs by its compiled program, which no other load on the machine disturbs."""
+"""Reads the costs of a step off its compiled program, so other load on the machine has no effect."""
 
 import time
 from typing import Any, NamedTuple
@@ -10,11 +10,12 @@ from benchmarks.models import Model
 
 
 class Cost(NamedTuple):
-  """Of one step. ``None`` where this backend does not tell.
+  """The costs of one step. A value is ``None`` if the backend does not report it.
 
-  flops, bytes_accessed: by XLA's count; of a conditional the dearest branch, of a loop one turn.
-  temp_bytes: the largest buffer space that the step needs beside its arguments and results.
-  state_bytes: what is kept between steps, params aside.
+  flops, bytes_accessed: counted by XLA, with the most expensive branch of a conditional and one
+    iteration of a loop.
+  temp_bytes: the largest memory that the step needs in addition to its arguments and results.
+  state_bytes: what is kept between steps, without the params.
   """
 
   flops: float | None
@@ -29,7 +30,7 @@ def tree_bytes(tree: Any) -> int:
 
 
 def shapes(contender: Contender, model: Model) -> tuple[Any, Any]:
-  """Of the params and of the carry; nothing is computed on a device."""
+  """Returns the shapes of the params and of the carry, without computing them."""
   params = jax.eval_shape(model.make_params)
   return params, jax.eval_shape(contender.init, params)
 
@@ -39,23 +40,25 @@ def num_params(model: Model) -> int:
 
 
 def state_bytes(contender: Contender, model: Model) -> int:
+  """Returns the bytes of the carry without the params."""
   params, carry = shapes(contender, model)
   return tree_bytes(carry) - tree_bytes(params)
 
 
 def compile_step(contender: Contender, model: Model) -> jax.stages.Compiled:
-  """The step with its carry donated, as in training."""
+  """Compiles the step. Its carry is donated, as in training."""
   _, carry = shapes(contender, model)
   batch = jax.eval_shape(model.make_batch)
   return jax.jit(contender.make_step(model), donate_argnums=0).lower(carry, *batch).compile()
 
 
 def measure(contender: Contender, model: Model) -> tuple[Cost, jax.stages.Compiled]:
+  """Compiles a step; returns its costs and the compiled step."""
   start = time.perf_counter()
   compiled = compile_step(contender, model)
   compile_seconds = time.perf_counter() - start
   analysis = _analysis(compiled.cost_analysis)
-  if isinstance(analysis, list):  # one for each device program, in some versions
+  if isinstance(analysis, list):  # some versions of JAX return one per device program
     analysis = analysis[0] if analysis else None
   per_step = lambda name: analysis[name] * contender.calls if name in (analysis or {}) else None
   cost = Cost(
@@ -69,7 +72,7 @@ def measure(contender: Contender, model: Model) -> tuple[Cost, jax.stages.Compil
 
 
 def _analysis(method):
-  """What a compiled program tells about itself; backends may refuse."""
+  """Returns an analysis of a compiled program, or ``None`` if the backend does not support it."""
   try:
     return method()
   except (NotImplementedError, RuntimeError):

@@ -1,4 +1,4 @@
-"""The tables of a run, and the page that holds them."""
+"""Makes the tables of a run, and the page that contains them."""
 
 import pathlib
 from collections.abc import Iterable
@@ -19,29 +19,35 @@ STEP_COLUMNS = (
 
 INTRODUCTION = """# What the methods cost
 
-`make bench` writes this page, `results.json` and the figures: {command}, jax {jax}, optax {optax},
-{device}.
+`make bench` writes this page, `results.json` and the figures. This page comes from: {command},
+jax {jax}, optax {optax}, {device}.
 
-- **time / base**: median over {rounds} interleaved runs of a step's time over that of the base
-  optimizer (SGD with momentum) next to it, with an interval for the median of 95 % or more that
-  assumes no distribution. The base's own row is one of its runs over the one before: the noise.
-- **gradients**: those of a step on average; a Hessian-vector product counts 2.
-- **flops**, **bytes accessed**: by XLA's count of the compiled step. It takes the dearest branch of a
-  conditional, so `rst`, `sala`, `looksam` and `ire` look dearer than they are on average, and one
-  turn of a loop, so `lookbehind` looks cheaper than it is where it is not unrolled.
-- **temporary**: buffers beside arguments and results; params and state are donated. **Above base, in
-  params**: what of it comes on top of the base's, in copies of the params.
-- **state**: what is kept between steps beyond the base's, for float32 params.
+- **time / base**: the time of a step, divided by the time of the steps of the base optimizer (SGD
+  with momentum) that ran just before and after it. It is the median over {rounds} runs. The
+  interval contains the true median with a probability of 95 % or more, and assumes no
+  distribution. The row of the base shows the noise: it compares a run of the base with the run of
+  the base before it.
+- **gradients**: gradients per step, on average. A Hessian-vector product counts as 2.
+- **flops**, **bytes accessed**: what XLA counts in the compiled step. Of a conditional it counts
+  the most expensive branch, so `rst`, `sala`, `looksam` and `ire` are cheaper on average than these
+  columns say. Of a loop it counts one iteration, so `lookbehind` is more expensive than they say,
+  unless it is unrolled.
+- **temporary**: memory in addition to arguments and results; params and state are donated.
+  **Above base, in params**: how much more of it the method needs than the base, in copies of the
+  params.
+- **state**: what the method keeps between steps in addition to the base, for float32 params.
 """
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+  """Makes a Markdown table."""
   columns = list(columns)
   line = lambda cells: "| " + " | ".join(cells) + " |"
   return "\n".join([line(columns), "|---" + "|---:" * (len(columns) - 1) + "|", *map(line, rows)])
 
 
 def step_table(measured: dict[str, Any]) -> str:
+  """Makes the table of one model, with times if there are any."""
   base, size = measured["rows"]["base"], measured["num_params"]
   rows = []
   for name, row in measured["rows"].items():
@@ -66,7 +72,7 @@ def step_table(measured: dict[str, Any]) -> str:
 
 
 def exact_table(models: list[dict[str, Any]]) -> str:
-  """What is known without a clock, for the docs: two columns for each model."""
+  """Makes the table of the docs from exact numbers, with two columns for each model."""
   columns = [f"{kind}, {m['model']}" for kind in ("bytes accessed", "memory") for m in models]
   rows = []
   for name in models[0]["rows"]:
@@ -91,19 +97,21 @@ def replace_part(page: pathlib.Path, command: str, text: str) -> None:
 
 
 def times(ratio: dict[str, float] | None) -> tuple[str, str]:
+  """Returns the text for a median and for its interval."""
   if ratio is None:
     return "", ""
   return f"{ratio['median']:.2f}", f"{ratio['low']:.2f} to {ratio['high']:.2f}"
 
 
 def growth_tables(results: dict[str, Any]) -> str:
+  """Makes the tables of how costs grow."""
   parts = [
     "## With params: the optimizer's own part\n",
-    "A step whose gradient is the params themselves, in ms. In brackets: temporary copies of the",
-    "params.\n",
+    "The time of a step whose gradient is the params themselves, in ms. In brackets: temporary",
+    "memory, in copies of the params.\n",
     params_table(results["params"]),
     "\n## With k\n",
-    "On the MLP, time over the base's.\n",
+    "The time on the MLP, divided by the time of the base.\n",
     table(
       ("method", "k", "time / base", "interval", "temporary MB"),
       (
@@ -112,14 +120,15 @@ def growth_tables(results: dict[str, Any]) -> str:
       ),
     ),
     "\n## With devices\n",
-    "Virtual devices of one CPU, which share its cores: the batch of the MLP is split, params are",
-    "replicated. Time over the base's on as many devices.\n",
+    "The devices are virtual devices of one CPU, which share its cores. The batch of the MLP is",
+    "split over them, and the params are replicated. The time is divided by the time of the base on",
+    "the same number of devices.\n",
     table(
       ("method", "devices", "time / base", "interval"),
       ([row["name"], str(row["devices"]), *times(row["time"])] for row in results["devices"]),
     ),
     "\n## kth_smallest\n",
-    "Seconds, for float32; the sort's compilation is included.\n",
+    "In seconds, for float32. The time of the sort includes its compilation.\n",
     table(
       ("entries", "kth_smallest", "numpy.partition", "jax.numpy.sort", "the same value"),
       (
@@ -136,13 +145,14 @@ def growth_tables(results: dict[str, Any]) -> str:
     rows = ([name, *times(ratio)] for name, ratio in results["torch"].items())
     parts += [
       "\n## PyTorch\n",
-      "pytorch_optimizer on the MLP, over PyTorch's own SGD with momentum.\n",
+      "pytorch_optimizer on the MLP. The time is divided by that of PyTorch's SGD with momentum.\n",
       table(("method", "time / base", "interval"), rows),
     ]
   return "\n".join(parts) + "\n"
 
 
 def params_table(rows: list[dict[str, Any]]) -> str:
+  """Makes the table of times by number of params."""
   sizes = sorted({row["size"] for row in rows})
   by_name: dict[str, dict[int, dict[str, Any]]] = {}
   for row in rows:
@@ -157,10 +167,11 @@ def params_table(rows: list[dict[str, Any]]) -> str:
 
 
 def page(results: dict[str, Any]) -> str:
+  """Makes the whole page."""
   introduction = INTRODUCTION.format(**(results | results["versions"]))
   figure = "\n".join(
     f"![{title}](figures/{name}-light.png)"
-    for name, title in (("steps", "Time over the base's"), ("growth", "How costs grow"))
+    for name, title in (("steps", "Time / time of the base"), ("growth", "How costs grow"))
   )
   parts = [introduction, figure, "\n## Steps\n", *map(step_table, results["models"])]
   if "params" in results:

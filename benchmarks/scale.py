@@ -1,10 +1,11 @@
-"""A Llama of 8 billion params on 64 devices: bytes a device and what is sent, method by method.
+"""Memory and communication of every method for a Llama with 8 billion params on 64 devices.
 
-    python -m benchmarks.scale                    # writes the tables into docs/scale.md
+    python -m benchmarks.scale                    # writes the tables to docs/scale.md
     python -m benchmarks.scale --only sam ire     # prints them
     python -m benchmarks.scale --size small --devices 8
 
-Programs are compiled ahead of time for virtual devices, from shapes: any machine will do.
+The programs are compiled ahead of time for virtual devices, from shapes only, so it runs on any
+machine.
 """
 
 import argparse
@@ -34,7 +35,7 @@ COLUMNS = (
 
 
 def rows(devices: int, model_parallel: int, size: str, only: list[str] | None) -> list[Any]:
-  """One process for each layout: the number of devices is fixed when JAX starts."""
+  """Measures the methods in another process, because JAX fixes the number of devices when it starts."""
   flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
   command = [sys.executable, "-m", "benchmarks.sharded", "--size", size]
   command += ["--model-parallel", str(model_parallel)]
@@ -52,6 +53,7 @@ def rows(devices: int, model_parallel: int, size: str, only: list[str] | None) -
 
 
 def markdown(title: str, measured: list[Any]) -> str:
+  """Makes the table of one layout."""
   base = measured[0]
   lines = []
   for row in measured:
@@ -76,11 +78,12 @@ def markdown(title: str, measured: list[Any]) -> str:
 
 
 def passes(counts: dict[str, int]) -> str:
-  """``2 g + 1 s``: gradients, gradients with sampled labels, products with the Hessian."""
+  """Returns ``2 g + 1 s`` for 2 gradients and 1 gradient with sampled labels; products are ``p``."""
   return " + ".join(f"{n} {name[0]}" for name, n in counts.items() if n)
 
 
 def in_bytes(count: float) -> str:
+  """Returns a number of bytes as text, with a unit."""
   for unit in ("B", "KB", "MB"):
     if count < 1000:
       return f"{count:.3g} {unit}"
@@ -92,7 +95,9 @@ def main() -> None:
   parser = argparse.ArgumentParser(prog="python -m benchmarks.scale")
   parser.add_argument("--devices", type=int, default=64)
   parser.add_argument("--size", default="8b")
-  parser.add_argument("--only", nargs="+", metavar="NAME", help="methods that begin so")
+  parser.add_argument(
+    "--only", nargs="+", metavar="NAME", help="only methods whose names begin with NAME"
+  )
   arguments = parser.parse_args()
   tables = []
   for layout, model_parallel in LAYOUTS.items():

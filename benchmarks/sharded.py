@@ -1,8 +1,8 @@
-"""A Llama's step over many devices, compiled from shapes alone: nothing is computed or allocated.
+"""Compiles the step of a Llama for many devices, from shapes only: no array is allocated.
 
     XLA_FLAGS=--xla_force_host_platform_device_count=64 python -m benchmarks.sharded --size 8b
 
-prints a JSON line for each method; ``benchmarks.scale`` makes the table.
+It prints one line of JSON for each method. ``benchmarks.scale`` makes the table.
 """
 
 import argparse
@@ -21,13 +21,13 @@ from benchmarks.models import LlamaSize, Model
 from benchmarks.program import tree_bytes
 from flatopt import closures
 
-SIZES = {  # and the length of a sequence
+SIZES = {  # size, and length of a sequence
   "8b": (LlamaSize(128_256, 4096, 32, 32, 8, 14_336), 2048),
   "small": (LlamaSize(64, 32, 2, 4, 2, 64), 16),
 }
 DATA, MODEL = "data", "model"
-# After the axis of the layers. Over "data" params are only stored in parts (FSDP); over "model"
-# they are also computed with in parts (tensor parallelism).
+# The axes after the axis of layers. Over "data", params are stored in parts but used whole (FSDP);
+# over "model", they are also used in parts (tensor parallelism).
 SPECS = {
   "embedding": (MODEL, DATA),
   "head": (DATA, MODEL),
@@ -42,13 +42,14 @@ def make_mesh(model_parallel: int) -> Mesh:
 
 
 def sharding_of(mesh: Mesh, path: tuple[Any, ...], leaf: Any) -> NamedSharding:
-  """By the name of the param, also for what optimizers keep of its shape."""
+  """Returns the sharding of a param by its name, also for arrays like it in a state."""
   names = [entry.key for entry in path if hasattr(entry, "key")]
   spec = SPECS.get(names[-1], ()) if names and leaf.ndim else ()
   return NamedSharding(mesh, PartitionSpec(*spec))
 
 
 def with_shardings(mesh: Mesh, tree: Any) -> Any:
+  """Returns the shapes of a tree, with shardings."""
   place = lambda path, x: jax.ShapeDtypeStruct(
     x.shape, x.dtype, sharding=sharding_of(mesh, path, x)
   )
@@ -56,6 +57,7 @@ def with_shardings(mesh: Mesh, tree: Any) -> Any:
 
 
 def make_model(mesh: Mesh, size: LlamaSize, length: int) -> Model:
+  """Makes the Llama, with one sequence per device."""
   over_data = NamedSharding(mesh, PartitionSpec(DATA))
   logits_fn = functools.partial(
     models.llama_logits,
@@ -63,19 +65,21 @@ def make_model(mesh: Mesh, size: LlamaSize, length: int) -> Model:
     remat=True,
     constrain=lambda x: jax.lax.with_sharding_constraint(x, over_data),
   )
-  shape = jax.device_count(), length  # one sequence a device
+  shape = jax.device_count(), length  # one sequence per device
   return models.LLAMA._replace(
     logits_fn=logits_fn, input_shape=shape, label_shape=shape, num_classes=size.vocabulary
   )
 
 
 def params_of(mesh: Mesh, size: LlamaSize) -> Any:
+  """Returns the shapes of the params, with shardings."""
   is_shape = lambda x: isinstance(x, tuple)
   struct = lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32)
   return with_shardings(mesh, jax.tree.map(struct, models.llama_shapes(size), is_leaf=is_shape))
 
 
 def batch_of(mesh: Mesh, model: Model) -> tuple[Any, Any]:
+  """Returns the shapes of a batch, with shardings."""
   over_data = NamedSharding(mesh, PartitionSpec(DATA))
   tokens = jax.ShapeDtypeStruct(model.input_shape, jnp.int32, sharding=over_data)
   return tokens, tokens
@@ -115,29 +119,32 @@ def compile_passes(mesh: Mesh, size: LlamaSize, length: int) -> dict[str, Any]:
   }
 
 
-Sent = dict[str, int]
+BytesByKind = dict[str, int]
 
 
-def sent(compiled: jax.stages.Compiled) -> tuple[Sent, int]:
-  """Bytes of arrays by kind of collective, and the number of scalars, in a step on one device."""
+def communication(compiled: jax.stages.Compiled) -> tuple[BytesByKind, int]:
+  """Returns the bytes of arrays by kind of collective, and the scalars, of a step on one device."""
   exchanged = collectives.collectives(compiled.as_text())
   return collectives.bytes_by_kind(exchanged), collectives.num_scalars(exchanged)
 
 
-def beyond_passes(arrays: Sent, passes: Passes, sent_by_pass: dict[str, Sent]) -> Sent:
-  """What a program sends beyond its passes, by kind; kinds with nothing are left out."""
+def beyond_passes(
+  arrays: BytesByKind, passes: Passes, bytes_of_pass: dict[str, BytesByKind]
+) -> BytesByKind:
+  """Returns the bytes that a program sends in addition to its passes; kinds with 0 are left out."""
   own = {}
   for kind, num_bytes in arrays.items():
-    by_passes = sum(n * sent_by_pass[p].get(kind, 0) for p, n in passes._asdict().items())
+    by_passes = sum(n * bytes_of_pass[p].get(kind, 0) for p, n in passes._asdict().items())
     if num_bytes > by_passes:
       own[kind] = num_bytes - by_passes
   return own
 
 
-def measure(contender, mesh, size, length, sent_by_pass) -> dict[str, Any]:
+def measure(contender, mesh, size, length, bytes_of_pass) -> dict[str, Any]:
+  """Compiles the step of a contender; returns its memory and communication."""
   compiled = compile_step(contender, mesh, size, length)
   memory = compiled.memory_analysis()
-  arrays, scalars = sent(compiled)
+  arrays, scalars = communication(compiled)
   return {
     "name": contender.name,
     "passes": contender.passes._asdict(),
@@ -147,7 +154,7 @@ def measure(contender, mesh, size, length, sent_by_pass) -> dict[str, Any]:
     "temp_bytes": memory.temp_size_in_bytes,
     "params_bytes": tree_bytes(params_of(mesh, size)) // jax.device_count(),
     "arrays": arrays,
-    "beyond_passes": beyond_passes(arrays, contender.passes, sent_by_pass),
+    "beyond_passes": beyond_passes(arrays, contender.passes, bytes_of_pass),
     "scalars": scalars,
   }
 
@@ -160,9 +167,9 @@ def main() -> None:
   arguments = parser.parse_args()
   mesh, (size, length) = make_mesh(arguments.model_parallel), SIZES[arguments.size]
   passes = compile_passes(mesh, size, length)
-  sent_by_pass = {name: sent(compiled)[0] for name, compiled in passes.items()}
+  bytes_of_pass = {name: communication(compiled)[0] for name, compiled in passes.items()}
   for contender in contenders(arguments.only, lambda: optax.adamw(1e-3)):
-    row = measure(contender, mesh, size, length, sent_by_pass)
+    row = measure(contender, mesh, size, length, bytes_of_pass)
     print(json.dumps(row), flush=True)
 
 

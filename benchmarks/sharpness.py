@@ -1,8 +1,9 @@
-"""The top eigenvalue of ten million params: error against products, and what a product costs.
+"""Measures the error of the largest eigenvalue, and the cost of a product, for ten million params.
 
     python -m benchmarks.sharpness
 
-An MLP of four layers, and for reference its own value after many products. Some minutes.
+The model is an MLP with four layers. The reference is the value after many products. It takes some
+minutes.
 """
 
 import functools
@@ -68,14 +69,14 @@ def flops(fn, *args) -> float:
 
 
 def product_over_gradient(operator) -> float:
-  """Flops of a product with a vector over those of a gradient."""
+  """Returns the flops of a product with a vector, divided by those of a gradient."""
   params = make_params()
   product = functools.partial(sharpness.hessian_vector_product, operator)
   return flops(product, params, params) / flops(jax.grad(loss_fn), params)
 
 
 def top_eigenvalue(num_matvecs: int, basis_size: int | None = None) -> tuple[float, float]:
-  """The value, and seconds without compiling."""
+  """Returns the value, and the seconds it takes without compilation."""
   measure = jax.jit(
     lambda params: sharpness.top_eigenvalues(
       jax.grad(loss_fn), params, num_matvecs=num_matvecs, basis_size=basis_size, key=0
@@ -91,7 +92,7 @@ def main() -> None:
   size = sum(x.size for x in make_params())
   print(f"{size:,} params, jax {jax.__version__}, {jax.devices()[0]}")
   for name, operator in OPERATORS.items():
-    print(f"flops of a product over a gradient's: {product_over_gradient(operator):.2f}, {name}")
+    print(f"flops of a product / of a gradient: {product_over_gradient(operator):.2f}, {name}")
   reference, _ = top_eigenvalue(REFERENCE, basis_size=16)
   print(f"after {REFERENCE} products: {reference:.6g}")
   for num_matvecs in NUM_MATVECS:

@@ -1,4 +1,4 @@
-"""What a step of every contender costs on one model: exactly, and in time."""
+"""Measures a step of every contender on one model: exact costs, and time."""
 
 import sys
 from typing import Any
@@ -9,7 +9,7 @@ from benchmarks.models import Model
 
 
 def measure(model: Model, only: list[str] | None = None, rounds: int = 9) -> dict[str, Any]:
-  """``{"model", "num_params", "rows"}``; no times where ``rounds`` is 0."""
+  """Returns ``{"model", "num_params", "rows"}``, without times if ``rounds`` is 0."""
   rows: dict[str, dict[str, Any]] = {}
   runs = {}
   for contender in contenders(only):

@@ -1,4 +1,4 @@
-"""Interleaved times of compiled steps, as ratios to the base's, with distribution-free intervals."""
+"""Measures compiled steps in turn, and divides their times by the time of the base's step."""
 
 import math
 import statistics
@@ -11,37 +11,38 @@ import jax
 from benchmarks.contenders import Contender
 from benchmarks.models import Model
 
-GRADIENTS_A_RUN = 10  # at least, and whole periods of the contender
-BASE_EVERY = 4  # contenders between two runs of the base
+GRADIENTS_PER_RUN = 10  # a run is a number of whole periods with at least this many gradients
+BASE_EVERY = 4  # the number of other contenders between two runs of the base
 
 
 class Ratio(NamedTuple):
-  """Median of time over the base's, and an interval that holds it in ``coverage`` of cases."""
+  """The median of time / time of the base, and an interval with probability ``coverage`` for it."""
 
   median: float
   low: float
   high: float
   coverage: float
-  seconds: float  # of a step, median
+  seconds: float  # median time of a step
 
 
-Run = Callable[[], float]  # seconds of a step
+Run = Callable[[], float]  # runs some steps and returns the seconds per step
 
 
 def make_run(
   contender: Contender,
   model: Model,
   compiled: jax.stages.Compiled,
-  gradients: int = GRADIENTS_A_RUN,
+  gradients: int = GRADIENTS_PER_RUN,
 ) -> Run:
+  """Makes a run of a compiled step, with a new batch and a new carry."""
   batch = model.make_batch()
-  # The init's results may share buffers with the params, which cannot be donated twice.
+  # A copy, because the state may share buffers with the params, which cannot be donated twice.
   carry = jax.tree.map(jax.numpy.copy, contender.init(model.make_params()))
   return run_from(contender, compiled, carry, batch, gradients=gradients)
 
 
-def run_from(contender, compiled, carry, batch, *, gradients=GRADIENTS_A_RUN, block=False) -> Run:
-  """``block`` waits for each step, as virtual devices need it: their queued steps can deadlock."""
+def run_from(contender, compiled, carry, batch, *, gradients=GRADIENTS_PER_RUN, block=False) -> Run:
+  """Makes a run. ``block`` waits for each step, because queued steps of virtual devices can deadlock."""
   steps = contender.period * math.ceil(gradients / (contender.gradients * contender.period))
 
   def run() -> float:
@@ -58,13 +59,15 @@ def run_from(contender, compiled, carry, batch, *, gradients=GRADIENTS_A_RUN, bl
 
 
 def interleave(runs: Mapping[str, Run], rounds: int, base: str = "base") -> dict[str, Ratio]:
-  """Runs all in turn, ``rounds`` times.
+  """Runs all contenders in turn, ``rounds`` times.
 
-  The base runs before and after every few of the others, and each is compared with the mean of
-  the two next to it, so that a slow spell of the machine falls on both. Every other round goes
-  backwards, so that a slow trend does, too.
+  The base runs before and after every few contenders, and the time of a contender is divided by the
+  mean of these two, so that both are slow when the machine is. Every other round runs in reverse
+  order, so that a slow trend affects all contenders equally.
   """
-  for run in runs.values():  # past SALA's first stage, and past any lazy set-up
+  for (
+    run
+  ) in runs.values():  # once without measuring, to get past SALA's first stage and lazy set-up
     run()
   others = [name for name in runs if name != base]
   ratios: dict[str, list[float]] = {name: [] for name in runs}
@@ -86,19 +89,22 @@ def interleave(runs: Mapping[str, Run], rounds: int, base: str = "base") -> dict
 
 
 def _groups(names: list[str], size: int) -> Iterable[list[str]]:
+  """Cuts the names into groups of at most ``size``."""
   return (names[i : i + size] for i in range(0, len(names), size))
 
 
 def _ratio(ratios: list[float], seconds: list[float]) -> Ratio:
+  """Summarises the ratios and times of one contender."""
   low, high, coverage = median_interval(ratios)
   return Ratio(statistics.median(ratios), low, high, coverage, statistics.median(seconds))
 
 
 def median_interval(values: list[float], wanted: float = 0.95) -> tuple[float, float, float]:
-  """The narrowest pair of order statistics around the median that covers it as often as wanted.
+  """Returns the narrowest interval of order statistics for the median, and its coverage.
 
-  The number of values below the median is binomial whatever their distribution. Few values may
-  not reach ``wanted``: then their range, and what it covers.
+  The number of values below the true median has a binomial distribution, whatever the distribution
+  of the values. If there are too few values for the coverage ``wanted``, the interval is their
+  range.
   """
   ordered, n = sorted(values), len(values)
   best = ordered[0], ordered[-1], 1 - 2 * 0.5**n
@@ -111,7 +117,7 @@ def median_interval(values: list[float], wanted: float = 0.95) -> tuple[float, f
 
 
 def once(fn: Callable[[], Any], repeats: int = 3) -> float:
-  """Median seconds of a call, after one that is not counted."""
+  """Returns the median seconds of a call, after one call that is not measured."""
   jax.block_until_ready(fn())
   times = []
   for _ in range(repeats):

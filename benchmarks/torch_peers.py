@@ -1,6 +1,6 @@
-"""pytorch_optimizer's methods over their own base step, on the MLP; nothing without PyTorch.
+"""Measures the methods of pytorch_optimizer on the MLP, relative to PyTorch's SGD.
 
-PyTorch is no dependency: ``pip install torch pytorch_optimizer`` adds these rows.
+PyTorch is not a dependency. ``pip install torch pytorch_optimizer`` adds these rows.
 """
 
 import importlib.util
@@ -21,11 +21,12 @@ def available() -> bool:
 
 
 def measure(rounds: int) -> dict[str, timing.Ratio]:
-  """Each one's time over that of PyTorch's own SGD with momentum, by name."""
+  """Returns time / time of PyTorch's SGD with momentum by name, or nothing without PyTorch."""
   return timing.interleave(_runs(), rounds) if rounds and available() else {}
 
 
 def _runs() -> dict[str, timing.Run]:
+  """Makes the runs of PyTorch's SGD and of pytorch_optimizer's methods."""
   import pytorch_optimizer
   import torch
 
@@ -60,7 +61,7 @@ def _runs() -> dict[str, timing.Run]:
     return _repeated(step, gradients, period)
 
   def make_looksam_run():
-    """Its own ``step`` would compute two gradients at every step."""
+    """Makes a run of LookSAM in its parts, because its ``step`` computes two gradients each time."""
     model = make_model()
     optimizer = over_sgd("LookSAM", k=5)(model)
 
@@ -75,7 +76,7 @@ def _runs() -> dict[str, timing.Run]:
     return _repeated(step, 1.2, 5)
 
   def make_gsam_run():
-    """It computes the first gradient itself."""
+    """Makes a run of GSAM, which computes the first gradient itself."""
     model = make_model()
     base = torch.optim.SGD(model.parameters(), **settings)
     rate = torch.optim.lr_scheduler.ConstantLR(base, factor=1.0)
@@ -102,9 +103,10 @@ def _runs() -> dict[str, timing.Run]:
 
 
 def _repeated(step, gradients, period) -> timing.Run:
+  """Makes a run of whole periods of a step."""
   import torch
 
-  steps = period * math.ceil(timing.GRADIENTS_A_RUN / (gradients * period))
+  steps = period * math.ceil(timing.GRADIENTS_PER_RUN / (gradients * period))
 
   def run() -> float:
     start = time.perf_counter()

@@ -1,1 +1,1 @@
-"""Complete training scripts, each on its own: ``python -m examples.plain_jax``."""
+"""Complete training scripts. Run one with ``python -m examples.plain_jax``."""

@@ -1,8 +1,8 @@
-"""Data-parallel: ``shard_map`` over all devices, and Lookbehind with m-sharpness.
+"""Data-parallel training: ``shard_map`` over all devices, and Lookbehind with m-sharpness.
 
-Each device gets its part of the batch, ascends along its own gradient, and the base optimizer gets
-the mean over devices; params and states stay equal everywhere. Runs on one device as well. Eight
-virtual ones:
+Each device gets a part of the batch and ascends along its own gradient. The base optimizer gets the
+mean over the devices, so params and states stay equal on all of them. The script also runs on one
+device. The second command uses eight virtual devices.
 
     python -m examples.data_parallel    # or: make example NAME=data_parallel
     XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m examples.data_parallel
@@ -69,7 +69,7 @@ def accuracy(params, images, labels):
 
 def make_train_step(optimizer, mesh):
   def train_step(params, opt_state, batch):
-    # The gradient by params that do not vary would be summed over devices already.
+    # shard_map would sum the gradient over the devices if the params did not vary.
     local = jax.lax.pcast(params, "data", to="varying")
     loss, grads, grad_fn = flatopt.closures.value_and_grad(loss_fn)(local, batch)
     updates, opt_state = optimizer.update(grads, opt_state, params, grad_fn=grad_fn)
@@ -91,7 +91,7 @@ def main(argv=None):
   mesh = jax.make_mesh((num_devices,), ("data",), axis_types=(AxisType.Auto,))
 
   train_images, test_images, train_labels, test_labels = load_data()
-  # The base takes ASCENT_STEPS steps an update, and its schedule counts them.
+  # The base optimizer takes ASCENT_STEPS steps per update, so its schedule is that much longer.
   learning_rate = optax.cosine_decay_schedule(0.1, ASCENT_STEPS * args.steps)
   optimizer = flatopt.lookbehind(
     optax.sgd(learning_rate, momentum=0.9), ascent_steps=ASCENT_STEPS, rho=0.05, axis_name="data"
@@ -104,7 +104,7 @@ def main(argv=None):
   for step in range(args.steps):
     batch = jax.device_put(next(stream), NamedSharding(mesh, PartitionSpec("data")))
     params, opt_state, loss = train_step(params, opt_state, batch)
-    # Virtual devices share the CPU's threads: collectives of queued steps can starve each other.
+    # Virtual devices share the CPU's threads, and collectives of several queued steps can deadlock.
     loss.block_until_ready()
     if step % max(1, args.steps // 5) == 0 or step == args.steps - 1:
       print(f"step {step:4d}  loss {loss:.4f}")

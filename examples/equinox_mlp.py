@@ -1,8 +1,8 @@
 """Equinox: an MLP trained by SALA around AdamW.
 
-The step's gradients and closure work on the model's floating arrays, and so does the optimizer. SALA
-keeps slow weights like the params, and pays for a sharpness-aware gradient every fifth step once fast
-and slow weights are close.
+The gradients, the closure and the optimizer use only the floating arrays of the model. SALA keeps a
+copy of them, the slow weights. Once the fast weights are close to the slow weights, it computes an
+extra gradient on every fifth step.
 
     python -m examples.equinox_mlp      # or: make example NAME=equinox_mlp
 """

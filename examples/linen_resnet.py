@@ -1,7 +1,7 @@
 """Flax Linen: a small ResNet with BatchNorm, trained by SAM.
 
-The statistics of BatchNorm move once a step, by the clean pass: the closure starts from the same
-old ones and drops its own. ``flatopt.linen.TrainState`` hands the closure on to the optimizer.
+The clean pass updates the statistics of BatchNorm once per step. The closure starts from the same old
+statistics and drops the new ones. ``flatopt.linen.TrainState`` passes the closure on to the optimizer.
 
     python -m examples.linen_resnet     # or: make example NAME=linen_resnet
 """
@@ -33,7 +33,7 @@ class Block(nn.Module):
     norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9)
     conv = partial(nn.Conv, kernel_size=(3, 3), use_bias=False)
     y = nn.relu(norm()(conv(self.features, strides=self.strides)(x)))
-    # Blocks start as the identity.
+    # With scales of 0, each block is the identity at the start.
     y = norm(scale_init=nn.initializers.zeros)(conv(self.features)(y))
     if x.shape != y.shape:
       x = norm()(conv(self.features, kernel_size=(1, 1), strides=self.strides)(x))

@@ -1,8 +1,8 @@
-"""Flax NNX: a small vision transformer with dropout, trained by AdamW with IRE before it.
+"""Flax NNX: a small vision transformer with dropout, trained by IRE before AdamW.
 
-``ire(rho=...)`` looks at the gradient nearby each step, and at the curvature every tenth. Modules
-change in place, dropout's counter among them: ``flatopt.nnx.value_and_grad`` moves it once a step, and
-its closure draws the same masks.
+``ire(rho=...)`` computes a second gradient on every step and the curvature on every tenth step. NNX
+modules change in place, and so does the random counter of dropout.
+``flatopt.nnx.value_and_grad`` changes it once per step, and its closure draws the same masks.
 
     python -m examples.nnx_vit          # or: make example NAME=nnx_vit
 """
@@ -92,10 +92,10 @@ def main(argv=None):
   train_images, test_images, train_labels, test_labels = load_data()
   model = VisionTransformer(rngs=nnx.Rngs(0))
   tx = optax.chain(
-    # One gradient a refresh; the default estimator, Hutchinson's, takes two and longer to compile.
+    # This estimator costs one gradient. Hutchinson's, the default, costs two and compiles longer.
     flatopt.ire(rho=0.05, kappa=1.0, curvature=flatopt.curvature.empirical_fisher()),
     optax.clip_by_global_norm(1.0),
-    # Behind ire, so that the decay is decoupled and is not enhanced.
+    # After ire, so that ire does not change the weight decay.
     optax.adamw(optax.cosine_decay_schedule(3e-3, args.steps), weight_decay=0.05),
   )
   optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)

@@ -1,7 +1,7 @@
-"""Plain JAX and optax: an MLP as a dict of arrays, and a method in each of two places.
+"""Plain JAX and optax: an MLP, with one method before the base optimizer and one around it.
 
-RST before the base flips a coin between ASAM's gradient and the plain one, so a step costs 1.5
-gradients on average; Lookahead around it keeps slow weights, which are what is evaluated.
+RST takes ASAM's gradient on half of the steps, chosen at random, so a step costs 1.5 gradients on
+average. Lookahead keeps slow weights, and the script evaluates these.
 
     python -m examples.plain_jax        # or: make example NAME=plain_jax
 """

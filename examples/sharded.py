@@ -1,8 +1,9 @@
-"""Sharded: ``jit`` over a (data, model) mesh, with AdamW, IRE behind it and Lookahead around.
+"""Sharded params: ``jit`` over a (data, model) mesh, with AdamW, IRE after it and Lookahead around.
 
-Params are split over the model axis, batches over the data axis, and the methods know of neither:
-states, slow weights included, take the params' shardings. IRE's curvature comes from labels drawn
-from the model (Gauss-Newton-Bartlett). Runs on one device as well. Eight virtual ones:
+Params are split over the model axis and batches over the data axis. The methods need no setting for
+this: states, also the slow weights, get the shardings of the params. IRE estimates the curvature from
+labels that are drawn from the model (Gauss-Newton-Bartlett). The script also runs on one device. The
+second command uses eight virtual devices.
 
     python -m examples.sharded          # or: make example NAME=sharded
     XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m examples.sharded
@@ -102,7 +103,7 @@ def main(argv=None):
   for step in range(args.steps):
     batch = jax.device_put(next(stream), NamedSharding(mesh, P("data")))
     params, opt_state, loss = train_step(params, opt_state, batch)
-    # Virtual devices share the CPU's threads: collectives of queued steps can starve each other.
+    # Virtual devices share the CPU's threads, and collectives of several queued steps can deadlock.
     loss.block_until_ready()
     if step % max(1, args.steps // 5) == 0 or step == args.steps - 1:
       print(f"step {step:4d}  loss {loss:.4f}")

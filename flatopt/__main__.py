@@ -1,4 +1,4 @@
-"""``python -m flatopt``: what is installed, what it runs on, and the methods by place."""
+"""``python -m flatopt`` prints versions, devices, and all methods with place and cost."""
 
 import inspect
 import platform
@@ -20,17 +20,18 @@ PLACES = (
 
 
 def cost(method: object) -> str:
-  """The sentence behind ``Cost:`` in a docstring, as one line without markup."""
+  """Returns the sentence after ``Cost:`` in a docstring, as one line without markup."""
   found = re.search(r"Cost:\s+(.*?)\.(?=\s)", inspect.getdoc(method) or "", re.DOTALL)
   return re.sub(r"\s+", " ", found[1]).replace("`", "") if found else ""
 
 
 def methods_of(place: ModuleType) -> list[str]:
-  """Names of the methods that a subpackage exports and ``flatopt`` exports again."""
+  """Returns the names of the methods that both a subpackage and ``flatopt`` export."""
   return sorted(name for name in vars(place) if callable(getattr(flatopt, name, None)))
 
 
 def lines() -> Iterator[str]:
+  """Yields the lines to print."""
   yield f"flatopt {flatopt.__version__}"
   yield f"jax {jax.__version__}, optax {optax.__version__}, Python {platform.python_version()}"
   kinds = [device.device_kind for device in jax.devices()]

@@ -1,4 +1,4 @@
-"""Checks of arguments: every message names the method, the argument, what was seen and allowed."""
+"""Checks of arguments. Every error names the method, the argument, what it got and what is allowed."""
 
 import functools
 import math
@@ -20,7 +20,10 @@ _STATIC_REMEDY = "under optax.inject_hyperparams, name it in static_args"
 def check_number(
   method: str, name: str, value: Any, low: float = -math.inf, high: float = math.inf
 ) -> None:
-  """Checks a hyper-parameter that may be a number, a scalar array or a schedule."""
+  """Checks a hyper-parameter that may be a number, a scalar array or a schedule.
+
+  Traced values and the values of a schedule are not checked against the range.
+  """
   if callable(value):
     return
   if isinstance(value, (jax.Array, np.ndarray)):
@@ -33,8 +36,8 @@ def check_number(
       _check_range(method, name, value.item(), low, high)
   elif isinstance(value, optax.GradientTransformation):
     raise TypeError(
-      f"{method}: {name} must be a number, a scalar array or a schedule; got an optimizer: chain it"
-      f" behind, optax.chain(flatopt.{method}(...), optimizer)"
+      f"{method}: {name} must be a number, a scalar array or a schedule; got an optimizer: put it"
+      f" after the method, optax.chain(flatopt.{method}(...), optimizer)"
     )
   elif isinstance(value, bool) or not isinstance(value, numbers.Real):
     raise TypeError(
@@ -45,6 +48,7 @@ def check_number(
 
 
 def _check_range(method: str, name: str, value: float, low: float, high: float) -> None:
+  """Raises an error if the value is outside ``[low, high]`` or not finite."""
   if not (math.isfinite(value) and low <= value <= high):
     allowed = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f">= {low:g}"
     allowed = allowed if math.isfinite(low) else "finite"
@@ -52,6 +56,7 @@ def _check_range(method: str, name: str, value: float, low: float, high: float) 
 
 
 def check_decay(method: str, decay: Any) -> None:
+  """Checks the decay rate of a running average, a Python number in [0, 1)."""
   if isinstance(decay, bool) or not isinstance(decay, numbers.Real):
     raise TypeError(
       f"{method}: decay must be a Python number; got {describe(decay)} ({_STATIC_REMEDY})"
@@ -61,6 +66,7 @@ def check_decay(method: str, decay: Any) -> None:
 
 
 def check_integer(method: str, name: str, value: Any, minimum: int) -> None:
+  """Checks an argument that must be a Python int of ``minimum`` or more."""
   if isinstance(value, bool) or not isinstance(value, numbers.Integral):
     raise TypeError(
       f"{method}: {name} must be a Python int; got {describe(value)} ({_STATIC_REMEDY})"
@@ -70,24 +76,26 @@ def check_integer(method: str, name: str, value: Any, minimum: int) -> None:
 
 
 def check_flag(method: str, name: str, value: Any) -> None:
+  """Checks an argument that must be True or False."""
   if not isinstance(value, bool):
     raise TypeError(f"{method}: {name} must be True or False; got {describe(value)}")
 
 
 def check_key(method: str, key: Any) -> None:
-  """Checks a key that is static structure: it must not be traced."""
+  """Checks a key that is built into the transformation, so it must not be traced."""
   _check_is_key(method, key, _STATIC_REMEDY)
   if isinstance(key, Tracer):
     raise TypeError(f"{method}: key must not be traced; {_STATIC_REMEDY}")
 
 
 def as_key(method: str, key: Any) -> jax.Array:
-  """The JAX key of an argument that may be an int, a key or a traced key."""
+  """Returns the JAX key for an argument that may be an int, a key or a traced key."""
   _check_is_key(method, key, "jax.random.key(0) makes one")
-  return _from_int(key)
+  return _to_jax_key(key)
 
 
 def _check_is_key(method: str, key: Any, remedy: str) -> None:
+  """Raises an error if the key is neither an int nor a JAX key."""
   if isinstance(key, numbers.Integral) and not isinstance(key, bool):
     return
   if not isinstance(key, jax.Array) or not (_is_typed_key(key) or _is_raw_key(key)):
@@ -105,6 +113,7 @@ def _is_raw_key(key: jax.Array) -> bool:
 
 
 def check_axis(method: str, axis_name: Any, sync_perturbation: Any = False) -> None:
+  """Checks ``axis_name`` and ``sync_perturbation``."""
   names = axis_name if isinstance(axis_name, tuple) else (axis_name,)
   if axis_name is not None and not (names and all(isinstance(n, str) for n in names)):
     raise TypeError(
@@ -114,23 +123,24 @@ def check_axis(method: str, axis_name: Any, sync_perturbation: Any = False) -> N
 
 
 def check_transformation(method: str, name: str, value: Any) -> None:
+  """Checks an argument that must be an optax transformation."""
   if isinstance(value, optax.GradientTransformation):
     return
   seen, remedy = describe(value), ""
   if isinstance(value, optax.MultiSteps):
-    remedy = " (an optax.MultiSteps becomes one by its .gradient_transformation())"
+    remedy = " (an optax.MultiSteps becomes one with its method gradient_transformation())"
   elif callable(value) and hasattr(value, "__name__"):
     remedy = f" (call it: {value.__name__}(...))"
   raise TypeError(f"{method}: {name} must be an optax.GradientTransformation; got {seen}{remedy}")
 
 
 def is_placeholder(params: Params) -> bool:
-  """Whether the params are what ``optax.tree.map_params`` puts in their place: a node of its own."""
+  """Whether ``params`` is the placeholder that ``optax.tree.map_params`` passes to ``init``."""
   return not jax.tree.leaves(params) and not isinstance(params, dict | list | tuple | None)
 
 
 def check_params(method: str, params: Params) -> None:
-  """Checks the params of ``init`` or ``update``: real floating arrays, none masked."""
+  """Checks that the params are real floating arrays, and that no leaf is masked."""
   leaves = jax.tree_util.tree_leaves_with_path(
     params, is_leaf=lambda x: type(x) is optax.MaskedNode
   )
@@ -140,19 +150,19 @@ def check_params(method: str, params: Params) -> None:
     where = f"params{jax.tree_util.keystr(path)}"
     if isinstance(leaf, optax.MaskedNode):
       raise ValueError(
-        f"{method}: {where} is optax.MaskedNode; a method that looks at the loss needs all params:"
+        f"{method}: {where} is optax.MaskedNode; the method needs all params to compute gradients:"
         " use it outside optax.masked and optax.partition, in a chain with them; to freeze params,"
         " use flatopt.trainable(optimizer, mask)"
       )
     if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
       raise TypeError(
         f"{method}: {where} is {jnp.result_type(leaf)}; params must be real floating arrays:"
-        " keep other leaves out of what is differentiated"
+        " keep other leaves out of the params"
       )
 
 
 def check_closures(method: str, params: Params, **closures: Callable[..., Any] | None) -> None:
-  """Checks the params of one ``update`` call, and closures by their argument names."""
+  """Checks the params of a call of ``update``, and the closures, given by their argument names."""
   if params is None:
     raise ValueError(
       f"{method}: params is None; pass the params: update(updates, state, params, ...)"
@@ -162,20 +172,20 @@ def check_closures(method: str, params: Params, **closures: Callable[..., Any] |
     if closure is None:
       raise ValueError(
         f"{method}: {name} is missing; pass it: update(updates, state, params, {name}={name})"
-        + _WHERE_CLOSURES_GET_LOST.get(name, "")
+        + _HINTS_FOR_MISSING_CLOSURES.get(name, "")
       )
     if not callable(closure):
       raise TypeError(f"{method}: {name} must be a function; got {describe(closure)}")
 
 
-_WHERE_CLOSURES_GET_LOST = {
-  "grad_fn": " (value_fn or obj_fn will do, too; where Flax's own TrainState drops it, use"
+_HINTS_FOR_MISSING_CLOSURES = {
+  "grad_fn": " (value_fn or obj_fn is enough, too; Flax's own TrainState drops closures: use"
   " flatopt.linen.TrainState)"
 }
 
 
 def check_state(method: str, state_type: type, state: Any) -> None:
-  """Checks the state of one ``update`` call, which a checkpoint may have stripped of its type."""
+  """Checks the type of the state, which is lost if a checkpoint is restored without a target."""
   if not isinstance(state, state_type):
     raise TypeError(
       f"{method}: state must be a {state_type.__name__}, as init returns it; got"
@@ -191,7 +201,7 @@ RESTORE_WITH_TYPES = (
 
 
 def check_gradients(method: str, name: str, grads: Any, params: Params) -> None:
-  """Checks what a closure returned, and names the usual other things."""
+  """Checks that a closure returned gradients, not ``(value, grads)`` or ``(grads, aux)``."""
   structure = jax.tree.structure(params)
   if isinstance(grads, tuple) and len(grads) == 2 and jax.tree.structure(grads) != structure:
     for i, whole in ((1, "(value, grads), as jax.value_and_grad"), (0, "(grads, aux)")):
@@ -204,6 +214,7 @@ def check_gradients(method: str, name: str, grads: Any, params: Params) -> None:
 
 
 def check_same_tree(method: str, name: str, tree: Any, params: Params) -> None:
+  """Checks that a tree has the structure and the shapes of the params."""
   seen, wanted = jax.tree.structure(tree), jax.tree.structure(params)
   if seen != wanted:
     raise ValueError(
@@ -220,6 +231,7 @@ def check_same_tree(method: str, name: str, tree: Any, params: Params) -> None:
 
 
 def check_scalar(method: str, loss: Any) -> jax.Array:
+  """Returns the loss as an array, which must be a real floating scalar."""
   loss = jnp.asarray(loss)
   if loss.shape != () or not jnp.issubdtype(loss.dtype, jnp.floating):
     raise TypeError(
@@ -230,7 +242,7 @@ def check_scalar(method: str, loss: Any) -> jax.Array:
 
 
 def check_finite(method: str, name: str, tree: Any) -> Any:
-  """The tree; raises where it is not finite and not traced."""
+  """Returns the tree. Raises an error if an entry is not finite; traced arrays are not checked."""
   for leaf in jax.tree.leaves(tree):
     if not isinstance(leaf, Tracer) and not bool(jnp.all(jnp.isfinite(leaf))):
       raise ValueError(f"{method}: {name} is not finite at these params")
@@ -238,22 +250,23 @@ def check_finite(method: str, name: str, tree: Any) -> Any:
 
 
 def value_at(value: Any, step: jax.typing.ArrayLike) -> Any:
-  """The value of a hyper-parameter, which may be a schedule, at a step."""
+  """Returns the value of a hyper-parameter at a step; it may be a schedule or a number."""
   return value(step) if callable(value) else value
 
 
 def draw_key(key: Any, count: jax.Array) -> jax.Array:
-  """The key of draw ``count``: a function of key and count alone."""
-  return jax.random.fold_in(_from_int(key), count)
+  """Returns the key of draw number ``count``. It depends on ``key`` and ``count`` only."""
+  return jax.random.fold_in(_to_jax_key(key), count)
 
 
-def _from_int(key: Any) -> jax.Array:
+def _to_jax_key(key: Any) -> jax.Array:
+  """Returns the key; an int becomes a threefry key on every backend."""
   is_int = isinstance(key, numbers.Integral)
   return jax.random.key(int(key), impl="threefry2x32") if is_int else key
 
 
 def describe(value: Any) -> str:
-  """What an error says of a value: arrays by dtype and shape, never by their entries."""
+  """Returns the text for a value in an error message. Arrays are shown by dtype and shape only."""
   is_array = lambda x: isinstance(x, jax.Array | np.ndarray)
   if callable(value) and hasattr(value, "__name__"):
     return f"the function {value.__name__}"
@@ -267,16 +280,21 @@ def describe(value: Any) -> str:
 _Factory = TypeVar("_Factory", bound=Callable[..., Any])
 
 
-def explain_unknown(method: str, words: dict[str, str]) -> Callable[[_Factory], _Factory]:
-  """A decorator: keyword arguments of other libraries raise with what to write here instead."""
+def explain_foreign_arguments(
+  method: str, explanations: dict[str, str]
+) -> Callable[[_Factory], _Factory]:
+  """Makes a decorator: an argument name of another library raises an error that says what to write.
+
+  ``explanations`` maps each such name to the text of the error.
+  """
 
   def decorate(factory: _Factory) -> _Factory:
     @functools.wraps(factory)
-    def explained(*args, **kwargs):
-      for word in kwargs.keys() & words.keys():
-        raise TypeError(f"{method}: there is no argument {word}; {words[word]}")
+    def checked_factory(*args, **kwargs):
+      for name in kwargs.keys() & explanations.keys():
+        raise TypeError(f"{method}: there is no argument {name}; {explanations[name]}")
       return factory(*args, **kwargs)
 
-    return explained  # pyright: ignore[reportReturnType]
+    return checked_factory  # pyright: ignore[reportReturnType]
 
   return decorate

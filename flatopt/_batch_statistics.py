@@ -1,4 +1,4 @@
-"""Batch statistics at given params, for any framework whose running averages are exponential."""
+"""Statistics of BatchNorm at given params, for any framework with exponential running averages."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flatopt import _arguments, _tree
 from flatopt._typing import Params
 
-# So large that a batch's own statistics are lost beside it.
+# A start value for the statistics, so large that rounding removes the batch's own statistics.
 _PROBE = 2.0**40
 
 
@@ -19,29 +19,31 @@ def batch_statistics(
   batch_stats: Any,
   batches: Iterable[Any],
 ) -> Any:
-  """The mean of every batch's own statistics at ``params``, whatever the layers' momentum.
+  """Computes new statistics of BatchNorm at ``params``: the mean of the statistics of each batch.
 
-  Running averages belong to the params that they were gathered at; where others are
-  evaluated (``eval_params``: averages, slow weights), they have to be estimated anew. Each
-  batch is run through once, the first one twice. The statistics that come in do not matter.
+  Running averages of BatchNorm belong to the params of training. If you evaluate at other params
+  (``eval_params``: averages or slow weights), you need new statistics. The result does not depend
+  on the momentum of the layers, nor on the values in ``batch_stats``. Cost: one forward pass per
+  batch, and one more for the first batch.
 
   Args:
-    update_fn: ``(params, batch_stats, batch) -> batch_stats``: one pass in training mode,
-      in which statistics become ``momentum * old + (1 - momentum) * the batch's``. It is
-      compiled here.
+    update_fn: ``(params, batch_stats, batch) -> batch_stats``: one forward pass in training
+      mode, which changes the statistics to ``momentum * old + (1 - momentum) * those of the
+      batch``. It is compiled.
     params: the params to evaluate at.
-    batch_stats: pytree of statistics; leaves that are not floating stay as they are.
-    batches: iterable of what ``update_fn`` takes as its batch; all of them count alike.
+    batch_stats: pytree of statistics. Leaves that are not floating are returned as they are.
+    batches: iterable of batches for ``update_fn``; each has the same weight.
 
   Returns:
-    A pytree like ``batch_stats``, exact but for about 1e-7 / (1 - momentum) of rounding.
+    A pytree like ``batch_stats``, with a relative rounding error of about 1e-7 / (1 - momentum).
 
   Raises:
-    ValueError: no batch, or statistics that ``update_fn`` leaves as they are.
+    ValueError: ``batches`` is empty, or ``update_fn`` does not change the statistics.
 
   Source:
-    Izmailov et al. 2018, arXiv 1803.05407, section 3.2, asks for one more pass over the data.
-    An average of variances, as everywhere: it leaves out how the batches' means differ.
+    Izmailov et al. 2018, arXiv 1803.05407, section 3.2, recommends one more pass over the data.
+    The result contains the mean of the batches' variances. As in other implementations, it does
+    not contain how much the batches' means differ.
 
   Example:
     >>> import flax.linen as nn, jax, jax.numpy as jnp
@@ -55,13 +57,13 @@ def batch_statistics(
     >>> stats = flatopt.linen.batch_statistics(
     ...   update_fn, variables["params"], variables["batch_stats"], batches
     ... )
-    >>> jax.tree.map(lambda x: round(float(x[0]), 4), stats)  # means 2 and 6, variances 1 and 4
+    >>> jax.tree.map(lambda x: round(float(x[0]), 4), stats)  # of means 2, 6 and variances 1, 4
     {'mean': 4.0, 'var': 2.5}
   """
   update_fn = jax.jit(update_fn)
 
   def run(value, batch):
-    """Widened, since 1 - momentum is a small difference."""
+    # In a wide dtype, because 1 - momentum is a small difference.
     start = jax.tree.map(
       lambda x: jnp.full_like(x, value, _tree.wide_dtype(x)) if _is_statistic(x) else x, batch_stats
     )
@@ -89,11 +91,12 @@ def _is_statistic(x: Any) -> bool:
 
 
 def _check_moved(share: Any, batch_stats: Any) -> None:
+  """Checks that ``update_fn`` changed every statistic; ``share`` is 1 - momentum."""
   _arguments.check_same_tree("batch_statistics", "the result of update_fn", share, batch_stats)
   for path, leaf in jax.tree_util.tree_leaves_with_path(share):
     if _is_statistic(leaf) and bool(jnp.any(leaf == 0)):
       raise ValueError(
         f"batch_statistics: update_fn leaves batch_stats{jax.tree_util.keystr(path)} as it is; run"
-        " the model in training mode and return what it changed (Linen:"
+        " the model in training mode and return the changed statistics (Linen:"
         " use_running_average=False, mutable=['batch_stats'])"
       )

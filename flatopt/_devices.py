@@ -1,4 +1,8 @@
-"""What mesh axes mean under ``pmap`` and ``shard_map``: data axes, and axes that shard params."""
+"""Mesh axes under ``pmap`` and ``shard_map``.
+
+Over a data axis (a method's ``axis_name``) gradients differ and are averaged. Params may also be
+sharded over other axes: then sums over their leaves are sums over devices.
+"""
 
 import re
 import warnings
@@ -12,14 +16,15 @@ from flatopt._typing import Axes, AxisName, Params
 
 
 def mean(tree: Params, axis_name: AxisName) -> Params:
-  """The mean over the axis; the tree itself without one."""
+  """Returns the mean over the axis, or the tree itself if there is no axis."""
   return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 
 
 def shard_axes(params: Params, axis_name: AxisName = None) -> Axes:
-  """For every leaf, the mesh axes that it is sharded over: those it varies over, bar the data's.
+  """Returns, for each leaf, the mesh axes that it is sharded over.
 
-  Where ``shard_map`` tracks nothing (``check_vma=False``, ``pmap``) there are none.
+  These are the axes over which the leaf varies, without the data axes. They are empty if
+  ``shard_map`` does not track varying axes (``check_vma=False``), and under ``pmap``.
   """
   data_axes = _as_tuple(axis_name)
   names = (_varying_names(x).difference(data_axes) for x in jax.tree.leaves(params))
@@ -27,7 +32,7 @@ def shard_axes(params: Params, axis_name: AxisName = None) -> Axes:
 
 
 def total(parts: list[jax.Array], axes: Axes | None = None) -> jax.Array:
-  """The sum over leaves of one scalar a leaf, and over the devices that hold a leaf's shards."""
+  """Adds one scalar per leaf, over the leaves and over the devices that hold a leaf's shards."""
   axes = axes or ((),) * len(parts)
   by_names = {names: jnp.zeros((), parts[0].dtype) for names in axes}
   for part, names in zip(parts, axes, strict=True):
@@ -39,7 +44,7 @@ def total(parts: list[jax.Array], axes: Axes | None = None) -> jax.Array:
 
 
 def size(params: Params, axes: Axes) -> int:
-  """The number of entries of the whole tree, all shards together."""
+  """Returns the number of entries of the whole tree, over all shards."""
   shards = lambda names: jax.lax.axis_size(names) if names else 1
   return sum(
     jnp.size(x) * shards(names) for x, names in zip(jax.tree.leaves(params), axes, strict=True)
@@ -47,22 +52,22 @@ def size(params: Params, axes: Axes) -> int:
 
 
 def varying(tree: Params, axis_name: AxisName) -> Params:
-  """Marks the tree as varying over the axis where ``shard_map`` tracks that.
+  """Marks the tree as varying over the axis, if ``shard_map`` tracks varying axes.
 
-  A gradient with respect to params that do not vary is summed over devices behind
-  the caller's back, and ``cond`` and ``scan`` want both sides marked alike.
+  This is needed for two reasons. ``shard_map`` sums a gradient over the devices if the params do
+  not vary. And ``cond`` and ``scan`` need the same marks on their inputs and outputs.
   """
   names = _tracked_names(axis_name)
   return jax.tree.map(lambda x: _cast(x, names), tree)
 
 
 def varying_like(tree: Params, like: Params) -> Params:
-  """Marks each leaf as varying over the axes that its counterpart varies over."""
+  """Marks each leaf as varying over the axes over which the same leaf of ``like`` varies."""
   return jax.tree.map(lambda x, y: _cast(x, _varying_names(y)), tree, like)
 
 
 def check_varying(method: str, updates: Params, axis_name: AxisName) -> None:
-  """Raises when ``shard_map`` knows that the updates are the same on every device."""
+  """Raises an error if ``shard_map`` knows that the updates are the same on every device."""
   for name in _tracked_names(axis_name):
     if not all(name in _varying_names(x) for x in jax.tree.leaves(updates)):
       raise ValueError(
@@ -76,10 +81,10 @@ def check_varying(method: str, updates: Params, axis_name: AxisName) -> None:
 def warn_if_replicas_diverge(
   method: str, updates: Params, params: Params, closures: dict[str, Callable[..., Any]]
 ) -> None:
-  """Warns where the method runs on several devices, and neither it nor a closure averages.
+  """Warns if the method runs on several devices and neither it nor a closure averages.
 
-  Where ``shard_map`` tracks varying axes, those are meant that the updates vary over and the
-  params do not; elsewhere all manual axes.
+  If ``shard_map`` tracks varying axes, this is the case for an axis over which the updates vary
+  and the params do not. Otherwise it is the case for every manual axis over which no closure sums.
   """
   manual = jax.sharding.get_abstract_mesh().manual_axes
   if not manual:
@@ -88,44 +93,49 @@ def warn_if_replicas_diverge(
   programs = [str(jax.make_jaxpr(fn)(*arguments[name])) for name, fn in closures.items()]
   for name in manual:
     tracked = name in _tracked_names(name)
-    # A closure's sum says nothing where it is tracked: shard_map itself puts it there.
-    diverge = _vary_more(updates, params, name) if tracked else not _averages(programs, name)
+    # If the axis is tracked, a sum in a closure is no evidence: shard_map itself may have added it.
+    diverge = _vary_more(updates, params, name) if tracked else not _any_sums(programs, name)
     if diverge:
       warnings.warn(
-        f"{method}: runs on the devices of axis {name!r} with axis_name=None: each device looks"
-        " at the loss of its own part of the batch, and replicas drift apart silently. Pass"
+        f"{method}: runs on the devices of axis {name!r} with axis_name=None: each device uses"
+        " the loss of its own part of the batch, and replicas drift apart silently. Pass"
         f" axis_name={name!r} and each device's own gradient, or average inside grad_fn",
         stacklevel=4,
       )
 
 
 def _vary_more(updates: Params, params: Params, name: str) -> bool:
+  """Whether a leaf of the updates varies over the axis and the same leaf of the params does not."""
   return any(
     name in _varying_names(u) and name not in _varying_names(w)
     for u, w in zip(jax.tree.leaves(updates), jax.tree.leaves(params), strict=True)
   )
 
 
-def _averages(programs: list[str], name: str) -> bool:
-  """Whether one of the closures' programs sums over the axis."""
+def _any_sums(programs: list[str], name: str) -> bool:
+  """Whether one of the programs (the text of a jaxpr) sums over the axis."""
   collective = rf"\b(psum|all_gather|reduce_scatter)\w*\[[^\]]*'{name}'"
   return any(re.search(collective, program) for program in programs)
 
 
 def _cast(x: jax.Array, names: Iterable[str]) -> jax.Array:
+  """Marks an array as varying over the named axes, if it does not vary over them already."""
   missing = tuple(name for name in names if name not in _varying_names(x))
   return jax.lax.pcast(x, missing, to="varying") if missing else x
 
 
 def _as_tuple(axis_name: AxisName) -> tuple[str, ...]:
+  """Returns ``axis_name`` as a tuple of names."""
   if axis_name is None:
     return ()
   return (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
 
 
 def _tracked_names(axis_name: AxisName) -> tuple[str, ...]:
+  """Returns the axes over which ``shard_map`` tracks whether a value varies."""
   return tuple(n for n in _as_tuple(axis_name) if n in _varying_names(jax.lax.axis_index(n)))
 
 
 def _varying_names(x: Any) -> frozenset[str]:
+  """Returns the mesh axes over which ``shard_map`` knows that an array varies."""
   return jax.typeof(x).manual_axis_type.varying

@@ -1,4 +1,4 @@
-"""Which coordinates are flat: the part that both places of IRE share."""
+"""The mask of flat coordinates, which ``ire_update`` and ``ire_drift`` share."""
 
 from typing import Any, NamedTuple
 
@@ -20,10 +20,10 @@ from flatopt.selection import (
 
 
 class FlatMask(NamedTuple):
-  """The mask (bool, like params), what it came from, and the estimator's state."""
+  """The mask ``flat`` (bool, like params), the numbers behind it, and the estimator's state."""
 
   flat: Params
-  curvature: Params  # () without decay
+  curvature: Params  # the running average h; () without decay
   threshold: jax.Array
   flat_share: jax.Array
   refreshes: jax.Array
@@ -40,7 +40,7 @@ class FlatMask(NamedTuple):
 def flat_mask(
   method, flat_fraction, curvature, update_interval, start_step, decay, key, axis_name: AxisName
 ):
-  """``(init, refresh)`` of the mask; ``refresh`` estimates anew only when it is due.
+  """Returns ``(init, refresh)``. ``refresh`` computes a new mask only on steps that are due.
 
   h <- decay * h + (1 - decay) * |estimate|
   flat = h <= the k-th smallest entry of h,  k = floor(size * flat_fraction)
@@ -70,8 +70,8 @@ def flat_mask(
   def estimate(mask: FlatMask, step, updates, params, extra_args) -> FlatMask:
     axes = _devices.shard_axes(params, axis_name)
     params = _devices.varying(params, axis_name)
-    # The axis also tells an estimator that the params are not sharded over it, but cast.
-    extra_args = _method.for_inside(extra_args, step, axis_name)
+    # The axis also tells the estimator that the params vary over it, but are not sharded over it.
+    extra_args = _method.args_for_inner(extra_args, step, axis_name)
     diagonal, estimator_state = estimator.update(updates, mask.estimator, params, **extra_args)
     _arguments.check_same_tree(method, "the curvature estimate", diagonal, params)
     magnitude = lambda x, w: jnp.abs(jnp.asarray(x, _tree.wide_dtype(w)))
@@ -79,13 +79,13 @@ def flat_mask(
     h = _average(mask.curvature, diagonal, decay)
     size = _devices.size(params, axes)
     rank = _rank(size, _arguments.value_at(flat_fraction, step))
-    some = less((jnp.uint32(0), jnp.uint32(0)), rank)
-    # From here on only the order counts, and only integers in that order are kept in memory.
+    rank_is_positive = less((jnp.uint32(0), jnp.uint32(0)), rank)
+    # Only the order matters from here on, so only integers in that order stay in memory.
     dtype = mask.threshold.dtype
     ordered = jax.tree.map(lambda x: to_ordered_integers(x.astype(dtype)), h)
     kth = kth_smallest_ordered(jax.tree.leaves(ordered), rank, axes)
-    # Below every magnitude where the rank is 0.
-    kth = jnp.where(some, kth, to_ordered_integers(-jnp.ones((), dtype)))
+    # If the rank is 0, the threshold is below every magnitude, so that no coordinate is flat.
+    kth = jnp.where(rank_is_positive, kth, to_ordered_integers(-jnp.ones((), dtype)))
     largest = to_ordered_integers(jnp.asarray(jnp.finfo(dtype).max, dtype))
     flat = jax.tree.map(lambda x: (x <= kth) & (x <= largest), ordered)
     counts = [jnp.sum(x, dtype=jnp.int32).astype(jnp.float32) for x in jax.tree.leaves(flat)]
@@ -101,24 +101,24 @@ def flat_mask(
 
   def refresh(mask: FlatMask, count, step, updates, params, extra_args) -> FlatMask:
     _arguments.check_same_tree(method, "the mask in the state", mask.flat, params)
-    due = (count >= start_step) & ((count - start_step) % update_interval == 0)
+    is_due = (count >= start_step) & ((count - start_step) % update_interval == 0)
     return _method.cond(
-      due, lambda: estimate(mask, step, updates, params, extra_args), lambda: mask
+      is_due, lambda: estimate(mask, step, updates, params, extra_args), lambda: mask
     )
 
   return init, refresh
 
 
 def _average(average: Params, estimate: Params, decay: float) -> Params:
-  """The running mean; without decay the estimate itself."""
+  """Returns the new running average, or the estimate itself if there is no decay."""
   if decay == 0:
     return estimate
-  move = lambda h, x: jnp.where(jnp.isfinite(x), decay * h + (1 - decay) * x, h)
-  return jax.tree.map(move, average, estimate)
+  step = lambda h, x: jnp.where(jnp.isfinite(x), decay * h + (1 - decay) * x, h)
+  return jax.tree.map(step, average, estimate)
 
 
 def _rank(size: int, fraction: Any) -> Limbs:
-  """``floor(size * fraction)``: in Python for numbers, in float32 for traced values."""
+  """Returns ``floor(size * fraction)``, computed in Python for numbers, else in float32."""
   if isinstance(fraction, int | float | np.number):
     high, low = divmod(int(size * fraction), 2**LIMB_BITS)
     return jnp.uint32(high), jnp.uint32(low)

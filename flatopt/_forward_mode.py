@@ -1,4 +1,4 @@
-"""Forward mode, and what to do where a model's custom gradients have none."""
+"""``jax.jvp`` with a clear error for models whose custom gradients have no forward mode."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,12 +15,13 @@ MODES = ("forward-reverse", "reverse-reverse")
 
 
 def check_mode(method: str, mode: Any) -> None:
+  """Checks the argument ``mode``, which selects how a product is differentiated."""
   if mode not in MODES:
     raise ValueError(f"{method}: mode must be one of {MODES}; got {_arguments.describe(mode)}")
 
 
 def jvp(method: str, remedy: str, fn: Callable, primals: tuple, tangents: tuple) -> Any:
-  """``jax.jvp``; where a ``custom_vjp`` of ``fn`` is in its way, the error ends in the remedy."""
+  """``jax.jvp``. If ``fn`` contains a ``custom_vjp``, which has no jvp, the error says the remedy."""
   message = f"{method}: JAX cannot differentiate a custom_vjp function in forward mode; {remedy}"
   if not isinstance(jnp.zeros(()), Tracer):
     try:
@@ -29,7 +30,7 @@ def jvp(method: str, remedy: str, fn: Callable, primals: tuple, tangents: tuple)
       if "custom_vjp" not in str(error):
         raise
       raise TypeError(message) from error
-  # Under jit JAX complains far from here, when it lowers what is not dead code.
+  # Under jit JAX would raise its error only later, when it lowers code that is not dead.
   products, shapes = jax.make_jaxpr(lambda *at: jax.jvp(fn, *at), return_shape=True)(
     primals, tangents
   )
@@ -41,6 +42,6 @@ def jvp(method: str, remedy: str, fn: Callable, primals: tuple, tangents: tuple)
 
 
 def _has_no_forward_mode(jaxpr: Jaxpr) -> bool:
-  """Whether it has the place that JAX holds for the derivative of a custom_vjp function."""
+  """Whether the program contains JAX's placeholder for the derivative of a custom_vjp function."""
   own = any(equation.primitive.name == "custom_lin" for equation in jaxpr.eqns)
   return own or any(_has_no_forward_mode(sub) for sub in subjaxprs(jaxpr))

@@ -1,4 +1,4 @@
-"""IRE by one name: before the base optimizer with ``rho``, after it without."""
+"""One name for both forms of IRE: with ``rho`` before the base optimizer, without it after."""
 
 from typing import Any
 
@@ -23,36 +23,41 @@ def ire(
   axis_name: AxisName = None,
   sync_perturbation: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
-  """Implicit regularisation enhancement, in the place that ``rho`` tells.
+  """Implicit regularisation enhancement (IRE), in one of its two forms.
 
-      ire()         is ire_update and stands behind the base optimizer
-      ire(rho=...)  is ire_drift and stands before it
+      ire()          is ire_update; put it after the base optimizer
+      ire(rho=...)   is ire_drift; put it before the base optimizer
 
-  Cost: ``ire_update``'s or ``ire_drift``'s.
+  Both make training move faster along flat coordinates. Cost: that of ``ire_update`` or of
+  ``ire_drift``.
 
   Args:
-    kappa: enhancement along flat coordinates, >= 0.
-    flat_fraction: share of all coordinates called flat, in [0, 1].
-    rho: radius of the perturbation, in units of the params' l2 norm, >= 0, or ``None``.
-    curvature: as in ``ire_update``, like all that follow.
-    update_interval: steps between refreshes, >= 1.
-    start_step: first step that refreshes and enhances, >= 0.
-    decay: of the curvature's running average, in [0, 1).
-    key: int or JAX key of the default estimator's draws.
-    axis_name: mapped axis under ``pmap`` or ``shard_map``.
-    sync_perturbation: as in ``ire_drift``; needs ``rho``.
+    kappa: extra weight on flat coordinates, >= 0; a number, a scalar array or a schedule.
+    flat_fraction: share of all coordinates to treat as flat, in [0, 1].
+    rho: radius of SAM's perturbation in ``ire_drift``, in units of the params' global l2 norm,
+      >= 0. ``None``: the form is ``ire_update``.
+    curvature: transformation whose ``update`` returns estimates of the Hessian's diagonal;
+      ``None``: ``flatopt.curvature.hutchinson(key=key)``.
+    update_interval: number of steps between two estimates of the curvature, >= 1.
+    start_step: first step with an estimate, >= 0.
+    decay: decay rate of the running average of the curvature, in [0, 1); 0 means no average.
+    key: int or JAX key for the random draws of the default estimator.
+    axis_name: mapped axis under ``pmap`` or ``shard_map``; estimates and output are averaged
+      over it.
+    sync_perturbation: as in ``ire_drift``; it needs ``rho``.
 
   Returns:
     The transformation ``ire_update(...)`` or ``ire_drift(...)``.
 
   State:
-    ``IreUpdateState`` or ``IreDriftState``: 1 byte a parameter, more with ``decay``.
+    ``IreUpdateState`` or ``IreDriftState``: 1 byte per parameter, and with ``decay > 0`` 4 more.
 
   Raises:
-    ValueError, TypeError: a bad argument, or ``sync_perturbation`` without ``rho``.
+    ValueError, TypeError: an argument is out of range or of the wrong type, or
+      ``sync_perturbation`` is True without ``rho``.
 
   Source:
-    Wang, Wang, et al. 2024, arXiv 2405.20763; the form with ``rho`` is flatopt's own.
+    Wang, Wang, et al. 2024, arXiv 2405.20763. The form with ``rho`` is flatopt's own.
 
   Example:
     >>> import optax, flatopt
@@ -70,5 +75,5 @@ def ire(
   if rho is not None:
     return ire_drift(rho, kappa, flat_fraction, sync_perturbation=sync_perturbation, **shared)
   if sync_perturbation:
-    raise ValueError("ire: sync_perturbation=True needs rho; without it nothing is perturbed")
+    raise ValueError("ire: sync_perturbation=True needs rho; without rho nothing is perturbed")
   return ire_update(kappa, flat_fraction, **shared)

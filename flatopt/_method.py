@@ -1,4 +1,4 @@
-"""What ``init`` and ``update`` of every method share: checks, closures, and the step."""
+"""The part that all methods share: it checks arguments and prepares closures and the step."""
 
 import inspect
 from collections.abc import Callable
@@ -24,19 +24,19 @@ def transformation(
   closures: tuple[str, ...] = (),
   axis_name: AxisName | object = _HAS_NO_AXIS,
 ) -> optax.GradientTransformationExtraArgs:
-  """The optax transformation of a method, from its equations.
+  """Makes an optax transformation of a method's equations, and checks what it is called with.
 
   Args:
-    method: the public name, which errors begin with.
-    state_type: the type of its states.
-    init: ``params -> state``; the params are checked.
-    update: ``(updates, state, params, step, extra_args) -> (updates, state)``. ``step`` is
-      what schedules read; ``extra_args`` is what goes on to transformations inside, with
-      ``grad_fn`` where one was given or could be made.
-    place: "before", "after" or "around" the base optimizer, or "curvature", whose updates
-      argument is not read.
-    closures: names of the closures that it cannot do without.
-    axis_name: the mapped axis, of methods that have one.
+    method: the public name of the method; error messages begin with it.
+    state_type: the type of the method's state.
+    init: ``params -> state``. The params are checked before.
+    update: ``(updates, state, params, step, extra_args) -> (updates, state)``. ``step`` is the
+      step that schedules read. ``extra_args`` are the extra arguments to pass on to
+      transformations inside; they contain ``grad_fn`` if it was given or could be made.
+    place: "before", "after" or "around" the base optimizer; or "curvature" for estimators, which
+      do not read ``updates``.
+    closures: names of the closures that the method needs.
+    axis_name: the mapped axis, for methods that have this argument.
   """
 
   def checked_init(params):
@@ -68,14 +68,15 @@ def transformation(
   return optax.GradientTransformationExtraArgs(checked_init, checked_update)
 
 
-# The extra argument by which ``check_optimizer`` watches what methods take and give.
+# Name of the extra argument through which ``check_optimizer`` sees the inputs and outputs of methods.
 OBSERVER = "flatopt_observer"
 
 
 def _with_grad_fn(extra_args: dict[str, Any]) -> dict[str, Any]:
-  """The gradient of ``value_fn`` or ``obj_fn`` stands in where ``grad_fn`` is missing.
+  """If ``grad_fn`` is missing, adds the gradient of ``value_fn`` or of ``obj_fn`` as ``grad_fn``.
 
-  As optax's line searches do, other extra arguments are passed to it that it has names for.
+  The function also gets those extra arguments that it has parameters for, as in optax's line
+  searches.
   """
   value_fn = extra_args.get("value_fn") or extra_args.get("obj_fn")
   if extra_args.get("grad_fn") is not None or value_fn is None:
@@ -86,7 +87,7 @@ def _with_grad_fn(extra_args: dict[str, Any]) -> dict[str, Any]:
 
 
 class _GradientOf:
-  """``jax.grad`` of a function of the params, to be told from a ``grad_fn`` of the caller's."""
+  """A ``grad_fn`` that was made here, of a type that tells it from a ``grad_fn`` of the caller."""
 
   def __init__(self, value_fn: Callable[[Params], jax.Array]):
     self._grad_fn = jax.grad(value_fn)
@@ -95,11 +96,13 @@ class _GradientOf:
     return self._grad_fn(params)
 
 
-def base(base_optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-  """The base optimizer of a wrapper, which gets the extra arguments that the caller gave.
+def prepare_base(
+  base_optimizer: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+  """Makes the base optimizer of a wrapper take exactly the extra arguments of the caller.
 
-  A ``grad_fn`` made here from ``value_fn`` stays here: optax's line searches raise on arguments
-  that they do not know, and flatopt's methods make their own.
+  A ``grad_fn`` that was made here from ``value_fn`` is removed, because optax's line searches
+  raise an error for arguments that they do not know. flatopt's methods make it again.
   """
   inner = optax.with_extra_args_support(base_optimizer)
 
@@ -111,18 +114,19 @@ def base(base_optimizer: optax.GradientTransformation) -> optax.GradientTransfor
   return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
-def for_inside(extra_args: dict[str, Any], step: Any, axis_name: AxisName) -> dict[str, Any]:
-  """The extra arguments of what stands inside a method that reads its schedules for it.
+def args_for_inner(extra_args: dict[str, Any], step: Any, axis_name: AxisName) -> dict[str, Any]:
+  """Returns the extra arguments for a transformation inside a method.
 
-  The axis, where there is one, says that the method averages what comes from inside.
+  ``step`` is the outer method's step, so that inner schedules do not lag behind on steps that
+  skip the inner transformation. ``axis_name`` tells it that its output will be averaged.
   """
   return extra_args | {"step": step} | ({} if axis_name is None else {"axis_name": axis_name})
 
 
 def cond(predicate: jax.Array, if_true: Callable[[], Any], if_false: Callable[[], Any]) -> Any:
-  """``lax.cond``; outside of a trace one side is traced, the other run, and nothing compiled."""
+  """``lax.cond``; outside ``jit``, runs the chosen branch without compiling anything."""
   if isinstance(predicate, Tracer):
     return jax.lax.cond(predicate, if_true, if_false)
   taken, other = (if_true, if_false) if predicate else (if_false, if_true)
-  jax.eval_shape(other)  # what is wrong with it is to be seen now, not when it is taken
+  jax.eval_shape(other)  # so that an error in the other branch is raised now, not many steps later
   return taken()

@@ -1,7 +1,7 @@
-"""The perturbation that all sharpness-aware methods share.
+"""The perturbation ``eps``, which all sharpness-aware methods share.
 
-l2:               eps(g) = rho * g / ||g||
-adaptive (ASAM):  eps(g) = rho * T^2 g / ||T g||,  T = |w| + eta on scaled leaves, 1 elsewhere
+SAM:   eps(g) = rho * g / ||g||
+ASAM:  eps(g) = rho * T^2 g / ||T g||,  T = |w| + eta on the leaves of scale_mask, 1 on the others
 """
 
 import math
@@ -27,11 +27,12 @@ def perturb(
   mask: Mask | None = None,
   axis_name: AxisName = None,
 ) -> tuple[Params, jax.Array]:
-  """``(params + eps(grads), whether grads are finite)``, adaptive where ``eta`` is given.
+  """Returns ``params + eps(grads)``, and whether the gradients are finite.
 
-  Only the leaves of ``mask`` are perturbed and enter the norm; ``None`` means all. A zero
-  gradient leaves the params as they are, one that is not finite makes them NaN. The norm is over all shards of the params, wherever
-  they are sharded over other axes than ``axis_name``.
+  The perturbation is ASAM's if ``eta`` is given. Only the leaves of ``mask`` are perturbed and
+  counted in the norm; ``None``: all leaves. A zero gradient does not change the params; a gradient
+  that is not finite makes them NaN. If the params are sharded over mesh axes other than
+  ``axis_name``, the norm is over all shards.
   """
   axes = _devices.shard_axes(params, axis_name)
   finite = jnp.array(True)
@@ -45,7 +46,7 @@ def perturb(
     scaled = jax.tree.map(lambda g, t: jnp.asarray(g, t.dtype) * t, grads, *scale)
   norm = _tree.norm(scaled, axes)
   rho = jnp.asarray(rho, norm.dtype)
-  # Where rho / norm would overflow, the largest number will do.
+  # If rho / norm would overflow, the largest finite number is used instead.
   divisor = jnp.maximum(norm, jax.lax.stop_gradient(rho) / jnp.finfo(norm.dtype).max)
   length = jnp.where(norm == 0, 0, rho / jnp.where(norm == 0, 1, divisor))
   length = jnp.where(jnp.isfinite(norm), length, jnp.nan)
@@ -60,17 +61,17 @@ def perturb(
 def sharpness_gradient(
   method: str, grad_fn: GradFn, params: Params, grads: Params, rho: Any, **settings: Any
 ) -> Params:
-  """``grad_fn(w + eps(grads))`` per device; the settings are those of ``gradient_nearby``.
+  """Returns ``grad_fn(w + eps(grads))`` on each device, with the settings of ``perturbed_gradient``.
 
-  Gradients that are not finite leave as NaN in every entry, so that what stands behind
-  (``optax.apply_if_finite``) sees them. To hand them back as they came would keep them in
-  memory through the second pass.
+  If ``grads`` are not finite, every entry of the result is NaN, so that later transformations
+  (``optax.apply_if_finite``) can see it. Returning ``grads`` themselves would keep them in memory
+  during the second gradient.
   """
-  sharp, _, finite = gradient_nearby(method, grad_fn, params, grads, rho, **settings)
+  sharp, _, finite = perturbed_gradient(method, grad_fn, params, grads, rho, **settings)
   return nan_unless(finite, sharp)
 
 
-def gradient_nearby(
+def perturbed_gradient(
   method: str,
   grad_fn: GradFn,
   params: Params,
@@ -83,7 +84,10 @@ def gradient_nearby(
   axis_name: AxisName = None,
   sync_perturbation: bool = False,
 ) -> tuple[Params, Params, jax.Array]:
-  """``(grad_fn(w + eps(grads)), w + eps(grads), whether grads are finite)``, per device."""
+  """Returns ``grad_fn(w + eps(grads))``, ``w + eps(grads)``, and whether the gradients are finite.
+
+  Each device gets its own result. With ``sync_perturbation`` all use the averaged gradients.
+  """
   source = _devices.mean(grads, axis_name) if sync_perturbation else grads
   perturbed, finite = perturb(
     params, source, rho, eta=eta, scale_mask=scale_mask, mask=mask, axis_name=axis_name
@@ -95,11 +99,12 @@ def gradient_nearby(
 
 
 def nan_unless(finite: jax.Array, tree: Params) -> Params:
+  """Returns the tree, or NaN in every entry if ``finite`` is False."""
   return jax.tree.map(lambda x: jnp.where(finite, x, jnp.nan), tree)
 
 
 def adaptive_scale(params: Params, eta: Any, scale_mask: Mask | None) -> Params:
-  """ASAM's ``T``, like params."""
+  """Returns ASAM's ``T``, a tree like params."""
   if scale_mask is None:
     scale_mask = jax.tree_util.tree_map_with_path(lambda path, _: not is_bias(path), params)
 
@@ -111,13 +116,16 @@ def adaptive_scale(params: Params, eta: Any, scale_mask: Mask | None) -> Params:
 
 
 def full_mask(mask: Mask, params: Params) -> Params:
-  """A mask with a bool for every leaf, from one that may be a callable or a prefix."""
+  """Returns a mask with one bool per leaf; ``mask`` may be a callable or a prefix of the tree."""
   mask = mask(params) if callable(mask) else mask
   return jax.tree.map(lambda on, subtree: jax.tree.map(lambda _: on, subtree), mask, params)
 
 
 def is_bias(path: tuple[Any, ...]) -> bool:
-  """Whether the last string key of a leaf's path, wrappers aside, is a bias's name."""
+  """Whether the last string key of a leaf's path is the name of a bias.
+
+  The keys ``value`` and ``raw_value``, which NNX variables add, are skipped.
+  """
   names = [getattr(entry, "key", getattr(entry, "name", None)) for entry in path]
   names = [n for n in names if isinstance(n, str) and n not in ("value", "raw_value")]
   return bool(names) and _BIAS.fullmatch(names[-1]) is not None

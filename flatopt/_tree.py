@@ -1,4 +1,4 @@
-"""Arithmetic on pytrees, carried out in at least float32."""
+"""Arithmetic on pytrees, computed in float32 or wider."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,16 +12,16 @@ from flatopt._typing import Axes, Params
 
 
 def wide_dtype(*leaves: Any) -> Any:
-  """The dtype to compute in: float64 where a leaf has it, else float32."""
+  """Returns the dtype to compute in: float64 if a leaf is float64, else float32."""
   is_double = any(jnp.result_type(leaf) == jnp.float64 for leaf in leaves)
   return jnp.dtype(jnp.float64 if is_double else jnp.float32)
 
 
 def map_wide(fn: Callable[..., jax.Array], scalars: tuple[Any, ...], *trees: Params) -> Params:
-  """Maps ``fn(*scalars, *leaves)`` over the trees in at least float32.
+  """Maps ``fn(*scalars, *leaves)`` over the trees, and computes in float32 or wider.
 
-  Scalars and leaves take the wide dtype of the first tree's leaf, bool leaves stay
-  bool, and the result is cast back to the dtype of the first tree's leaf.
+  Scalars and leaves are cast to the wide dtype of the leaf of the first tree; bool leaves stay
+  bool. The result is cast back to the dtype of the leaf of the first tree.
   """
 
   def map_leaf(*leaves):
@@ -34,14 +34,15 @@ def map_wide(fn: Callable[..., jax.Array], scalars: tuple[Any, ...], *trees: Par
 
 
 def cast_like(tree: Params, like: Params) -> Params:
+  """Casts each leaf to the dtype of the same leaf of ``like``."""
   return jax.tree.map(lambda x, y: jnp.asarray(x, jnp.result_type(y)), tree, like)
 
 
 def copy(params: Params, dtype: Callable[[Any], Any] = jnp.result_type) -> Params:
-  """Buffers of its own: an alias of the params in a state would break the donation of both.
+  """Copies the params, because a state that shares buffers with the params cannot be donated.
 
-  Shapes without values (``jax.ShapeDtypeStruct``) stay shapes: zeros in their place would pass for
-  weights.
+  Leaves that are shapes without values (``jax.ShapeDtypeStruct``) stay shapes, because zeros
+  would look like weights.
   """
 
   def copy_leaf(leaf):
@@ -53,14 +54,15 @@ def copy(params: Params, dtype: Callable[[Any], Any] = jnp.result_type) -> Param
 
 
 def where(condition: jax.Array, if_true: Params, if_false: Params) -> Params:
+  """Selects one of two trees by a scalar condition."""
   return jax.tree.map(lambda a, b: jnp.where(condition, a, b), if_true, if_false)
 
 
 def norm(tree: Params, axes: Axes | None = None) -> jax.Array:
-  """The global l2 norm, in at least float32; not finite where any entry is not.
+  """Returns the global l2 norm in float32 or wider; it is not finite if an entry is not finite.
 
-  ``axes`` names for each leaf the mesh axes that it is sharded over (``_devices.shard_axes``):
-  the norm is that of the whole tree, on every device.
+  ``axes`` are the mesh axes that each leaf is sharded over (``_devices.shard_axes``). With them,
+  every device gets the norm of the whole tree.
   """
   leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(tree)]
   axes = axes or ((),) * len(leaves)
@@ -71,9 +73,12 @@ def norm(tree: Params, axes: Axes | None = None) -> jax.Array:
   return norms[0] if len(norms) == 1 else _local_norm(norms)
 
 
-@jax.jit  # compiled once for a set of shapes, also where an update runs eagerly
+@jax.jit  # so that it is compiled once per set of shapes when an update runs outside jit
 def _local_norm(leaves: list[jax.Array]) -> jax.Array:
-  """One pass over the leaves, and one more where the sum of squares leaves the dtype's range."""
+  """Returns the norm on one device.
+
+  If the sum of squares overflows or underflows, a second pass scales the entries first.
+  """
   dtype = wide_dtype(*leaves)
   limits = jnp.finfo(dtype)
 
@@ -94,6 +99,7 @@ def _local_norm(leaves: list[jax.Array]) -> jax.Array:
 
 
 def _norm_over_devices(norm: jax.Array, names: tuple[str, ...]) -> jax.Array:
+  """Returns the norm over all shards, from the norm of this device's shard."""
   if not names:
     return norm
   norm = _devices.varying(norm, names)
@@ -103,31 +109,31 @@ def _norm_over_devices(norm: jax.Array, names: tuple[str, ...]) -> jax.Array:
 
 
 def sqrt(x: jax.Array) -> jax.Array:
-  """The square root, with a derivative of 0 at 0."""
+  """Returns the square root, with derivative 0 at 0."""
   return jnp.where(x == 0, 0, jnp.sqrt(jnp.where(x == 0, 1, x)))
 
 
 def dot(a: Params, b: Params, axes: Axes | None = None) -> jax.Array:
-  """The inner product over all leaves, in at least float32; ``axes`` as in ``norm``."""
+  """Returns the inner product over all leaves, in float32 or wider; ``axes`` as in ``norm``."""
   dtype = wide_dtype(*jax.tree.leaves((a, b)))
   product = lambda x, y: jnp.sum(jnp.asarray(x, dtype) * jnp.asarray(y, dtype))
   return _devices.total(jax.tree.leaves(jax.tree.map(product, a, b)), axes)
 
 
 def interpolate(alpha: Any, start: Params, end: Params) -> Params:
-  """``start + alpha * (end - start)``."""
+  """Returns ``start + alpha * (end - start)``."""
   return map_wide(lambda a, x, y: x + a * (y - x), (alpha,), start, end)
 
 
 def increment(count: jax.Array) -> jax.Array:
-  """``optax.safe_increment`` of an array."""
+  """Returns ``count + 1``, or ``count`` itself if it is the largest integer."""
   return jnp.asarray(optax.safe_increment(count))
 
 
 def projection_coefficient(tree: Params, onto: Params, axes: Axes | None = None) -> jax.Array:
-  """``<tree, onto> / ||onto||^2``; ``axes`` as in ``norm``.
+  """Returns ``<tree, onto> / ||onto||^2``; ``axes`` as in ``norm``.
 
-  0 where ``onto`` is zero or so small that its square is.
+  The denominator is 1 if ``||onto||^2`` is 0, so for ``onto = 0`` the result is 0.
   """
   square = dot(onto, onto, axes)
   return dot(tree, onto, axes) / jnp.where(square == 0, 1, square)

@@ -1,3 +1,3 @@
-"""The version's one place; the build reads it from here."""
+"""The version. This is the only place for it; the build reads it from here."""
 
 __version__ = "0.1.0"

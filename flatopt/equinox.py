@@ -1,6 +1,6 @@
-"""Equinox: a step whose gradients and closure are those of a model's arrays.
+"""Equinox: gradients and closures with respect to the floating arrays of a model.
 
-Not imported by ``import flatopt``; needs equinox.
+This module needs equinox. ``import flatopt`` does not import it.
 """
 
 from collections.abc import Callable
@@ -18,20 +18,24 @@ def value_and_grad(
   has_aux: bool = False,
   transform: Callable[[Params], Params] | None = None,
 ) -> Callable[..., tuple[Any, Params, GradFn]]:
-  """``eqx.filter_value_and_grad`` that also returns the closure: ``grad_fn(p)`` at other params.
+  """``eqx.filter_value_and_grad`` that also returns ``grad_fn``, the gradient at other params.
 
-  Params and gradients are what ``eqx.filter(model, eqx.is_inexact_array)`` gives: floating
-  arrays, and None for all else. Cost: one gradient, and one more for each closure call.
+  Params and gradients are like ``eqx.filter(model, eqx.is_inexact_array)``: floating arrays, and
+  None for everything else. Cost: one gradient, and one more per call of ``grad_fn``.
 
   Args:
-    loss_fn: ``(model, *args, **kwargs) -> loss``, or ``(loss, aux)`` with ``has_aux``. A model
-      with state takes an ``eqx.nn.State`` among the arguments and returns the new one in aux.
-    has_aux: as in ``eqx.filter_value_and_grad``. The closure drops aux.
-    transform: ``grads -> grads``, applied to both gradients: clipping, casts, unscaling,
-      ``pmean``.
+    loss_fn: ``(model, *args, **kwargs) -> loss``, or ``(loss, aux)`` with ``has_aux``. If the
+      model has a state, pass the ``eqx.nn.State`` as an argument and return the new one in aux.
+    has_aux: as in ``eqx.filter_value_and_grad``. ``grad_fn`` drops aux.
+    transform: function ``grads -> grads`` that is applied to both gradients: clipping, casts,
+      unscaling, ``pmean``.
 
   Returns:
-    ``step_fn(model, *args, **kwargs) -> (value, grads, grad_fn)``.
+    ``step_fn(model, *args, **kwargs) -> (value, grads, grad_fn)``. ``value`` is the loss, or
+    ``(loss, aux)`` with ``has_aux``.
+
+  Raises:
+    TypeError: ``has_aux`` is not a bool.
 
   Example:
     >>> import equinox as eqx, jax, jax.numpy as jnp, optax, flatopt

@@ -1,4 +1,4 @@
-"""Frozen params: what a mask leaves out is hidden from the optimizer and all that is inside."""
+"""Frozen params: the optimizer and its methods do not see the leaves that a mask excludes."""
 
 import functools
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from flatopt._typing import Mask, Params
 
 
 class FrozenNode(optax.MaskedNode):
-  """Stands where a frozen leaf was, in the trees that the optimizer inside sees."""
+  """Replaces a frozen leaf in the trees that the optimizer sees."""
 
 
 class TrainableState(NamedTuple):
-  """The state of the optimizer inside, whose trees lack the frozen leaves."""
+  """The state of the optimizer, whose trees do not contain the frozen leaves."""
 
   inner: optax.OptState
 
@@ -27,29 +27,29 @@ class TrainableState(NamedTuple):
 def trainable(
   optimizer: optax.GradientTransformation, mask: Mask
 ) -> optax.GradientTransformationExtraArgs:
-  """Runs an optimizer on some of the params, and leaves the others as they are.
+  """Trains some leaves of the params and freezes the others.
 
-  Leaves off the mask get zero updates. They are never perturbed, enter no norm, count as no
-  coordinate of IRE, and no method keeps a copy of them; closures get them back, so losses are
-  those of the whole model. For LoRA, a frozen encoder, or a head that is trained alone. Stands
-  outermost. Cost: no gradient.
+  Frozen leaves get zero updates. They are never perturbed and not counted in norms, IRE does not
+  count them as coordinates, and no method keeps a copy of them. Closures still get all params, so
+  the loss is that of the whole model. Use it for LoRA, for a frozen encoder, or to train only a
+  head. Put it outermost. Cost: no gradient.
 
   Args:
-    optimizer: any optax transformation, with flatopt's methods anywhere inside.
-    mask: bool pytree like the params or a prefix of them, or a callable ``params -> bool
-      pytree``; True where a leaf is trained.
+    optimizer: any optax transformation, with methods of flatopt anywhere inside.
+    mask: bool pytree like the params, or a prefix of it, or a callable ``params -> bool pytree``;
+      True for a leaf to train.
 
   Returns:
-    A transformation whose ``update`` needs ``params``. It passes all extra arguments on;
-    ``grad_fn``, ``sampled_grad_fn``, ``value_fn`` and ``obj_fn`` stay functions of all params.
+    A transformation whose ``update`` needs ``params``. It passes all extra arguments on.
+    ``grad_fn``, ``sampled_grad_fn``, ``value_fn`` and ``obj_fn`` are functions of all params.
 
   State:
-    inner: the optimizer's state for the trained leaves. In its trees a ``FrozenNode``, which
-    is an ``optax.MaskedNode``, stands for every frozen leaf.
+    inner: the state of ``optimizer`` for the trained leaves. Its trees have a ``FrozenNode``,
+    which is an ``optax.MaskedNode``, in place of each frozen leaf.
 
   Raises:
-    ValueError, TypeError: a mask that does not fit the params, is not of bools or trains
-      nothing; ``params=None``.
+    ValueError, TypeError: the mask does not fit the params, does not consist of bools or trains
+      no leaf; or ``params`` is missing.
 
   Example:
     >>> import jax.numpy as jnp, optax, flatopt
@@ -67,7 +67,7 @@ def trainable(
   optimizer = optax.with_extra_args_support(optimizer)
 
   def init(params):
-    if _arguments.is_placeholder(params):  # of optax.tree.map_params: no tree to mask
+    if _arguments.is_placeholder(params):  # it is not a tree that could be masked
       return TrainableState(optimizer.init(params))
     return TrainableState(optimizer.init(_prune(_checked_mask(mask, params), params)))
 
@@ -77,30 +77,31 @@ def trainable(
       raise ValueError("trainable: params is None; pass them: update(updates, state, params, ...)")
     is_trained = _checked_mask(mask, params)
     _arguments.check_same_tree("trainable", "updates", updates, params)
+    # Frozen leaves are taken from `tree`.
     fill = lambda pruned, tree: jax.tree.map(
       lambda on, x, y: x if on else y, is_trained, pruned, tree
     )
     zeros = jax.tree.map(jnp.zeros_like, params)
 
-    def of_trained(fn: Callable[..., Any], gives_gradients: bool) -> Callable[..., Any]:
+    def on_trained_leaves(fn: Callable[..., Any], returns_gradients: bool) -> Callable[..., Any]:
       @functools.wraps(fn)
       def closure(pruned, *args, **kwargs):
         result = fn(fill(pruned, params), *args, **kwargs)
-        if not gives_gradients:
+        if not returns_gradients:
           return result
         _arguments.check_gradients("trainable", "a closure", result, params)
         return _prune(is_trained, result)
 
       return closure
 
-    for name, gives_gradients in _CLOSURES.items():
+    for name, returns_gradients in _CLOSURES.items():
       if extra_args.get(name) is not None:
-        extra_args[name] = of_trained(extra_args[name], gives_gradients)
-    if extra_args.get("grad") is not None:  # what optax's line searches call the gradient
+        extra_args[name] = on_trained_leaves(extra_args[name], returns_gradients)
+    if extra_args.get("grad") is not None:  # the gradient for optax's line searches
       extra_args["grad"] = _prune(is_trained, extra_args["grad"])
     if observe := extra_args.get(_method.OBSERVER):
-      extra_args[_method.OBSERVER] = lambda method, place, given, taken: observe(
-        method, place, fill(given, zeros), fill(taken, zeros)
+      extra_args[_method.OBSERVER] = lambda method, place, inputs, outputs: observe(
+        method, place, fill(inputs, zeros), fill(outputs, zeros)
       )
     trained, inner = optimizer.update(
       _prune(is_trained, updates), state.inner, _prune(is_trained, params), **extra_args
@@ -110,15 +111,17 @@ def trainable(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
+# Whether a closure returns gradients.
 _CLOSURES = {"grad_fn": True, "sampled_grad_fn": True, "value_fn": False, "obj_fn": False}
 
 
 def _prune(is_trained: Params, tree: Params) -> Params:
+  """Replaces the frozen leaves by nodes without arrays."""
   return jax.tree.map(lambda on, x: x if on else FrozenNode(), is_trained, tree)
 
 
 def _checked_mask(mask: Mask, params: Params) -> Params:
-  """A Python bool for every leaf of the params."""
+  """Returns the mask with one Python bool per leaf of the params."""
   try:
     leaves_of_mask = full_mask(mask, params)
   except ValueError as error:
@@ -129,5 +132,5 @@ def _checked_mask(mask: Mask, params: Params) -> Params:
       f"trainable: mask must hold Python bools; got {_arguments.describe(leaves_of_mask)}"
     )
   if not any(found):
-    raise ValueError("trainable: mask is False everywhere; it must leave a leaf to train")
+    raise ValueError("trainable: mask is False everywhere; it must be True on one leaf or more")
   return leaves_of_mask

@@ -1,4 +1,4 @@
-"""Reading optimizer states: evaluation params, metrics, cost."""
+"""Functions that read an optimizer state: params for evaluation, metrics, extra gradients."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from flatopt.frozen import FrozenNode
 
 
 def _method_states(name: str, opt_state: Any) -> list[MethodState]:
-  """flatopt's states anywhere in an optimizer's state, for a function of that name."""
+  """Returns the states of flatopt's methods in ``opt_state``; ``name`` is for error messages."""
   found = list(_walk(opt_state))
   if not found and jax.tree.leaves(opt_state) and not _has_named_tuple(opt_state):
     raise TypeError(
@@ -27,12 +27,13 @@ def _method_states(name: str, opt_state: Any) -> list[MethodState]:
 
 
 def _has_named_tuple(tree: Any) -> bool:
+  """Whether a tree contains a NamedTuple, as every optimizer state does."""
   is_named = lambda x: isinstance(x, tuple) and hasattr(x, "_fields")
   return any(map(is_named, jax.tree.leaves(tree, is_leaf=is_named)))
 
 
 def _walk(opt_state: Any) -> Iterator[MethodState]:
-  """Outer before inner."""
+  """Yields the states of flatopt's methods, an outer state before the states inside it."""
   found = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, MethodState))
   for node in found:
     if isinstance(node, MethodState):
@@ -41,19 +42,23 @@ def _walk(opt_state: Any) -> Iterator[MethodState]:
 
 
 def eval_params(opt_state: optax.OptState, params: Params) -> Params:
-  """The params to evaluate at: slow weights or averages where there are any, else ``params``.
+  """Returns the params to evaluate at: slow weights or averages if there are any, else ``params``.
 
-  ``lookahead`` and ``sala`` keep slow weights in their state, ``momentum_sam`` the params
-  that it perturbs, ``weight_average`` the average from its first step on; of nested wrappers
-  the outermost decides. What comes from the state is
-  copied, so that a later step may donate the state. Cost: no gradient.
+  ``lookahead`` and ``sala`` keep slow weights in their state, ``momentum_sam`` keeps the
+  unperturbed params, and ``weight_average`` keeps the average once it has one. If wrappers are
+  nested, the outermost one decides. Weights from the state are copied, so a later step may donate
+  the state. Cost: no gradient.
 
   Args:
-    opt_state: any optax state that may hold states of flatopt's.
+    opt_state: the state of any optax optimizer, with or without methods of flatopt.
     params: the params that are trained.
 
   Returns:
     A pytree like ``params``.
+
+  Raises:
+    TypeError: the state has lost its types, for example in a checkpoint that was restored
+      without a target.
 
   Example:
     >>> import jax.numpy as jnp, optax, flatopt
@@ -62,22 +67,23 @@ def eval_params(opt_state: optax.OptState, params: Params) -> Params:
     >>> flatopt.eval_params(optimizer.init(w), w).tolist()
     [1.0]
   """
-  return _first_evaluated(iter(_method_states("eval_params", opt_state)), params)
+  return _first_eval_params(iter(_method_states("eval_params", opt_state)), params)
 
 
-def evaluated(opt_state: optax.OptState, params: Params) -> Params:
-  """``eval_params`` of any state, of which flatopt's may be no part."""
-  return _first_evaluated(_walk(opt_state), params)
+def eval_params_of(opt_state: optax.OptState, params: Params) -> Params:
+  """``eval_params`` without the check that the state has its types."""
+  return _first_eval_params(_walk(opt_state), params)
 
 
-def _first_evaluated(states: Iterator[MethodState], params: Params) -> Params:
+def _first_eval_params(states: Iterator[MethodState], params: Params) -> Params:
+  """Returns the valid ``eval_params`` of the first state that has them, else ``params``."""
   for state in states:
     kept = getattr(state, "eval_params", None)
     if kept is None:
       continue
     kept = jax.tree.map(_copy_unless_frozen, kept, params, is_leaf=_is_frozen)
     ready = getattr(state, "has_eval_params", None)
-    return kept if ready is None else _tree.where(ready, kept, _first_evaluated(states, params))
+    return kept if ready is None else _tree.where(ready, kept, _first_eval_params(states, params))
   return params
 
 
@@ -86,24 +92,31 @@ def _is_frozen(x: Any) -> bool:
 
 
 def _copy_unless_frozen(kept: Any, param: Any) -> Any:
+  """Returns a copy in the dtype of the param; a frozen leaf is the param itself."""
   return param if _is_frozen(kept) else jnp.array(kept, jnp.result_type(param))
 
 
 def metrics(
   opt_state: optax.OptState, *, group_fn: Callable[[str], str] | None = None
 ) -> dict[str, jax.Array]:
-  """What flatopt's methods report of themselves, as scalars to log.
+  """Returns the scalars that flatopt's methods report about themselves, ready to log.
+
+  You can call it inside or outside ``jit``. Cost: no gradient.
 
   Args:
-    opt_state: any optax state that may hold states of flatopt's.
-    group_fn: names the group of a leaf of the params by its path, such as
-      ``"dense/kernel"``; methods that mask coordinates then report every group's share, as
+    opt_state: the state of any optax optimizer, with or without methods of flatopt.
+    group_fn: function from the path of a leaf of the params, such as ``"dense/kernel"``, to the
+      name of a group. With it, IRE also reports the share of flat coordinates in each group, as
       "<method>/flat_share/<group>".
 
   Returns:
-    Arrays of shape () by "<method>/<quantity>"; where a method stands in the state
-    several times, its keys end in "[0]", "[1]", ..., outer before inner and in the
-    order of the chain. ``docs/metrics.md`` lists every key.
+    A dictionary from "<method>/<quantity>" to arrays of shape (). If a method occurs several
+    times in the state, its keys end in "[0]", "[1]", ...: in the order of the chain, an outer
+    method before an inner one. ``docs/metrics.md`` lists all keys.
+
+  Raises:
+    TypeError: the state has lost its types, for example in a checkpoint that was restored
+      without a target.
 
   Example:
     >>> import jax.numpy as jnp, optax, flatopt
@@ -127,6 +140,7 @@ def metrics(
 
 
 def _shares_by_group(mask: Params, group_fn: Callable[[str], str]) -> dict[str, jax.Array]:
+  """Returns the share of True entries in the leaves of each group."""
   leaves = defaultdict(list)
   for path, leaf in jax.tree.leaves_with_path(mask):
     leaves[group_fn(jax.tree_util.keystr(path, simple=True, separator="/"))].append(leaf)
@@ -139,17 +153,22 @@ def _shares_by_group(mask: Params, group_fn: Callable[[str], str]) -> dict[str, 
 
 
 def extra_gradient_evaluations(opt_state: optax.OptState) -> jax.Array:
-  """Gradients paid so far beyond the caller's one a step.
+  """Returns the number of extra gradients so far: those beyond the caller's one per step.
 
-  Counts the closure calls of flatopt's methods and estimators, nested ones too; a
-  Hessian-vector product counts 2. Estimators borrowed from elsewhere count 0. Exact
-  outside ``vmap``, under which a ``cond`` that was not taken is computed all the same.
+  It adds up the closure calls of all methods and estimators of flatopt in the state. A
+  Hessian-vector product counts as 2. Estimators from other libraries count as 0. The number is
+  exact except under ``vmap``, which also computes the branch of a ``cond`` that is not taken.
+  Cost: no gradient.
 
   Args:
-    opt_state: any optax state that may hold states of flatopt's.
+    opt_state: the state of any optax optimizer, with or without methods of flatopt.
 
   Returns:
-    int32 scalar.
+    An int32 scalar.
+
+  Raises:
+    TypeError: the state has lost its types, for example in a checkpoint that was restored
+      without a target.
 
   Example:
     >>> import jax.numpy as jnp, optax, flatopt
@@ -159,5 +178,5 @@ def extra_gradient_evaluations(opt_state: optax.OptState) -> jax.Array:
   """
   states = _method_states("extra_gradient_evaluations", opt_state)
   counts = [n for n in (state.extra_gradients for state in states) if isinstance(n, jax.Array)]
-  # On the host a zero is made explicitly, so that jax.transfer_guard("disallow") lets it pass.
+  # An explicit transfer, because jax.transfer_guard("disallow") forbids an implicit one.
   return sum(counts[1:], counts[0]) if counts else jax.device_put(np.int32(0))

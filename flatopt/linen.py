@@ -1,6 +1,6 @@
-"""Flax Linen: a train state whose ``apply_gradients`` passes closures on; batch statistics.
+"""Flax Linen: a train state that passes closures on to the optimizer, and batch statistics.
 
-Not imported by ``import flatopt``; needs flax.
+This module needs flax. ``import flatopt`` does not import it.
 """
 
 import dataclasses
@@ -15,7 +15,10 @@ from flatopt._typing import Params
 
 
 class TrainState(train_state.TrainState):
-  """``flax.training.train_state.TrainState`` for optimizers that take extra arguments.
+  """``flax.training.train_state.TrainState`` whose ``apply_gradients`` passes closures on.
+
+  Flax's own ``apply_gradients`` does not pass extra arguments such as ``grad_fn`` on to
+  ``tx.update``. Use this class in its place.
 
   Example:
     >>> import jax, jax.numpy as jnp, optax, flatopt
@@ -33,15 +36,15 @@ class TrainState(train_state.TrainState):
   """
 
   def apply_gradients(self, *, grads: Params, **kwargs: Any) -> Self:
-    """One step of the optimizer.
+    """Takes one step of the optimizer.
 
     Args:
-      grads: gradients, like ``params``, of the clean pass.
-      **kwargs: what names a field of this dataclass (``batch_stats=...``) replaces it;
-        all else (``grad_fn=...``, ``sampled_grad_fn=...``) goes to ``tx.update``.
+      grads: gradients of the clean pass, a pytree like ``params``.
+      **kwargs: an argument with the name of a field of this class (``batch_stats=...``) replaces
+        that field; all others (``grad_fn=...``, ``sampled_grad_fn=...``) go to ``tx.update``.
 
     Returns:
-      The state with ``step``, ``params`` and ``opt_state`` moved on.
+      The state after the step, with new ``step``, ``params`` and ``opt_state``.
     """
     fields = {field.name for field in dataclasses.fields(self)}
     replaced = {name: value for name, value in kwargs.items() if name in fields}

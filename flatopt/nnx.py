@@ -1,6 +1,6 @@
-"""Flax NNX: steps and closures for sharpness-aware methods in ``nnx.Optimizer``, and evaluation.
+"""Flax NNX: closures for sharpness-aware methods in ``nnx.Optimizer``, and evaluation.
 
-Not imported by ``import flatopt``; needs flax.
+This module needs flax. ``import flatopt`` does not import it.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,19 +18,21 @@ from flatopt._typing import GradFn, Params
 def batch_statistics(
   forward: Callable[[Any, Any], Any], model: nnx.Module, batches: Iterable[Any]
 ) -> None:
-  """Sets BatchNorm's statistics to the mean of every batch's own at the model's params.
+  """Sets the statistics of BatchNorm to those at the model's params: their mean over the batches.
 
-  As ``flatopt.linen.batch_statistics``, for a model at ``eval_params``: averages or slow
-  weights. Each batch is run through once, the first one twice. Nothing but the statistics
-  changes: what the passes do to random counts stays inside.
+  Use it for a model at ``eval_params`` (averages or slow weights), because the statistics of
+  training belong to other params. It works like ``flatopt.linen.batch_statistics``. Only the
+  statistics of the model change; its random counts, for example, do not. Cost: one forward pass
+  per batch, and one more for the first batch.
 
   Args:
-    forward: ``(model, batch) -> anything``: one pass; it is compiled here.
-    model: in training mode (``model.train()``); its ``nnx.BatchStat`` variables are set.
-    batches: iterable of what ``forward`` takes as its batch; all of them count alike.
+    forward: ``(model, batch) -> anything``: one forward pass. It is compiled.
+    model: the model, in training mode (``model.train()``). Its ``nnx.BatchStat`` variables are
+      set.
+    batches: iterable of batches for ``forward``; each has the same weight.
 
   Raises:
-    ValueError: no batch, or a model that is not in training mode.
+    ValueError: ``batches`` is empty, or the model is not in training mode.
 
   Example:
     >>> import jax.numpy as jnp
@@ -60,25 +62,28 @@ def value_and_grad(
   has_aux: bool = False,
   transform: Callable[[Params], Params] | None = None,
 ) -> Callable[..., tuple[Any, Params, GradFn]]:
-  """``nnx.value_and_grad`` that also returns the closure: ``grad_fn(p)`` at other params.
+  """``nnx.value_and_grad`` that also returns ``grad_fn``, the gradient at other params.
 
-  The model and all NNX objects among the arguments move on once, by the clean pass. The closure
-  sees them as they were before it: it draws the same dropout masks, and what its own passes do to
-  BatchNorm's statistics or to random counts stays inside. Cost: one gradient, and one more for
-  each closure call.
+  The clean pass changes the model and the NNX objects among the arguments once, as
+  ``nnx.value_and_grad`` does. ``grad_fn`` uses them as they were before the clean pass, so it
+  draws the same dropout masks. It changes neither BatchNorm's statistics nor random counts. Cost:
+  one gradient, and one more per call of ``grad_fn``.
 
   Args:
     loss_fn: ``(model, *args, **kwargs) -> loss``, or ``(loss, aux)`` with ``has_aux``.
-    wrt: filter of the params to differentiate by, the same as ``nnx.Optimizer``'s.
-    has_aux: as in ``nnx.value_and_grad``. The closure drops aux.
-    transform: ``grads -> grads`` on a pure state, applied to both gradients: clipping, casts,
-      unscaling, ``pmean``.
+    wrt: filter of the params to differentiate with respect to, the same as in ``nnx.Optimizer``.
+    has_aux: as in ``nnx.value_and_grad``. ``grad_fn`` drops aux.
+    transform: function ``grads -> grads`` on a pure state, applied to both gradients: clipping,
+      casts, unscaling, ``pmean``.
 
   Returns:
-    ``step_fn(model, *args, **kwargs) -> (value, grads, grad_fn)``. Arguments may be or hold NNX
-    objects (``nnx.Rngs``, other modules) and anything else that ``nnx.split`` takes. ``grads``
-    are as ``nnx.value_and_grad`` gives them; ``grad_fn`` takes and returns states like the
-    params, with variables or without.
+    ``step_fn(model, *args, **kwargs) -> (value, grads, grad_fn)``. The arguments may be or contain
+    NNX objects (``nnx.Rngs``, other modules) and everything else that ``nnx.split`` accepts.
+    ``value`` and ``grads`` are those of ``nnx.value_and_grad``. ``grad_fn`` takes and returns
+    states like the params, with or without variables.
+
+  Raises:
+    TypeError: ``has_aux`` is not a bool.
 
   Example:
     >>> import jax.numpy as jnp, optax, flatopt
@@ -100,7 +105,7 @@ def value_and_grad(
   """
   _arguments.check_flag("nnx.value_and_grad", "has_aux", has_aux)
   transform = transform or (lambda grads: grads)
-  # Keyword arguments travel as one dict, because nnx.value_and_grad takes no keyword-only ones.
+  # Keyword arguments are passed as one dict: nnx.value_and_grad does not support keyword-only ones.
   clean_pass = nnx.value_and_grad(
     lambda model, args, kwargs: loss_fn(model, *args, **kwargs),
     argnums=nnx.DiffState(0, wrt),
@@ -113,7 +118,7 @@ def value_and_grad(
     value, grads = clean_pass(model, args, kwargs)
 
     def gradient(params: Params) -> Params:
-      # Inside shard_map, the first gradient is per device where its params vary; so is this one.
+      # Inside shard_map the first gradient is per device if the params vary; so must this one be.
       params = _devices.varying_like(params, start)
       return transform(jax.grad(lambda params: loss_at(params, counts)[0])(params))
 
@@ -130,26 +135,31 @@ def grad_fn(
   has_aux: bool = False,
   **kwargs: Any,
 ) -> GradFn:
-  """The gradient of ``loss_fn(model, *args, **kwargs)`` at other params of the model.
+  """Makes ``grad_fn``, the gradient of ``loss_fn(model, *args, **kwargs)`` at other params.
 
-  For training loops that keep their own clean pass; ``value_and_grad`` does both. Make it before
-  or after the clean pass, which has to run on ``model`` itself: the closure draws the masks of
-  that pass. It takes a snapshot of all that is not a param, random counts included. Where no
-  count has moved by the time that it is called, the clean pass came first, and the closure sets
-  the counts back by what one pass adds to them; outside ``jit`` that costs a forward pass. Where
-  the clean pass runs on a copy (``nnx.merge`` inside ``jax.grad``), differentiate that loss by
-  ``jax.grad`` in the closure, too.
+  Use it in a training loop that has its own clean pass; otherwise use ``value_and_grad``. You can
+  make ``grad_fn`` before or after the clean pass. The clean pass must run on ``model`` itself, and
+  ``grad_fn`` draws the same dropout masks. It keeps a snapshot of everything that is not a param,
+  also of the random counts. If no random count has changed when ``grad_fn`` is called, the
+  snapshot was taken after the clean pass; then ``grad_fn`` subtracts from the counts what one pass
+  adds, which outside ``jit`` costs one forward pass. If your clean pass runs on a copy of the
+  model (``nnx.merge`` inside ``jax.grad``), write the closure with ``jax.grad`` of the same loss
+  instead. Cost: one gradient per call of ``grad_fn``.
 
   Args:
     loss_fn: ``(model, *args, **kwargs) -> loss``, or ``(loss, aux)`` with ``has_aux``.
-    model: the module, at the params of the clean pass.
-    *args: the batch, and whatever else ``loss_fn`` takes, NNX objects (``nnx.Rngs``) included.
-    wrt: filter of the params to differentiate by, the same as ``nnx.Optimizer``'s.
-    has_aux: as in ``nnx.grad``; the auxiliary output is dropped.
+    model: the model, at the params of the clean pass.
+    *args: the batch and the other arguments of ``loss_fn``, which may be NNX objects
+      (``nnx.Rngs``).
+    wrt: filter of the params to differentiate with respect to, the same as in ``nnx.Optimizer``.
+    has_aux: as in ``nnx.grad``. ``grad_fn`` drops aux.
     **kwargs: keyword arguments of ``loss_fn``.
 
   Returns:
-    ``grad_fn(params) -> grads`` on states like the params, with variables or without.
+    ``grad_fn(params) -> grads`` on states like the params, with or without variables.
+
+  Raises:
+    TypeError: ``has_aux`` is not a bool.
 
   Example:
     >>> import jax.numpy as jnp, flatopt
@@ -165,10 +175,11 @@ def grad_fn(
   loss_at, counts = _snapshot(loss_fn, model, args, kwargs, wrt, has_aux)
 
   def gradient(params: Params) -> Params:
-    live = nnx.as_pure(nnx.state((model, args, kwargs), nnx.RngCount))
+    counts_now = nnx.as_pure(nnx.state((model, args, kwargs), nnx.RngCount))
     start = counts
-    if all(a is b for a, b in zip(*map(jax.tree.leaves, (live, counts)), strict=True)):
-      start = _set_back(counts, loss_at(params, counts)[1])
+    # The same arrays: no pass has run since the snapshot, so the clean pass ran before it.
+    if all(a is b for a, b in zip(*map(jax.tree.leaves, (counts_now, counts)), strict=True)):
+      start = _counts_before_pass(counts, loss_at(params, counts)[1])
     return jax.grad(lambda params: loss_at(params, start)[0])(params)
 
   return lambda params: _on_pure_state(gradient, params)
@@ -177,18 +188,23 @@ def grad_fn(
 def eval_model(
   opt_state: optax.OptState, model: nnx.Module, *, wrt: nnx.filterlib.Filter = nnx.Param
 ) -> nnx.Module:
-  """A copy of the model at the params to evaluate at: ``flatopt.eval_params`` for modules.
+  """Returns a copy of the model at the params to evaluate at: ``flatopt.eval_params`` for modules.
 
-  Statistics of BatchNorm and all else are the trained model's; ``copy.eval()`` switches dropout
-  off. All buffers are copied, so that a later step may donate its own. Cost: no gradient.
+  Everything except the params is copied from ``model``, also the statistics of BatchNorm. Call
+  ``eval()`` on the copy to switch dropout off. All buffers are copied, so a later step may donate
+  its own. Cost: no gradient.
 
   Args:
-    opt_state: ``optimizer.opt_state`` of an ``nnx.Optimizer``, or the same without variables.
-    model: the module that is trained.
-    wrt: filter of the params that are trained, the same as ``nnx.Optimizer``'s.
+    opt_state: ``optimizer.opt_state`` of an ``nnx.Optimizer``, with or without variables.
+    model: the model that is trained.
+    wrt: filter of the params that are trained, the same as in ``nnx.Optimizer``.
 
   Returns:
     A module like ``model``.
+
+  Raises:
+    TypeError: the state has lost its types, for example in a checkpoint that was restored
+      without a target.
 
   Example:
     >>> import optax, flatopt
@@ -212,9 +228,10 @@ def _snapshot(
   wrt: nnx.filterlib.Filter,
   has_aux: bool,
 ) -> tuple[Callable[[Params, Params], tuple[jax.Array, Params]], Params]:
-  """``loss_at(params, counts) -> (loss, new counts)`` at all other state as it is now, and counts.
+  """Returns ``loss_at(params, counts) -> (loss, new counts)``, and the random counts as they are now.
 
-  All arguments are split together, so that what they share stays shared.
+  ``loss_at`` uses all other state as it is now. The arguments are split together, so that objects
+  they share stay shared.
   """
   is_param = nnx.filterlib.to_predicate(wrt)
   graphdef, _, counts, rest = nnx.split(
@@ -226,7 +243,7 @@ def _snapshot(
   counts, rest = nnx.as_pure((counts, rest))
 
   def loss_at(params: Params, counts: Params) -> tuple[jax.Array, Params]:
-    # Merged anew in here, the variables belong to the trace that changes them.
+    # Merged inside this function, so that the variables belong to the trace that changes them.
     arguments = nnx.merge(graphdef, nnx.State({0: params}), counts, rest)
     model, args, kwargs = arguments
     output = loss_fn(model, *args, **kwargs)
@@ -236,16 +253,16 @@ def _snapshot(
   return loss_at, counts
 
 
-def _set_back(counts: Params, after_another_pass: Params) -> Params:
-  """The counts one pass ago; as they are where there was none."""
+def _counts_before_pass(counts: Params, counts_after_next_pass: Params) -> Params:
+  """Returns the random counts before the last pass, or ``counts`` if there was no pass yet."""
 
-  def one_pass_ago(count, next_count):
+  def subtract(count, next_count):
     step = next_count - count
     return jnp.where(count < step, count, count - step)
 
-  return jax.tree.map(one_pass_ago, counts, after_another_pass)
+  return jax.tree.map(subtract, counts, counts_after_next_pass)
 
 
 def _on_pure_state(fn: Callable[[Params], Params], state: Params) -> Params:
-  """Applies ``fn`` to the state without variables, and gives the result the state's structure."""
+  """Applies ``fn`` to the state without its variables, and puts the result into its structure."""
   return jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(fn(nnx.as_pure(state))))

@@ -1,4 +1,4 @@
-"""Finds out whether the parts of an optimizer stand in an order that means something."""
+"""Checks the order in which the parts of an optimizer are combined."""
 
 from typing import Any
 
@@ -10,27 +10,27 @@ from jax.core import Tracer
 from flatopt import _arguments, _method, _tree
 from flatopt._typing import Params
 
-_NUM_STEPS = 3  # a learning rate that warms up from 0 is 0 in the first
+_NUM_STEPS = 3  # more than one, because a learning rate that warms up can be 0 on the first step
 
 
 def check_optimizer(
   optimizer: optax.GradientTransformation | optax.MultiSteps, params: Params
 ) -> None:
-  """Raises where a method stands in a place in which it does harm or nothing.
+  """Raises an error if a method is in a place where it does harm or has no effect.
 
-  Wrong orders train without an error: ``chain(sgd, sam)`` climbs. This takes a few steps on
-  made-up gradients, looks at what every method of flatopt is given and what becomes of its
-  updates, and throws the result away. Call it once, after building an optimizer. Cost: no
-  gradient; three steps of the optimizer, not compiled.
+  A wrong order raises no error during training: ``chain(sgd, sam)`` makes the loss climb. Call
+  this function once after you build an optimizer. It takes three steps on made-up gradients and
+  checks the inputs and outputs of every method of flatopt. It does not change anything. Cost: no
+  gradient; three steps of the optimizer, without compilation.
 
   Args:
     optimizer: any optax transformation, or an ``optax.MultiSteps``.
-    params: the params that it is for.
+    params: the params that the optimizer is for.
 
   Raises:
-    ValueError: a method that belongs before the base optimizer gets updates that already
-      descend; ``ire_update`` gets a bare gradient; the updates of a wrapper are changed
-      behind it.
+    ValueError: a method that belongs before the base optimizer is after it; or ``ire_update``
+      has no base optimizer before it; or a transformation changes the updates of a wrapper.
+    TypeError: ``optimizer`` is not an optax transformation.
 
   Example:
     >>> import jax.numpy as jnp, optax, flatopt
@@ -39,16 +39,16 @@ def check_optimizer(
     ...   flatopt.check_optimizer(optax.chain(optax.sgd(0.1), flatopt.sam()), jnp.ones(3))
     ... except ValueError as error:
     ...   print(error)
-    check_optimizer: sam stands behind the base optimizer: its updates already descend. Put it \
-before: optax.chain(flatopt.sam(...), base_optimizer)
+    check_optimizer: sam is after the base optimizer: it gets updates that already descend. Put \
+it before: optax.chain(flatopt.sam(...), base_optimizer)
   """
   if isinstance(optimizer, optax.MultiSteps):
     update: Any = optimizer.update
   else:
     _arguments.check_transformation("check_optimizer", "optimizer", optimizer)
     update = optax.with_extra_args_support(optimizer).update
-  seen_by_after: dict[str, list[bool]] = {}
-  with jax.disable_jit():  # so that cond and scan run what they hold, on values
+  got_bare_gradient: dict[str, list[bool]] = {}  # by the name of a method with place "after"
+  with jax.disable_jit():  # so that cond and scan run on values, which can be compared
     state: Any = optimizer.init(params)
     for i in range(_NUM_STEPS):
       grads = _made_up_gradients(params, i)
@@ -56,26 +56,26 @@ before: optax.chain(flatopt.sam(...), base_optimizer)
       updates, state = update(
         grads, state, params, **_closures(grads), **{_method.OBSERVER: _recorder(calls)}
       )
-      for method, place, given, _ in calls:
-        if place == "before" and not _descent_cosine(given, grads) > 0:
+      for method, place, method_input, _ in calls:
+        if place == "before" and not _cosine(method_input, grads) > 0:
           raise ValueError(
-            f"check_optimizer: {method} stands behind the base optimizer: its updates already"
+            f"check_optimizer: {method} is after the base optimizer: it gets updates that already"
             f" descend. Put it before: optax.chain(flatopt.{method}(...), base_optimizer)"
           )
         if place == "after":
-          is_bare = _descent_cosine(given, grads) > 1 - 1e-6
-          seen_by_after.setdefault(method, []).append(bool(is_bare))
+          is_bare = _cosine(method_input, grads) > 1 - 1e-6
+          got_bare_gradient.setdefault(method, []).append(bool(is_bare))
       _check_wrapper(calls, updates)
-  for method, were_bare in seen_by_after.items():
+  for method, were_bare in got_bare_gradient.items():
     if all(were_bare):
       raise ValueError(
         f"check_optimizer: {method} has nothing before it: it gets the gradient itself. Put it"
-        f" behind: optax.chain(base_optimizer, flatopt.{method}(...))"
+        f" after the base optimizer: optax.chain(base_optimizer, flatopt.{method}(...))"
       )
 
 
 def _check_wrapper(calls: list[tuple[str, str, Params, Params]], updates: Params) -> None:
-  """The outermost wrapper, which reports last, gave the updates that are applied."""
+  """Checks that the updates of the outermost wrapper, which is the last call, are not changed."""
   wrappers = [(method, output) for method, place, _, output in calls if place == "around"]
   if not wrappers:
     return
@@ -83,13 +83,17 @@ def _check_wrapper(calls: list[tuple[str, str, Params, Params]], updates: Params
   same = jax.tree.map(lambda x, y: bool(jnp.allclose(x, y)), output, updates)
   if not all(jax.tree.leaves(same)):
     raise ValueError(
-      f"check_optimizer: the updates of {method} are changed behind it, which breaks its"
-      f" bookkeeping. Put all else inside: flatopt.{method}(optax.chain(...))"
+      f"check_optimizer: the updates of {method} are changed after it, so its state no longer"
+      f" agrees with the params. Put all other parts inside: flatopt.{method}(optax.chain(...))"
     )
 
 
 def _made_up_gradients(params: Params, i: int) -> Params:
-  """Of another direction than the params, and at least as long."""
+  """Returns the gradients of step ``i``.
+
+  They are at least as long as the params and do not point along them, so that weight decay does
+  not hide the direction of a step. Those of different steps are similar, because of momentum.
+  """
   size = sum(map(jnp.size, jax.tree.leaves(params)))
   scale = (1 + _tree.norm(params) / size**0.5,)
   keys = jax.random.key(0), jax.random.key(1 + i)
@@ -98,9 +102,9 @@ def _made_up_gradients(params: Params, i: int) -> Params:
 
 
 def _closures(grads: Params) -> dict[str, Any]:
-  """Closures of a loss that is linear in the params."""
+  """Returns the closures of a loss that is linear in the params, with gradient ``grads``."""
 
-  # optax's line searches raise on arguments that are not among the parameters of ``value_fn``.
+  # optax's line searches raise an error for extra arguments that value_fn has no parameter for.
   def value_fn(params, *, grad_fn=None, sampled_grad_fn=None, obj_fn=None, flatopt_observer=None):
     return _tree.dot(grads, params)
 
@@ -115,15 +119,17 @@ def _closures(grads: Params) -> dict[str, Any]:
 
 
 def _recorder(calls: list[tuple[str, str, Params, Params]]):
+  """Returns an observer that appends each call: method, place, its input and its output."""
+
   def record(*call):
-    # What is traced only for its shapes, in a branch that is not taken, says nothing.
+    # A branch that is not taken is traced for its shapes only, without values.
     if not any(isinstance(x, Tracer) for x in jax.tree.leaves(call[2:])):
       calls.append(call)
 
   return record
 
 
-def _descent_cosine(updates: Params, grads: Params) -> jax.Array:
-  """1 where the updates are the gradient, -1 where they are a step of gradient descent."""
+def _cosine(updates: Params, grads: Params) -> jax.Array:
+  """Returns 1 if the updates are the gradient, and -1 if they are a step of gradient descent."""
   lengths = _tree.norm(updates) * _tree.norm(grads)
   return _tree.dot(updates, grads) / jnp.where(lengths > 0, lengths, 1)

@@ -1,4 +1,4 @@
-"""What optax's schedules lack, and the cost of a schedule of probabilities."""
+"""Schedules that optax does not have, and the cost of a schedule of probabilities."""
 
 import numbers
 from collections.abc import Callable
@@ -12,21 +12,21 @@ from flatopt._typing import ScalarOrSchedule
 
 
 def rising_cosine(num_steps: int, peak: float = 1.0) -> Callable[[jax.typing.ArrayLike], jax.Array]:
-  """Rises along half a cosine: the mirror image of ``optax.cosine_decay_schedule``.
+  """A schedule that rises along half a cosine, the mirror image of ``optax.cosine_decay_schedule``.
 
       value(t) = peak * (1 - cos(pi * min(t, num_steps) / num_steps)) / 2
 
-  As RST's probability it spends the extra gradients late, where flatness is decided.
+  As the probability of ``rst``, it spends most extra gradients on late steps.
 
   Args:
-    num_steps: steps from 0 to the peak, >= 1; the value stays there afterwards.
-    peak: final value, in the unit of what is scheduled; any finite number.
+    num_steps: number of steps from 0 to the peak, >= 1. Afterwards the value stays at the peak.
+    peak: final value, any finite number.
 
   Returns:
     A schedule ``count -> value``.
 
   Raises:
-    ValueError, TypeError: a bad argument.
+    ValueError, TypeError: an argument is out of range or of the wrong type.
 
   Source:
     Zhao, Zhang, Hu 2022, arXiv 2203.09962, one of its families of schedules.
@@ -48,23 +48,24 @@ def rising_cosine(num_steps: int, peak: float = 1.0) -> Callable[[jax.typing.Arr
 
 
 def from_step(start: int) -> Callable[[jax.typing.ArrayLike], jax.Array]:
-  """One from step ``start`` on, zero before.
+  """A schedule that is 0 before step ``start`` and 1 from then on.
 
-      value(t) = 1 where t >= start, else 0
+      value(t) = 1 if t >= start, else 0
 
-  As RST's probability it spends the extra gradients on the last part of training alone.
+  As the probability of ``rst``, it spends the extra gradients on the last part of training only.
 
   Args:
-    start: the first step whose value is 1, >= 0.
+    start: the first step with value 1, >= 0.
 
   Returns:
-    A schedule ``count -> value``; RST draws heads on exactly the steps whose value is 1.
+    A schedule ``count -> value``. With it, ``rst`` is sharpness-aware on exactly the steps with
+    value 1.
 
   Raises:
-    ValueError, TypeError: a bad argument.
+    ValueError, TypeError: an argument is out of range or of the wrong type.
 
   Source:
-    Zhou, Wang, Mao, Li, Yan 2024, arXiv 2410.10373: SAM in the last epochs alone.
+    Zhou, Wang, Mao, Li, Yan 2024, arXiv 2410.10373: SAM in the last epochs only.
 
   Example:
     >>> import flatopt
@@ -77,21 +78,22 @@ def from_step(start: int) -> Callable[[jax.typing.ArrayLike], jax.Array]:
 
 
 def every(interval: int) -> Callable[[jax.typing.ArrayLike], jax.Array]:
-  """One at every ``interval``-th step, from step 0, zero in between.
+  """A schedule that is 1 on every ``interval``-th step, beginning with step 0, and 0 in between.
 
-      value(t) = 1 where t % interval == 0, else 0
+      value(t) = 1 if t % interval == 0, else 0
 
-  As RST's probability it spends the extra gradients at equal distances. Unlike ``looksam``
-  it keeps no state, and the steps in between are the base optimizer's.
+  As the probability of ``rst``, it spends the extra gradients at equal distances. Unlike
+  ``looksam``, this keeps no copy of the params, and the steps in between use the plain gradient.
 
   Args:
-    interval: steps from one value of 1 to the next, >= 1.
+    interval: number of steps from one value of 1 to the next, >= 1.
 
   Returns:
-    A schedule ``count -> value``; RST draws heads on exactly the steps whose value is 1.
+    A schedule ``count -> value``. With it, ``rst`` is sharpness-aware on exactly the steps with
+    value 1.
 
   Raises:
-    ValueError, TypeError: a bad argument.
+    ValueError, TypeError: an argument is out of range or of the wrong type.
 
   Example:
     >>> import flatopt
@@ -104,17 +106,20 @@ def every(interval: int) -> Callable[[jax.typing.ArrayLike], jax.Array]:
 
 
 def expected_gradient_evaluations(probability: ScalarOrSchedule, num_steps: int) -> float:
-  """Gradients that ``num_steps`` steps of RST are expected to pay: ``1 + p(t)``, summed.
+  """Returns the expected number of gradients in ``num_steps`` steps of ``rst`` around ``sam``.
+
+      sum of 1 + probability(t) over t = 0, ..., num_steps - 1
 
   Args:
-    probability: of an extra gradient, in [0, 1]; a number or a traceable schedule.
-    num_steps: steps, >= 0.
+    probability: probability of an extra gradient, in [0, 1]; a number, a scalar array, or a
+      schedule that JAX can trace.
+    num_steps: number of steps, >= 0.
 
   Returns:
-    The expected number, the caller's own gradients included.
+    The expected number of gradients, with the caller's one per step.
 
   Raises:
-    ValueError, TypeError: a bad argument.
+    ValueError, TypeError: an argument is out of range or of the wrong type.
 
   Example:
     >>> import flatopt

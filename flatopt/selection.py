@@ -1,4 +1,4 @@
-"""Exact order statistics of a pytree, without sorting or gathering it."""
+"""The k-th smallest entry of a pytree, without sorting it or moving it between devices."""
 
 import functools
 import numbers
@@ -16,26 +16,25 @@ LIMB_BITS = 16
 
 
 def kth_smallest(tree: Params, k: jax.typing.ArrayLike) -> jax.Array:
-  """The k-th smallest of all entries of all leaves together, exactly.
+  """Returns exactly the k-th smallest of all entries of all leaves together.
 
-  Floats are mapped to unsigned integers of the same order, and the bits of the
-  answer are fixed from the top: a bit is 1 when fewer than ``k`` entries lie
-  below the candidate that has it. Each bit costs one counting pass over the
-  leaves; nothing is sorted, concatenated or moved between devices but counts.
+  Floats are mapped to unsigned integers in the same order. Then the bits of the result are found
+  one by one, the highest first: a bit is 1 if fewer than ``k`` entries are below the number that
+  has this bit and the bits found so far. Nothing is sorted or concatenated, and only counts are
+  sent between devices. Cost: no gradient; one counting pass over the leaves per bit of the dtype.
 
   Args:
-    tree: pytree of real floating arrays, of any and of mixed dtypes (compared in
-      their promoted dtype). Each leaf has fewer than 2^31 entries; the total may
-      be larger. Infinities are ordered; NaN sorts last, whatever its sign.
-    k: 1-based rank, from 1 to the number of entries; a Python int or a traced
-      integer scalar (which is not range-checked).
+    tree: pytree of real floating arrays. Leaves of different dtypes are compared in their promoted
+      dtype. Each leaf must have fewer than 2^31 entries; the total may be larger. Infinities are
+      ordered. NaN sorts last, with either sign.
+    k: rank, from 1 to the number of entries; a Python int or an integer scalar array, whose range
+      is not checked.
 
   Returns:
     A scalar of the promoted dtype.
 
   Raises:
-    ValueError: the tree has no entries, a leaf is too large, or ``k`` is out of
-      range.
+    ValueError: the tree has no entries, a leaf is too large, or ``k`` is out of range.
     TypeError: a leaf is not real floating, or ``k`` is not an integer.
 
   Example:
@@ -66,6 +65,7 @@ def kth_smallest(tree: Params, k: jax.typing.ArrayLike) -> jax.Array:
 
 
 def _rank_limbs(k: Any, size: int) -> Limbs:
+  """Checks the rank and returns it in two limbs."""
   if isinstance(k, (jax.Array, np.ndarray)):
     if k.shape != () or not jnp.issubdtype(k.dtype, jnp.integer):
       raise TypeError(
@@ -83,11 +83,11 @@ def _rank_limbs(k: Any, size: int) -> Limbs:
   return jnp.uint32(high), jnp.uint32(low)
 
 
-@functools.partial(jax.jit, static_argnames="axes")  # compiled once, also where called eagerly
+@functools.partial(jax.jit, static_argnames="axes")  # so that it is compiled once outside jit, too
 def kth_smallest_ordered(ordered: list[jax.Array], rank: Limbs, axes: Axes) -> jax.Array:
-  """The k-th smallest of unsigned integers, for a rank of ``high * 2^16 + low``, unchecked.
+  """Returns the k-th smallest of unsigned integers; the rank is ``high * 2^16 + low``, unchecked.
 
-  ``axes``: of each leaf, the mesh axes over which its entries lie (``_devices.shard_axes``).
+  ``axes`` are the mesh axes that each leaf is sharded over (``_devices.shard_axes``).
   """
   unsigned = ordered[0].dtype
   bits = unsigned.itemsize * 8
@@ -101,13 +101,14 @@ def kth_smallest_ordered(ordered: list[jax.Array], rank: Limbs, axes: Axes) -> j
 
 
 def _count_below(x: jax.Array, candidate: jax.Array) -> jax.Array:
-  # In float32 whole numbers are exact up to 2^24, and XLA:CPU sums them twice as fast.
+  """Counts the entries below the candidate, as uint32."""
+  # float32 represents whole numbers exactly up to 2^24, and XLA:CPU adds floats twice as fast.
   dtype = jnp.float32 if x.size < 2**24 else jnp.uint32
   return jnp.sum(x < candidate, dtype=dtype).astype(jnp.uint32)
 
 
 def add_counts(counts: list[jax.Array], axes: Axes | None = None) -> Limbs:
-  """Sums uint32 counts into two limbs, so that the total may pass 2^32."""
+  """Adds uint32 counts into two limbs, so that the total may be larger than 2^32."""
   mask = jnp.uint32(2**LIMB_BITS - 1)
   low = _devices.total([c & mask for c in counts], axes)
   high = _devices.total([c >> LIMB_BITS for c in counts], axes)
@@ -115,13 +116,14 @@ def add_counts(counts: list[jax.Array], axes: Axes | None = None) -> Limbs:
 
 
 def less(a: Limbs, b: Limbs) -> jax.Array:
+  """Whether ``a < b``."""
   return (a[0] < b[0]) | ((a[0] == b[0]) & (a[1] < b[1]))
 
 
 def to_ordered_integers(x: jax.Array) -> jax.Array:
-  """Unsigned integers in the order of the floats; NaN comes last.
+  """Maps floats to unsigned integers in the same order; NaN comes last.
 
-  Negative floats flip every bit, others the sign bit.
+  In negative floats every bit is flipped, in others the sign bit.
   """
   unsigned = jnp.dtype(f"uint{x.dtype.itemsize * 8}")
   bits = jax.lax.bitcast_convert_type(x, unsigned)
@@ -131,6 +133,7 @@ def to_ordered_integers(x: jax.Array) -> jax.Array:
 
 
 def from_ordered_integer(ordered: jax.Array, dtype: Any) -> jax.Array:
+  """Returns the float of an integer that ``to_ordered_integers`` made."""
   sign = jnp.array(1, ordered.dtype) << (ordered.dtype.itemsize * 8 - 1)
   bits = jnp.where(ordered & sign, ordered ^ sign, ~ordered)
   return jax.lax.bitcast_convert_type(bits, dtype)

@@ -76,7 +76,7 @@ def test_trainable_hides_the_frozen_leaves_of_grad_too():
 def test_check_optimizer_with_a_line_search():
   params = problem.make_params()
   flatopt.check_optimizer(flatopt.sala(optax.chain(flatopt.sam(0.1), SEARCH)), params)
-  with pytest.raises(ValueError, match="sam stands behind the base optimizer"):
+  with pytest.raises(ValueError, match="sam is after the base optimizer"):
     flatopt.check_optimizer(optax.chain(SEARCH, flatopt.sam(0.1)), params)
 
 

@@ -89,5 +89,5 @@ def test_what_the_wrong_order_does():
 def test_large_params_do_not_hide_the_gradient():
   params = jax.tree.map(lambda x: 1e4 * x, problem.make_params())
   flatopt.check_optimizer(RIGHT["decay in front"], params)
-  with pytest.raises(ValueError, match="sam stands behind"):
+  with pytest.raises(ValueError, match="sam is after"):
     flatopt.check_optimizer(WRONG["sam"], params)

@@ -79,7 +79,7 @@ def test_the_command_says_what_is_there():
   text = "\n".join(command.lines())
   assert text.startswith(f"flatopt {flatopt.__version__}\njax ")
   assert re.search(r"^8 x \w+ \(cpu\)$", text, re.MULTILINE)
-  assert re.search(r"^  sam +one extra gradient a step$", text, re.MULTILINE)
+  assert re.search(r"^  sam +one extra gradient per step$", text, re.MULTILINE)
   for name in METHODS:
     assert re.search(rf"^  {name} +\S.*gradient", text, re.MULTILINE), name
   before, around = text.index("before the base"), text.index("around the base")

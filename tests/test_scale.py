@@ -32,14 +32,14 @@ def mesh():
 
 
 @functools.cache
-def sent_by_pass():
+def bytes_of_pass():
   passes = sharded.compile_passes(mesh(), SIZE, LENGTH)
-  return {name: sharded.sent(compiled)[0] for name, compiled in passes.items()}
+  return {name: sharded.communication(compiled)[0] for name, compiled in passes.items()}
 
 
 def beyond_passes(contender: Contender):
-  arrays, scalars = sharded.sent(sharded.compile_step(contender, mesh(), SIZE, LENGTH))
-  return sharded.beyond_passes(arrays, contender.passes, sent_by_pass()), scalars
+  arrays, scalars = sharded.communication(sharded.compile_step(contender, mesh(), SIZE, LENGTH))
+  return sharded.beyond_passes(arrays, contender.passes, bytes_of_pass()), scalars
 
 
 @each_method

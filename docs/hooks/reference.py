@@ -23,31 +23,32 @@ PAGES = (
     "methods",
     "Methods",
     "Every method is an `optax.GradientTransformationExtraArgs`. The [method pages](../index.md"
-    "#the-methods) say when to use which.",
+    "#the-methods) explain when to use which.",
     (
       ("Before the base optimizer", "flatopt.gradients"),
       ("After the base optimizer", "flatopt.updates"),
-      ("Either, by name", "flatopt._ire"),
+      ("Before or after the base optimizer", "flatopt._ire"),
       ("Around the base optimizer", "flatopt.wrappers"),
     ),
   ),
   (
     "optimizers",
     "States and params",
-    "What to ask of an optimizer and of its state, and what goes with any method.",
+    "Functions that work with every method: they read an optimizer's state, check its order, or freeze"
+    " params.",
     (("", "flatopt"),),
   ),
   (
     "closures",
     "Closures",
-    "What `update` wants besides gradients. The guide: [Closures](../closures.md).",
+    "Functions that make the closures for `update`. See the guide: [Closures](../closures.md).",
     (("", "flatopt.closures"),),
   ),
   (
     "frameworks",
     "Flax and Equinox",
-    "Each of these modules is imported by its own name, such as `import flatopt.nnx`, and needs the"
-    " library that it is for.",
+    "Import each of these modules by its own name, such as `import flatopt.nnx`. It needs the library"
+    " that it is for.",
     (
       ("Flax Linen", "flatopt.linen"),
       ("Flax NNX", "flatopt.nnx"),
@@ -57,25 +58,26 @@ PAGES = (
   (
     "curvature",
     "Curvature",
-    "Estimators of the Hessian's diagonal. The guide: [Curvature](../curvature.md).",
+    "Estimators of the Hessian's diagonal. See the guide: [Curvature](../curvature.md).",
     (("", "flatopt.curvature"),),
   ),
   (
     "schedules",
     "Schedules",
-    "What optax's schedules lack. Any callable `count -> value` is a schedule.",
+    "Schedules that optax does not have. Any function `count -> value` is a schedule.",
     (("", "flatopt.schedules"),),
   ),
   (
     "sharpness",
     "Sharpness",
-    "Measures of how flat a minimum is. The guide: [Measuring sharpness](../sharpness.md).",
+    "Measures of how flat a minimum is. See the guide: [Measuring sharpness](../sharpness.md).",
     (("", "flatopt.sharpness"),),
   ),
   (
     "plots",
     "Plots",
-    "Figures of what `flatopt.sharpness` measures. Needs matplotlib: `pip install flatopt[plots]`.",
+    "Figures of the results of `flatopt.sharpness`. They need matplotlib: `pip install"
+    " flatopt[plots]`.",
     (("", "flatopt.plots"),),
   ),
 )

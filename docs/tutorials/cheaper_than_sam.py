@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Cutting SAM's cost
 #
-# SAM pays two gradients at every step. Four methods pay for the second one at some steps only. They fit the same
-# step, so what follows changes one line at a time.
+# SAM computes two gradients on every step. Four methods compute the second one on some steps only. All of them work in the
+# same training step, so this page changes only the optimizer.
 
 # %%
 import jax
@@ -40,11 +40,14 @@ def train(optimizer, num_steps=200):
 
 
 # %% [markdown]
-# ## Who pays what
+# ## What each method costs
 #
-# `rst` decides by a random draw, here at half of the steps. `looksam` looks at every fifth step and reuses what it
-# saw. `sala` looks once a cycle, and only after the fast weights have come close to the slow ones. `g_rst` looks as
-# often as `rst` and gives the sharpness term SAM's full weight on average.
+# - `rst` computes the second gradient on steps that it chooses at random, here on half of them.
+# - `g_rst` does the same, but gives the second gradient a larger weight, so that on average its effect is that of SAM.
+# - `looksam` computes the second gradient on every fifth step, and uses its direction again in between.
+# - `sala` computes it once in each cycle of five steps, and only when its fast weights are close to its slow weights.
+#
+# `flatopt.extra_gradient_evaluations` counts the extra gradients of an optimizer:
 
 # %%
 base = optax.sgd(0.03, momentum=0.9)
@@ -59,24 +62,25 @@ optimizers = {
 }
 for name, optimizer in optimizers.items():
   _, opt_state = train(optimizer)
-  paid = 200 + int(flatopt.extra_gradient_evaluations(opt_state))
-  print(f"{name:8s} {paid} gradients in 200 steps")
+  gradients = 200 + int(flatopt.extra_gradient_evaluations(opt_state))
+  print(f"{name:8s} {gradients} gradients in 200 steps")
 
 # %% [markdown]
-# ## When to pay
+# ## On which steps
 #
-# The probability may follow a schedule. Late steps decide which minimum training ends in, so
-# `rising_cosine` spends the extra gradients there. A budget can be read off before training:
+# The probability of `rst` can be a schedule. `rising_cosine` uses most of the extra gradients late in training.
+# `flatopt.expected_gradient_evaluations` computes the expected number of gradients before training:
 
 # %%
 late = flatopt.schedules.rising_cosine(200)
-print(flatopt.expected_gradient_evaluations(0.5, 200), "gradients with a constant 1/2")
-print(f"{flatopt.expected_gradient_evaluations(late, 200):.1f} gradients with a rising cosine")
+print(f"{flatopt.expected_gradient_evaluations(0.5, 200):.1f} expected with a constant 1/2")
+print(f"{flatopt.expected_gradient_evaluations(late, 200):.1f} expected with a rising cosine")
 loss, opt_state = train(optax.chain(flatopt.rst(sam, probability=late), base))
-print(f"{200 + int(flatopt.extra_gradient_evaluations(opt_state))} were paid")
+print(f"{200 + int(flatopt.extra_gradient_evaluations(opt_state))} were computed")
 
 # %% [markdown]
-# ## What to compare
+# ## How to compare methods
 #
-# Compare at equal gradients: the base optimizer, trained for as many gradients as SAM took, is the one to beat. On
-# CPUs, methods that look at some steps only are slow with convolutions ([Cost](../cost.md)).
+# Compare methods with the same number of gradients. So give the base optimizer as many gradients as the sharpness-aware
+# method gets, which means more steps. A warning: on CPUs, these four methods are slow for networks with convolutions
+# ([Cost](../cost.md)). [Spending a small budget](../spending.md) compares the methods further.

@@ -1,12 +1,13 @@
 # %% [markdown]
 # # A language model with IRE
 #
-# IRE stands behind AdamW and lengthens its steps along flat coordinates. It learns which ones are flat from the
-# Gauss-Newton diagonal, which needs gradients for labels drawn from the model itself: a closure that
-# [`sampled_label_grad_fn`](../reference/closures.md#flatopt.closures.sampled_label_grad_fn) makes.
+# IRE is a method that comes *after* the base optimizer. It makes the steps of AdamW longer along flat coordinates. To
+# find out which coordinates are flat, it estimates the diagonal of the Gauss-Newton matrix. This estimate needs a
+# closure of another kind: the gradient for labels that are drawn from the model's own prediction.
+# [`sampled_label_grad_fn`](../reference/closures.md#flatopt.closures.sampled_label_grad_fn) makes this closure.
 #
-# The text is the source of Python's `argparse`, byte by byte, and the model is a small recurrent one, so that
-# the page runs in seconds.
+# The text is the source code of Python's `argparse`, one byte per token. The model is a small recurrent network, so that
+# this page runs in seconds.
 
 # %%
 import argparse
@@ -21,7 +22,7 @@ import flatopt
 
 corpus = np.frombuffer(inspect.getsource(argparse).encode(), np.uint8)
 vocabulary, tokens = np.unique(corpus, return_inverse=True)
-print(f"{len(tokens)} bytes, {len(vocabulary)} different ones")
+print(f"{len(tokens)} bytes with {len(vocabulary)} different values")
 
 
 def batch_at(step, size=16, length=32):
@@ -69,14 +70,16 @@ def loss_fn(params, inputs, labels):
 # %% [markdown]
 # ## The step
 #
-# IRE begins at the end of the warm-up. Gauss-Newton-Bartlett costs one gradient a refresh, every tenth step.
+# There are two changes to a usual training step: `sampled_grad_fn` is passed to `update`, and IRE comes after AdamW in the
+# chain. IRE begins at the end of the warm-up. Its estimator, Gauss-Newton-Bartlett, costs one gradient on every tenth
+# step.
 
 
 # %%
-def train(*behind, num_steps=100, warm_up=10):
+def train(*after_adamw, num_steps=100, warm_up=10):
   schedule = optax.warmup_cosine_decay_schedule(0.0, 1e-2, warm_up, num_steps)
   adamw = optax.adamw(schedule, b2=0.95, weight_decay=0.1)
-  optimizer = optax.chain(optax.clip_by_global_norm(1.0), adamw, *behind)
+  optimizer = optax.chain(optax.clip_by_global_norm(1.0), adamw, *after_adamw)
 
   @jax.jit
   def train_step(params, opt_state, inputs, labels):
@@ -99,13 +102,15 @@ ire = flatopt.ire(
   curvature=flatopt.curvature.gauss_newton_bartlett(),
   start_step=10,
 )
-loss, opt_state = train(optax.identity())
+loss, _ = train()
 print(f"AdamW:       loss {loss:.3f}")
 loss, opt_state = train(ire)
 print(f"AdamW + IRE: loss {loss:.3f}")
 
 # %% [markdown]
 # ## What IRE reports
+#
+# `flatopt.metrics` returns what the methods report about themselves. `extra_gradient_evaluations` counts their cost.
 
 # %%
 for name, value in flatopt.metrics(opt_state).items():
@@ -113,6 +118,6 @@ for name, value in flatopt.metrics(opt_state).items():
 print(f"{flatopt.extra_gradient_evaluations(opt_state)} extra gradients in 100 steps")
 
 # %% [markdown]
-# Watch `flat_share`: it should stay near `flat_fraction`. A share far above it means ties, mostly coordinates whose
-# curvature is exactly zero, such as the embedding of a token that the batch does not hold.
-# [IRE's page](../methods/ire.md) has the settings that the paper trained with.
+# Watch `flat_share`, the share of coordinates that count as flat. It should be close to `flat_fraction`. If it is much
+# larger, many coordinates have exactly the same curvature, mostly zero: for example the embeddings of tokens that are
+# not in the batch. The [page about IRE](../methods/ire.md) has the settings of the paper.

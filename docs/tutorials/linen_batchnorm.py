@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Flax Linen with BatchNorm
 #
-# BatchNorm's running statistics are updated by every training pass. A sharpness-aware step has two passes, and
-# the second one runs at perturbed params, whose statistics nobody wants. The rule: statistics come from the
-# clean pass, and `grad_fn` drops its own.
+# BatchNorm updates its running statistics in every forward pass of training. A sharpness-aware step has two passes: the
+# clean pass at the params, and a second pass at perturbed params. The model is never evaluated at the perturbed params,
+# so their statistics are useless. The rule is: keep the statistics of the clean pass, and let `grad_fn` drop its own.
 
 # %%
 from typing import Any
@@ -33,9 +33,9 @@ labels = jnp.argmax(x[:, :3] * x[:, 3:6], axis=-1)
 # %% [markdown]
 # ## The state
 #
-# Flax's `TrainState.apply_gradients` does not hand closures on to the optimizer.
-# [`flatopt.linen.TrainState`](../reference/frameworks.md#flatopt.linen.TrainState) does, and is the same
-# otherwise.
+# The method `apply_gradients` of Flax's own `TrainState` does not pass closures on to the optimizer. Use
+# [`flatopt.linen.TrainState`](../reference/frameworks.md#flatopt.linen.TrainState) in its place. It does this, and
+# otherwise it is the same class.
 
 
 # %%
@@ -55,8 +55,8 @@ state = TrainState.create(
 # %% [markdown]
 # ## The step
 #
-# `loss_fn` returns the loss and the new statistics. The clean pass keeps both. `grad_fn` takes the gradient with
-# the *old* statistics and drops the new ones, which is the `[0]` at its end.
+# `loss_fn` returns the loss and the new statistics. The clean pass keeps both. `grad_fn` starts from the same *old*
+# statistics. The `[0]` at its end keeps the gradient and drops the new statistics.
 
 
 # %%
@@ -82,9 +82,9 @@ for step in range(60):
 # %% [markdown]
 # ## Evaluation
 #
-# `eval_params` gives the params to evaluate at, whatever the method: for SAM they are the params themselves. For
-# methods with slow weights the statistics have to be collected again, as
-# [Evaluate and export](../evaluating.md) shows.
+# `eval_params` returns the params to evaluate at, for every method. For SAM they are the params themselves. For methods
+# with slow weights or averages they are other params, and then you need new statistics.
+# [Evaluate and export](../evaluating.md) shows how to compute them.
 
 # %%
 params = flatopt.eval_params(state.opt_state, state.params)

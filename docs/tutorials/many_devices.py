@@ -1,10 +1,11 @@
 # %% [markdown]
 # # Many devices
 #
-# On several devices there are two ways. Under `jit` with sharded arrays the program is that of one device, and
-# nothing changes. Under `shard_map` each device runs its own program, and methods need to know the axis.
+# There are two ways to train on several devices. With `jit` and sharded arrays, you write the program for one device, and
+# the compiler splits it. Then you change nothing. With `shard_map`, each device runs its own program on its part of the
+# batch, and you have to tell a method the name of the device axis.
 #
-# This page runs on eight virtual devices of a CPU.
+# This page uses eight virtual devices of one CPU.
 
 # %%
 import jax
@@ -33,8 +34,8 @@ def loss_fn(params, batch):
 # %% [markdown]
 # ## `jit` with sharded arrays
 #
-# Shard the batch over the devices and copy the params to all of them. The step is the one you know. `grad_fn` sees
-# the whole batch, so SAM perturbs by the gradient of the whole batch.
+# Split the batch over the devices, and copy the params to all of them. The training step is the usual one. `grad_fn` is
+# the gradient of the whole batch, so SAM perturbs the params by the gradient of the whole batch.
 
 # %%
 optimizer = optax.chain(flatopt.sam(rho=0.05), optax.sgd(0.1, momentum=0.9))
@@ -57,11 +58,14 @@ for _ in range(20):
 print(f"loss {loss_fn(on_all, batch):.4f}")
 
 # %% [markdown]
-# ## `shard_map`: each device its own perturbation
+# ## `shard_map`: a perturbation for each device
 #
-# Here `grad_fn` sees a device's own part of the batch. With `axis_name` each device perturbs by its own gradient,
-# and the output is averaged: this is m-sharpness, which the SAM paper uses, and it saves one all-reduce a step.
-# `jax.lax.pcast` marks the params as varying, so that JAX does not average the gradients behind your back.
+# Here `grad_fn` is the gradient of a device's own part of the batch. With `axis_name`, each device perturbs the params by
+# its own gradient, and the output is averaged over the devices. This is called m-sharpness; the SAM paper uses it. It
+# needs one all-reduce less per step.
+#
+# `jax.lax.pcast` marks the params as varying over the devices. Otherwise `shard_map` would sum the gradients over the
+# devices before the method gets them.
 
 # %%
 per_device = optax.chain(flatopt.sam(rho=0.05, axis_name="data"), optax.sgd(0.1, momentum=0.9))
@@ -83,13 +87,13 @@ step_on_all = jax.jit(
     out_specs=replicated,
   )
 )
-mapped, opt_state = on_all, per_device.init(on_all)
-mapped = jax.device_put(params, everywhere)
+on_all = jax.device_put(params, everywhere)
+opt_state = jax.jit(per_device.init)(on_all)
 for _ in range(20):
-  mapped, opt_state = step_on_all(mapped, opt_state, sharded)
-print(f"loss {loss_fn(mapped, batch):.4f}")
+  on_all, opt_state = step_on_all(on_all, opt_state, sharded)
+print(f"loss {loss_fn(on_all, batch):.4f}")
 
 # %% [markdown]
-# The two losses differ a little, because a perturbation by a part's gradient is another one. With
-# `sync_perturbation=True` the devices perturb by the averaged gradient, and the numbers are those of `jit` again.
-# [Several devices](../devices.md) has sharded params, `pmap`, and the errors that a forgotten axis raises.
+# The two losses differ a little, because the gradient of a part of the batch gives another perturbation. With
+# `sync_perturbation=True`, all devices perturb by the averaged gradient, and the result is that of `jit` again.
+# [Several devices](../devices.md) also covers sharded params, `pmap`, and the errors that you get if you forget the axis.

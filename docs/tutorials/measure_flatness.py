@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Measure and draw flatness
 #
-# Did it help? Train two optimizers on the same data, and look at the loss around both minima: its largest
-# eigenvalue, its trace, how far it rises in the worst direction, and what it looks like.
+# Is the minimum that SAM found really flatter? This page trains two optimizers on the same data and measures the loss
+# around both minima: the largest eigenvalue and the trace of its Hessian, and how far it rises in the worst direction.
+# Then it draws the loss and the spectrum of the Hessian.
 
 # %%
 import jax
@@ -14,7 +15,7 @@ from flatopt import plots, sharpness
 
 keys = jax.random.split(jax.random.key(0), 4)
 x = jax.random.normal(keys[0], (64, 4))
-y = x[:, 0] * x[:, 1] + 0.5 * jax.random.normal(keys[1], (64,))  # half of it is noise
+y = x[:, 0] * x[:, 1] + 0.5 * jax.random.normal(keys[1], (64,))  # signal and noise
 
 
 def loss_fn(params):
@@ -50,8 +51,8 @@ minima = {
 # %% [markdown]
 # ## Numbers
 #
-# Every measure takes the loss or its gradient as a function of the params, and can be jitted. For data that do not
-# fit into one batch, `sharpness.over_batches` and `sharpness.over_iterable` make such functions.
+# Every measure takes the loss, or its gradient, as a function of the params. You can jit all of them. If the data do not
+# fit into one batch, make such a function with `sharpness.over_batches` or `sharpness.over_iterable`.
 
 # %%
 for name, params in minima.items():
@@ -66,8 +67,8 @@ for name, params in minima.items():
 # %% [markdown]
 # ## Along a direction
 #
-# Directions are filter-normalised: as long, filter by filter, as the params. So two networks of different scale can
-# be compared.
+# The directions are random and *filter-normalised*: each filter of a direction has the same norm as this filter of the
+# params. So you can compare two networks whose weights differ in scale.
 
 # %%
 lines = {}
@@ -82,7 +83,9 @@ for name, losses in lines.items():
 ax
 
 # %% [markdown]
-# ## In a plane
+# ## On a plane
+#
+# With two directions, `loss_landscape` computes the loss on a grid, and `plots.landscape_contours` draws it.
 
 # %%
 directions = sharpness.filter_normalized_directions(minima["sam"], num=2, key=1)
@@ -94,7 +97,8 @@ plots.landscape_contours(plane)
 # %% [markdown]
 # ## The spectrum
 #
-# Most eigenvalues are near zero; the few large ones to the right are the sharp directions.
+# `spectral_density` estimates how all eigenvalues of the Hessian are distributed. Most eigenvalues are near zero. The few
+# large ones on the right belong to the sharp directions.
 
 # %%
 spectra = {
@@ -109,5 +113,5 @@ for name, spectrum in spectra.items():
 ax
 
 # %% [markdown]
-# [Measuring sharpness](../sharpness.md) says which measure answers which question, what each costs, and where they
-# mislead.
+# [Measuring sharpness](../sharpness.md) explains which measure answers which question, what each costs, and in which
+# cases it can mislead you.

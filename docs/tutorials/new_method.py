@@ -1,12 +1,13 @@
 # %% [markdown]
 # # A new method in thirty lines
 #
-# A method is an optax transformation that may call `grad_fn`. So a new one needs nothing of flatopt but its
-# manners: what `update` takes, what a state says of itself, and in which precision to compute.
+# A method is an optax transformation that may call `grad_fn`. To write your own, you need no code of flatopt. You only
+# need to follow three conventions: `update` takes extra arguments, the state has a name and counts its extra gradients,
+# and a zero gradient gives a zero perturbation. Then your method works with all others.
 #
-# The one here looks to both sides: it averages the gradients at $w + \varepsilon$ and $w - \varepsilon$. To first
-# order the two perturbations cancel, and what remains is the gradient of the loss plus half its curvature along
-# $\varepsilon$.
+# The method on this page computes two gradients, at $w + \varepsilon$ and at $w - \varepsilon$, and averages them. The
+# terms that are linear in $\varepsilon$ cancel. What remains is the gradient of the loss plus half of its second
+# derivative along $\varepsilon$.
 
 # %%
 from typing import NamedTuple
@@ -21,10 +22,10 @@ import flatopt
 class BothSidesState(NamedTuple):
   count: jax.Array
 
-  method = "both_sides"  # what metrics() calls it
+  method = "both_sides"  # the name in flatopt.metrics
 
   @property
-  def extra_gradients(self):  # what it has paid for, and extra_gradient_evaluations() adds up
+  def extra_gradients(self):  # flatopt.extra_gradient_evaluations adds these up
     return 2 * self.count
 
   def metrics(self):
@@ -32,7 +33,7 @@ class BothSidesState(NamedTuple):
 
 
 def both_sides(rho=0.05):
-  """The mean of the gradients a step of length ``rho`` uphill and downhill."""
+  """The mean of two gradients: at the distance ``rho`` uphill, and at the same distance downhill."""
 
   def init(params):
     return BothSidesState(count=jnp.zeros((), jnp.int32))
@@ -49,11 +50,12 @@ def both_sides(rho=0.05):
 
 
 # %% [markdown]
-# `**extra_args` takes whatever else is passed to `update`, so that the method stands in a chain with others. A
-# schedule in place of a number is one `callable` away. The guards around the norm make a zero gradient a zero
-# perturbation, and not NaN.
+# `**extra_args` accepts everything else that is passed to `update`, so that the method can be in a chain with others. With
+# `callable(rho)`, a schedule also works. The two `jnp.where` make the perturbation zero, not NaN, if the gradient is zero.
 #
-# ## It works where the others do
+# ## It works with the other methods
+#
+# The method works alone, inside `rst`, and inside a wrapper such as `lookahead`:
 
 # %%
 loss_fn = lambda w: jnp.sum(jnp.array([1.0, 10.0]) * w**2) + jnp.sum(w**4)
@@ -89,17 +91,17 @@ flatopt.metrics(state)
 # %% [markdown]
 # ## Is it right?
 #
-# Compare one step with the equation, computed by other means. On a loss of degree four the mean of both sides is
-# known in closed form: $4 (w^3 + 3 w \, \varepsilon^2)$ for $w^4$.
+# Compare one step with a result that you compute in another way. For the loss $w^4$, the mean of both gradients has a
+# closed form: $4 (w^3 + 3 w \, \varepsilon^2)$.
 
 # %%
 w, quartic = jnp.array([2.0]), jax.grad(lambda w: jnp.sum(w**4))
 method = both_sides(rho=0.5)
 output, _ = method.update(quartic(w), method.init(w), w, grad_fn=quartic)
-print(f"{output[0]:.3f}, by hand {4 * (2.0**3 + 3 * 2.0 * 0.5**2):.3f}")
+print(f"method {output[0]:.3f}, closed form {4 * (2.0**3 + 3 * 2.0 * 0.5**2):.3f}")
 
 # %% [markdown]
-# ## To contribute it
+# ## If you want to contribute it
 #
-# In the repository a method comes with a test of its equation, one line in the registry that every contract test
-# runs on, and a page. `CONTRIBUTING.md` lists the steps.
+# A method in the repository needs a test of its equation, one line in the list of methods that all contract tests use,
+# and a page. `CONTRIBUTING.md` lists the steps.

@@ -1,10 +1,12 @@
 # %% [markdown]
 # # Flax NNX with dropout
 #
-# Modules of NNX change in place: a training pass moves dropout's random counter on. Both passes of a
-# sharpness-aware step must draw the same mask, or their difference is noise of dropout and not sharpness.
-# [`flatopt.nnx.grad_fn`](../reference/frameworks.md#flatopt.nnx.grad_fn) takes a snapshot of the module, so make
-# it *before* the clean pass.
+# A sharpness-aware step computes two gradients, and their difference must come from the params only. So both passes must
+# use the same dropout mask. In NNX this needs care, because modules change in place: every forward pass increases the
+# counter from which dropout draws its mask.
+#
+# [`flatopt.nnx.value_and_grad`](../reference/frameworks.md#flatopt.nnx.value_and_grad) takes care of it. It works like
+# `nnx.value_and_grad`, and also returns `grad_fn`, a closure that draws the same mask as the clean pass.
 
 # %%
 import jax
@@ -36,18 +38,18 @@ labels = jnp.argmax(x[:, :3] * x[:, 3:6], axis=-1)
 # %% [markdown]
 # ## The step
 #
-# `nnx.Optimizer.update` hands keyword arguments on to the optimizer, so `grad_fn` goes straight in.
+# `nnx.Optimizer.update` passes keyword arguments on to the optimizer, so you can pass it `grad_fn`.
 
 # %%
 model = Net(nnx.Rngs(0))
 tx = optax.chain(flatopt.sam(rho=0.05), optax.adamw(1e-2))
 optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+step_fn = flatopt.nnx.value_and_grad(loss_fn)
 
 
 @nnx.jit
 def train_step(model, optimizer, x, labels):
-  grad_fn = flatopt.nnx.grad_fn(loss_fn, model, x, labels)  # before the clean pass
-  loss, grads = nnx.value_and_grad(loss_fn)(model, x, labels)
+  loss, grads, grad_fn = step_fn(model, x, labels)
   optimizer.update(model, grads, grad_fn=grad_fn)
   return loss
 
@@ -60,20 +62,19 @@ for step in range(60):
 # %% [markdown]
 # ## Is the mask the same?
 #
-# At the params themselves, `grad_fn` must return the gradient of the clean pass. With a mask of its own it would
-# not. This is the check to do once in any trainer:
+# At the params themselves, `grad_fn` must return the gradient of the clean pass. With another mask it would return
+# another gradient. `flatopt.closures.check` compares the two and raises an error if they differ. Call it once in any
+# trainer that you write:
 
 # %%
-params = nnx.as_pure(nnx.state(model, nnx.Param))
-grad_fn = flatopt.nnx.grad_fn(loss_fn, model, x, labels)
-_, grads = nnx.value_and_grad(loss_fn)(model, x, labels)
-difference = optax.tree.norm(optax.tree.sub(grad_fn(params), nnx.as_pure(grads)))
-print(f"difference {difference:.1e}")
+params = nnx.state(model, nnx.Param)
+_, grads, grad_fn = step_fn(model, x, labels)
+flatopt.closures.check(grads, params, grad_fn)  # no error: they are equal
 
 # %% [markdown]
 # ## Evaluation
 #
-# `model.eval()` switches dropout off, and `model.train()` on again.
+# `model.eval()` switches dropout off, and `model.train()` switches it on again.
 
 # %%
 model.eval()

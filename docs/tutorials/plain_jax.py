@@ -1,9 +1,11 @@
 # %% [markdown]
 # # Your step, sharpness-aware
 #
-# You have a training step in plain JAX with an optax optimizer. Two changes make it sharpness-aware: one line
-# in the optimizer, and one closure in the step. Here is the whole of it, on points in the plane of which a
-# fifth carry a wrong label.
+# You have a training step in plain JAX with an optax optimizer. Two changes make it sharpness-aware: one line in the
+# optimizer, and one closure in the step. This page shows both in a complete program.
+#
+# The data are points in the plane. The label says whether their two coordinates have the same sign. A fifth of the
+# training labels are wrong.
 
 # %%
 import jax
@@ -16,16 +18,16 @@ import flatopt
 def make_data(key, size, share_wrong):
   keys = jax.random.split(key, 3)
   x = jax.random.uniform(keys[0], (size, 2), minval=-1, maxval=1)
-  right = (x[:, 0] * x[:, 1] > 0).astype(int)  # same sign or not
-  wrong = jax.random.bernoulli(keys[1], share_wrong, (size,))
-  return x, jnp.where(wrong, 1 - right, right)
+  labels = (x[:, 0] * x[:, 1] > 0).astype(int)
+  is_wrong = jax.random.bernoulli(keys[1], share_wrong, (size,))
+  return x, jnp.where(is_wrong, 1 - labels, labels)
 
 
 train_data = make_data(jax.random.key(0), 200, share_wrong=0.2)
 test_data = make_data(jax.random.key(1), 2000, share_wrong=0.0)
 
 # %% [markdown]
-# A network with two hidden layers, and its loss:
+# The model is a network with two hidden layers:
 
 
 # %%
@@ -52,9 +54,9 @@ def loss_fn(params, batch):
 # %% [markdown]
 # ## The step
 #
-# `grad_fn` is the gradient of the loss of *this* batch as a function of the params. SAM calls it once, a
-# distance `rho` uphill; a plain optimizer does not need it, and passing it does no harm. So one step serves
-# both.
+# `grad_fn` is the closure: the gradient of the loss of *this* batch, as a function of the params. SAM calls it once, at
+# params that are the distance `rho` uphill from the current ones. A plain optimizer does not need it, and ignores it
+# with the help of `optax.with_extra_args_support`. So one step works for both.
 
 
 # %%
@@ -80,9 +82,10 @@ def accuracy(params, data):
 
 
 # %% [markdown]
-# ## SGD and SAM, at equal gradients
+# ## SGD and SAM with the same number of gradients
 #
-# A step of SAM costs two gradients, so it gets half the steps.
+# To make a method sharpness-aware, put `flatopt.sam` before the optimizer in a chain. A step of SAM costs two gradients,
+# so it gets half as many steps as SGD here.
 
 # %%
 sgd = optax.sgd(0.3, momentum=0.9)
@@ -97,11 +100,11 @@ for name, optimizer, num_steps in (("sgd", sgd, 600), ("sam", sam, 300)):
   )
 
 # %% [markdown]
-# SGD has begun to fit the wrong labels: its training loss is the lower one, and its test accuracy, too. SAM keeps
-# away from there, because where a wrong label is fitted the loss is sharp. One run on one toy proves nothing;
+# SGD has begun to fit the wrong labels: it has the lower training loss and the lower test accuracy. To fit a wrong
+# label, a network needs a sharp loss around it, and SAM avoids such params. One run on one toy problem proves nothing.
 # [Choosing a method](../choosing.md) has the comparison that this repository measured.
 #
-# ## Where to go
+# ## What to read next
 #
-# Dropout, batch normalisation and accumulation are [closures](../closures.md), too. The other tutorials show
-# the same step in Flax and Equinox, and cheaper methods than SAM.
+# The other tutorials show the same step in Flax and Equinox, and methods that are cheaper than SAM. The page on
+# [closures](../closures.md) shows the step with dropout, batch normalisation and accumulated gradients.

@@ -1,8 +1,10 @@
 # %% [markdown]
 # # Stop and resume, to the bit
 #
-# A training job is stopped in the middle and started again, and ends with exactly the params of a job that was not.
-# The method here draws random numbers and keeps slow weights, which are the two things that usually break this.
+# A job is stopped in the middle of training and started again. In the end it must have exactly the same params as a job
+# that was never stopped. Two things often prevent this: random numbers, and weights that are not in the checkpoint. The
+# optimizer on this page has both. RST draws random numbers, and Lookahead keeps slow weights. In flatopt both depend only
+# on the optimizer's state, so it is enough to save the params and the state.
 
 # %%
 import tempfile
@@ -23,7 +25,7 @@ optimizer = flatopt.lookahead(
 
 @jax.jit
 def train_step(params, opt_state, step):
-  # The batch depends on the step alone, so that the position in the data is the step.
+  # The batch depends only on the step, so the step is also the position in the data.
   x = jax.random.normal(jax.random.fold_in(jax.random.key(7), step), (32, 4))
   loss_fn = lambda p: jnp.mean((jnp.tanh(x @ p["kernel"]) @ p["out"] - x[:, 0] * x[:, 1]) ** 2)
   updates, opt_state = optimizer.update(
@@ -35,8 +37,9 @@ def train_step(params, opt_state, step):
 # %% [markdown]
 # ## A job
 #
-# It looks for the latest checkpoint, goes on from there, and saves every ten steps. `StandardRestore` gets the
-# structure that `init` makes: without it the types of the optimizer's states would be lost.
+# The job looks for the latest checkpoint, continues from there, and saves a checkpoint every ten steps. To restore,
+# `StandardRestore` needs the structure of the state that `init` makes. Without it, the types of the optimizer's states
+# are lost.
 
 
 # %%
@@ -50,10 +53,10 @@ def job(folder, stop_at=None):
     first = manager.latest_step() or 0
     if first:
       state = manager.restore(first, args=ocp.args.StandardRestore(jax.eval_shape(lambda: state)))
-    print(f"starts at step {first}")
+    print(f"the job starts at step {first}")
     for step in range(first, 40):
       if step == stop_at:
-        print(f"stopped at step {step}")
+        print(f"the job stops at step {step}")
         return None
       params, opt_state = train_step(state["params"], state["opt_state"], step)
       state = {"params": params, "opt_state": opt_state}
@@ -63,19 +66,20 @@ def job(folder, stop_at=None):
 
 
 # %% [markdown]
-# ## Twice the same
+# ## Stop and resume
 #
-# Stopped at step 23, the job has its checkpoint of step 20, and repeats the three steps that were lost.
+# The first job stops at step 23. Its last checkpoint is that of step 20, so the second job repeats the three steps that
+# were lost. The third job trains without a stop.
 
 # %%
 stopped = Path(tempfile.mkdtemp())
 job(stopped, stop_at=23)
 resumed = job(stopped)
-straight = job(Path(tempfile.mkdtemp()))
+not_stopped = job(Path(tempfile.mkdtemp()))
 
 # %%
-same = jax.tree.map(lambda a, b: np.array_equal(a, b), resumed, straight)
-print("the same bits, params and optimizer state:", all(jax.tree.leaves(same)))
+is_equal = jax.tree.map(np.array_equal, resumed, not_stopped)
+print("params and optimizer state are equal, bit by bit:", all(jax.tree.leaves(is_equal)))
 
 # %% [markdown]
-# [Checkpoint and resume](../checkpoints.md) says what belongs into a checkpoint and what happens on other devices.
+# [Checkpoint and resume](../checkpoints.md) explains what to put into a checkpoint, and what happens on other devices.

@@ -1,4 +1,4 @@
-"""Microbatches: how a batch is cut, and the mean of their gradients, one in memory at a time."""
+"""Microbatches: cutting a batch, and the mean of their gradients with one in memory at a time."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +12,9 @@ from flatopt._typing import Params
 
 
 def cut(name: str, argument: str, batch: Any, num_microbatches: int) -> Any:
-  """The microbatches, stacked: example i is in part i modulo their number.
+  """Returns the microbatches, stacked. Example i is in microbatch i modulo their number.
 
-  So devices that share a batch share every part, and nothing is gathered.
+  So if a batch is split over devices, every microbatch is too, and nothing has to be gathered.
   """
   _arguments.check_integer(name, "num_microbatches", num_microbatches, minimum=1)
   shapes = [jnp.shape(x) for x in jax.tree.leaves(batch)]
@@ -40,9 +40,9 @@ def mean_gradient(
   microbatches: Any,
   unroll: int | bool,
 ) -> tuple[Any, Params]:
-  """The stacked values, and the mean of the gradients, summed in at least float32.
+  """Returns the stacked values, and the mean of the gradients, added in float32 or wider.
 
-  ``value_and_grad(params, microbatch) -> (value, grads)``.
+  ``value_and_grad(params, microbatch)`` returns ``(value, grads)``.
   """
 
   def add(total, microbatch):

@@ -1,4 +1,4 @@
-"""A debug check: the closure at the params gives the gradients that came in."""
+"""A check for debugging: ``grad_fn(params)`` must be equal to the incoming gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -8,15 +8,15 @@ from flatopt import _arguments, _tree
 from flatopt._typing import GradFn, Params
 
 _CAUSES_WHEN_PARALLEL = (
-  "gradients that were clipped, scaled or unscaled (do it in transform of closures.value_and_grad);"
-  " a loss that is a sum in one pass and a mean in the other; a mean or a sum over devices in one of"
-  " them"
+  "one gradient was clipped, scaled or unscaled (do it in transform of closures.value_and_grad);"
+  " the loss is a sum in one pass and a mean in the other; one pass takes a mean or a sum over"
+  " devices"
 )
 _CAUSES = (
   "another batch; another dropout key, or a stateful random source such as nnx.Rngs (draw keys"
   " before the loss); training mode in one pass only; clipping by leaf or by value, weight decay,"
   " masks or a cast outside transform of closures.value_and_grad; optax.MultiSteps around the"
-  " method (accumulate with closures.micro_value_and_grad)"
+  " method (accumulate gradients with closures.micro_value_and_grad)"
 )
 _CAUSES_WHEN_UNREPEATABLE = (
   "a stateful random source in the loss, such as nnx.Rngs or a global key generator: draw keys"
@@ -25,23 +25,27 @@ _CAUSES_WHEN_UNREPEATABLE = (
 
 
 def check(grads: Params, params: Params, grad_fn: GradFn, *, rtol: float = 1e-3) -> None:
-  """Raises unless ``grad_fn(params)`` is ``grads``: ``||difference|| <= rtol * the larger norm``.
+  """Raises an error if ``grad_fn(params)`` and ``grads`` differ.
 
-  For debugging: methods take ``grad_fn(w + eps) - grads`` for sharpness, so whatever happens to
-  one of the two gradients alone is taken for sharpness, silently. Call it on the first batch,
-  outside ``jit``. Cost: one gradient, and one more when it raises.
+      ||grad_fn(params) - grads|| <= rtol * max(||grad_fn(params)||, ||grads||)
+
+  Methods use the difference ``grad_fn(w + eps) - grads`` as a measure of sharpness. If something
+  changes only one of the two gradients, this difference is wrong, and no error is raised during
+  training. So call this check once, on the first batch, outside ``jit``. Cost: one gradient, and
+  one more if it raises an error.
 
   Args:
-    grads: the gradients that ``update`` is about to get.
+    grads: the gradients that you pass to ``update``.
     params: the params of the clean pass.
-    grad_fn: the closure that ``update`` is about to get.
-    rtol: largest relative difference, >= 0. Passes that are compiled apart round differently: in
-      bfloat16 by about 1e-2.
+    grad_fn: the closure that you pass to ``update``.
+    rtol: largest relative difference that is allowed, >= 0. Functions that are compiled
+      separately round differently, in bfloat16 by about 1e-2.
 
   Raises:
-    ValueError: the gradients differ; it says how far, whether they are parallel, which leaf is
-      worst, and what usually causes it. Also for trees that do not match, for gradients that are
-      not finite, and under ``jit``.
+    ValueError: the gradients differ. The error says by how much, whether they are parallel, which
+      leaf differs most, and the usual causes. Also if the trees do not match, if a gradient is
+      not finite, or under ``jit``.
+    TypeError: an argument is of the wrong type.
 
   Example:
     >>> import jax, jax.numpy as jnp, flatopt
@@ -82,6 +86,8 @@ def check(grads: Params, params: Params, grad_fn: GradFn, *, rtol: float = 1e-3)
 
 
 def _difference(a: Params, b: Params) -> Params:
+  """Returns ``a - b`` in float32 or wider."""
+
   def subtract(x, y):
     dtype = _tree.wide_dtype(x, y)
     return jnp.asarray(x, dtype) - jnp.asarray(y, dtype)
@@ -90,18 +96,20 @@ def _difference(a: Params, b: Params) -> Params:
 
 
 def _relative_distance(a: Params, b: Params) -> float:
+  """Returns ``||a - b||``, relative to the larger norm."""
   larger = max(float(_tree.norm(a)), float(_tree.norm(b)))
   return float(_tree.norm(_difference(a, b))) / larger if larger else 0.0
 
 
 def _are_parallel(grads: Params, again: Params, rtol: float) -> bool:
-  """Whether one is a positive multiple of the other, to a relative ``rtol``."""
+  """Whether one is a positive multiple of the other, up to the relative error ``rtol``."""
   scale = float(_tree.projection_coefficient(grads, again))
   scaled = jax.tree.map(lambda x: scale * jnp.asarray(x, _tree.wide_dtype(x)), again)
   return scale > 0 and _relative_distance(grads, scaled) <= rtol
 
 
 def _worst_leaf(grads: Params, again: Params) -> str:
+  """Returns a sentence about the leaf that differs most."""
   paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(grads)]
   pairs = list(zip(jax.tree.leaves(grads), jax.tree.leaves(again), strict=True))
   worst = max(range(len(pairs)), key=lambda i: float(_tree.norm(_difference(*pairs[i]))))

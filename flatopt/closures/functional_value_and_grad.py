@@ -1,4 +1,4 @@
-"""Functional SAM: the closure keeps the derivative by the logits, and moves the Jacobian."""
+"""Functional SAM: a ``grad_fn`` that keeps the loss's derivative by the logits fixed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,29 +15,34 @@ def functional_value_and_grad(
   *,
   transform: Callable[[Params], Params] | None = None,
 ) -> Callable[[Params, Any, Any], tuple[jax.Array, Params, GradFn]]:
-  """Value, gradients and Functional SAM's closure: ``grad_fn(p) = J(p)^T dL/dz``.
+  """Makes a step that returns loss, gradients, and Functional SAM's ``grad_fn``.
 
-  ``J(p)`` is the Jacobian of the logits at the params ``p``, and ``dL/dz`` the derivative of the
-  loss by the logits ``z`` of the clean pass, which does not move with ``p``. With ``sam`` this is
-  Functional SAM, for language models, where plain SAM mostly changes the statistics of the
-  logits. Its authors found it better still with a preconditioned ascent. Cost: that of
-  ``value_and_grad``; in memory ``dL/dz``, as large as the logits, lives until the last call.
+      z = logits_fn(params, inputs)          the logits of the clean pass
+      grad_fn(p) = J(p)^T dL/dz              J(p): the Jacobian of the logits at p
+                                             dL/dz: the derivative of the loss at z, for every p
 
-  ``curvature.hutchinson`` on this closure would estimate the functional part of the Hessian
-  alone, because a product with it differentiates ``J(p)`` only.
+  Pass this ``grad_fn`` to ``sam`` to get Functional SAM. Prefer it for language models: there
+  plain SAM mostly changes the statistics of the logits. Its authors found it better still with a
+  preconditioned ``ascent``. Cost: one gradient, and one more per call of ``grad_fn``; ``dL/dz``,
+  which is as large as the logits, stays in memory until the last call.
+
+  Do not use this ``grad_fn`` with ``curvature.hutchinson``: it would estimate only the part of the
+  Hessian that comes from ``J``.
 
   Args:
-    logits_fn: ``(params, inputs) -> logits``, an array or a pytree; dropout keys go into inputs.
-    loss_fn: ``(logits, labels) -> loss``, a scalar; labels may be a pytree, weights included.
-    transform: ``grads -> grads``, applied to both gradients: clipping, casts, ``pmean``.
+    logits_fn: ``(params, inputs) -> logits``, an array or a pytree. Put dropout keys into inputs.
+    loss_fn: ``(logits, labels) -> loss``, a scalar. Labels may be a pytree, for example with
+      weights of examples.
+    transform: function ``grads -> grads`` that is applied to both gradients: clipping, casts,
+      ``pmean``.
 
   Returns:
-    ``step_fn(params, inputs, labels) -> (loss, grads, grad_fn)``; at the same params ``grad_fn``
-    gives ``grads``.
+    ``step_fn(params, inputs, labels) -> (loss, grads, grad_fn)``. ``grad_fn(params)`` is equal to
+    ``grads``.
 
   Source:
-    Singh, Mobahi, Agarwala, Dauphin 2025, arXiv 2502.02407. Their code was not found; the
-    equation was checked against a public description of the algorithm.
+    Singh, Mobahi, Agarwala, Dauphin 2025, arXiv 2502.02407. We did not find their code and
+    checked the equation against a public description of the algorithm.
 
   Example:
     >>> import jax.numpy as jnp, optax, flatopt
@@ -56,7 +61,7 @@ def functional_value_and_grad(
     loss, cotangent = jax.value_and_grad(loss_fn)(logits, labels)
 
     def grad_fn(p: Params) -> Params:
-      # Inside shard_map, the first gradient is per device where its params vary; so is this one.
+      # Inside shard_map the first gradient is per device if the params vary; so must this one be.
       p = _devices.varying_like(p, params)
       _, pull_back = jax.vjp(lambda p: logits_fn(p, inputs), p)
       return transform(*pull_back(cotangent))

@@ -16,25 +16,29 @@ def micro_grad_fn(
   *,
   unroll: int | bool = 1,
 ) -> GradFn:
-  """The gradient of the mean loss over a batch, one microbatch in memory at a time.
+  """Makes the gradient of the mean loss over a batch, with one microbatch in memory at a time.
 
-  Methods that look at the loss elsewhere need the same batch there; so accumulate inside
-  the closure, with this, rather than around the optimizer with ``optax.MultiSteps``. Where the
-  loss is wanted too, use ``micro_value_and_grad``. Sums are kept in at least float32. Cost:
-  one gradient of the whole batch a call.
+      grad_fn(params) = mean over the microbatches of the gradient of loss_fn(params, microbatch)
+
+  Use it to accumulate gradients. ``optax.MultiSteps`` around the optimizer does not work with
+  sharpness-aware methods, because they need the same batch at other params. If you also need the
+  loss, use ``micro_value_and_grad``. Gradients are added in float32 or wider. Cost: one gradient of
+  the whole batch per call of ``grad_fn``.
 
   Args:
-    loss_fn: ``(params, microbatch) -> scalar``, a mean over the microbatch's examples.
-    batch: pytree of arrays with one leading axis of examples.
-    num_microbatches: equal parts to cut the batch into, >= 1; divides its length. Example i
-      is in part i modulo their number, so that devices that share a batch share every part.
-    unroll: of the ``lax.scan`` over microbatches.
+    loss_fn: ``(params, microbatch) -> scalar``, a mean over the examples of the microbatch.
+    batch: pytree of arrays with the same leading axis of examples.
+    num_microbatches: number of equal parts to cut the batch into, >= 1; it must divide the length
+      of the batch. Example i is in part i modulo this number, so that devices that share a batch
+      share every part.
+    unroll: ``unroll`` of the ``lax.scan`` over the microbatches.
 
   Returns:
-    ``grad_fn(params) -> grads``, grads in the params' dtype.
+    ``grad_fn(params) -> grads``, in the dtype of the params.
 
   Raises:
-    ValueError, TypeError: a bad argument, or a length that does not divide.
+    ValueError, TypeError: an argument is out of range or of the wrong type, or
+      ``num_microbatches`` does not divide the length of the batch.
 
   Example:
     >>> import jax, jax.numpy as jnp, flatopt

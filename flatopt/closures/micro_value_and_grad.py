@@ -1,4 +1,4 @@
-"""Value, gradients and closure of a whole batch, one microbatch in memory at a time."""
+"""Loss, gradients and closure of a whole batch, one microbatch in memory at a time."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,29 +19,31 @@ def micro_value_and_grad(
   transform: Callable[[Params], Params] | None = None,
   unroll: int | bool = 1,
 ) -> Callable[[Params, Any], tuple[Any, Params, GradFn]]:
-  """``value_and_grad`` with gradient accumulation: one microbatch in memory at a time.
+  """``value_and_grad`` that accumulates gradients, with one microbatch in memory at a time.
 
-  The clean pass and the closure are means over the same microbatches, in place of
-  ``optax.MultiSteps``, around which a closure sees the last microbatch only. Sums are kept in at
-  least float32. Cost: one gradient of the whole batch, and one more for each closure call.
+  The clean pass and ``grad_fn`` are means over the same microbatches. Use it in place of
+  ``optax.MultiSteps``, with which a closure sees only the last microbatch. Gradients are added in
+  float32 or wider. Cost: one gradient of the whole batch, and one more per call of ``grad_fn``.
 
   Args:
-    loss_fn: ``(params, microbatch) -> loss``, a mean over the microbatch's examples, or
+    loss_fn: ``(params, microbatch) -> loss``, a mean over the examples of the microbatch; or
       ``(loss, aux)`` with ``has_aux``.
-    num_microbatches: equal parts to cut a batch into, >= 1; divides its length. Example i is in
-      part i modulo their number, so that devices that share a batch share every part.
-    has_aux: whether ``loss_fn`` returns an auxiliary pytree of arrays beside the loss.
-    transform: ``grads -> grads``, applied to every mean gradient, the closure's too: clipping,
-      casts, unscaling, ``pmean``.
-    unroll: of the ``lax.scan`` over microbatches.
+    num_microbatches: number of equal parts to cut the batch into, >= 1; it must divide the length
+      of the batch. Example i is in part i modulo this number, so that devices that share a batch
+      share every part.
+    has_aux: whether ``loss_fn`` also returns an auxiliary pytree of arrays.
+    transform: function ``grads -> grads`` that is applied to both mean gradients: clipping, casts,
+      unscaling, ``pmean``.
+    unroll: ``unroll`` of the ``lax.scan`` over the microbatches.
 
   Returns:
-    ``step_fn(params, batch) -> (value, grads, grad_fn)``. ``batch`` is a pytree of arrays with
-    one leading axis of examples. ``value`` is the mean loss, or ``(loss, aux)`` with
-    ``has_aux``, aux stacked along a new leading axis of ``num_microbatches``.
+    ``step_fn(params, batch) -> (value, grads, grad_fn)``. ``batch`` is a pytree of arrays with the
+    same leading axis of examples. ``value`` is the mean loss, or ``(loss, aux)`` with
+    ``has_aux``; then aux is stacked along a new leading axis of length ``num_microbatches``.
 
   Raises:
-    ValueError, TypeError: a bad argument, or a batch whose length does not divide.
+    ValueError, TypeError: an argument is out of range or of the wrong type, or
+      ``num_microbatches`` does not divide the length of the batch.
 
   Example:
     >>> import jax.numpy as jnp, flatopt
@@ -68,7 +70,7 @@ def micro_value_and_grad(
     microbatches = _microbatches.cut(name, "batch", batch, num_microbatches)
 
     def grad_fn(p: Params) -> Params:
-      # Inside shard_map, the first gradient is per device where its params vary; so is this one.
+      # Inside shard_map the first gradient is per device if the params vary; so must this one be.
       p = _devices.varying_like(p, params)
       return transform(_microbatches.mean_gradient(perturbed_pass, p, microbatches, unroll)[1])
 

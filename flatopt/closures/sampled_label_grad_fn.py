@@ -1,4 +1,4 @@
-"""Gradients of the loss of labels that the model itself draws."""
+"""Gradients for labels that are drawn from the model's own prediction."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,24 +19,29 @@ def sampled_label_grad_fn(
   num_microbatches: int = 1,
   unroll: int | bool = 1,
 ) -> SampledGradFn:
-  """Gradients of the negative log likelihood of labels drawn from the model itself.
+  """Makes the gradient of the loss for labels that are drawn from the model's own prediction.
 
-  What ``flatopt.curvature.gauss_newton_bartlett`` needs of a classifier or a language
-  model. Cost: one gradient a call.
+      labels ~ Categorical(softmax(logits_fn(params, inputs)))
+      sampled_grad_fn(params, key) = the gradient of the mean cross entropy for these labels
+
+  ``flatopt.curvature.gauss_newton_bartlett`` needs it, for classifiers and language models. Cost:
+  one gradient per call of ``sampled_grad_fn``.
 
   Args:
-    logits_fn: ``(params, inputs) -> logits`` of shape (..., classes), unnormalised.
-    inputs: what ``logits_fn`` takes for the current batch, without labels; with several
-      microbatches, a pytree of arrays with one leading axis of examples.
-    num_microbatches: equal parts to cut the inputs into, >= 1; one is in memory at a time, and
-      each draws its labels with a key of its own, folded from ``key``.
-    unroll: of the ``lax.scan`` over microbatches.
+    logits_fn: ``(params, inputs) -> logits``, unnormalised, of shape (..., classes).
+    inputs: the inputs of the current batch, without labels. With several microbatches, a pytree of
+      arrays with the same leading axis of examples.
+    num_microbatches: number of equal parts to cut the inputs into, >= 1. One part is in memory at
+      a time, and each part draws its labels with its own key.
+    unroll: ``unroll`` of the ``lax.scan`` over the microbatches.
 
   Returns:
-    ``sampled_grad_fn(params, key) -> grads`` of the mean over all leading axes.
+    ``sampled_grad_fn(params, key) -> grads``. The mean is over all axes but the last of the
+    logits.
 
   Raises:
-    ValueError, TypeError: a bad argument, or a length that does not divide.
+    ValueError, TypeError: an argument is out of range or of the wrong type, or
+      ``num_microbatches`` does not divide the length of the inputs.
 
   Source:
     Liu, Li, Hall, Liang, Ma 2023 (Sophia), arXiv 2305.14342, algorithm 2.

@@ -1,4 +1,4 @@
-"""Value, gradients and the closure that belongs to them, from one call."""
+"""Loss, gradients and the closure that belongs to them, from one call."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,22 +15,27 @@ def value_and_grad(
   has_aux: bool = False,
   transform: Callable[[Params], Params] | None = None,
 ) -> Callable[..., tuple[Any, Params, GradFn]]:
-  """``jax.value_and_grad`` that also returns the closure: ``grad_fn(p)`` at other params.
+  """``jax.value_and_grad`` that also returns ``grad_fn``, the gradient at other params.
 
-  The closure sees the same batch and the same keys, and everything that ``transform`` does to
-  the first gradient. Cost: one gradient, and one more for each closure call.
+      grad_fn(p) = transform(gradient of loss_fn(p, *args, **kwargs))
+
+  ``grad_fn`` uses the same batch and the same keys as the first gradient. Cost: one gradient, and
+  one more per call of ``grad_fn``.
 
   Args:
     loss_fn: ``(params, *args, **kwargs) -> loss``, or ``(loss, aux)`` with ``has_aux``.
-    has_aux: as in ``jax.value_and_grad``. The closure drops aux, so that statistics and metrics
-      are those of the clean pass.
-    transform: ``grads -> grads``, applied to both gradients: clipping, casts, unscaling, a
-      ``pmean``. What is done to ``grads`` alone, after this call, the closure does not do.
+    has_aux: as in ``jax.value_and_grad``. ``grad_fn`` drops aux, so that statistics and metrics
+      come from the clean pass.
+    transform: function ``grads -> grads`` that is applied to both gradients: clipping, casts,
+      unscaling, ``pmean``. Do not change ``grads`` after the call instead, because ``grad_fn``
+      would not do the same.
 
   Returns:
-    ``step_fn(params, *args, **kwargs) -> (value, grads, grad_fn)``, where ``grad_fn(p)`` is
-    ``transform`` of the gradient of ``loss_fn(p, *args, **kwargs)``, and ``value`` is the loss,
-    or ``(loss, aux)`` with ``has_aux``.
+    ``step_fn(params, *args, **kwargs) -> (value, grads, grad_fn)``. ``value`` is the loss, or
+    ``(loss, aux)`` with ``has_aux``.
+
+  Raises:
+    TypeError: ``has_aux`` is not a bool.
 
   Example:
     >>> import jax.numpy as jnp, optax, flatopt
@@ -47,7 +52,7 @@ def value_and_grad(
 
   def step_fn(params: Params, *args: Any, **kwargs: Any) -> tuple[Any, Params, GradFn]:
     def grad_fn(p: Params) -> Params:
-      # Inside shard_map, the first gradient is per device where its params vary; so is this one.
+      # Inside shard_map the first gradient is per device if the params vary; so must this one be.
       p = _devices.varying_like(p, params)
       grads = jax.grad(loss_fn, has_aux=has_aux)(p, *args, **kwargs)
       return transform(grads[0] if has_aux else grads)

@@ -1,4 +1,4 @@
-"""Estimators of the curvature diagonal, for ``ire`` and ``optax.contrib.sophia``."""
+"""Estimators of the diagonal of the Hessian, for ``ire`` and ``optax.contrib.sophia``."""
 
 from flatopt.curvature.empirical_fisher import empirical_fisher as empirical_fisher
 from flatopt.curvature.gauss_newton_bartlett import (

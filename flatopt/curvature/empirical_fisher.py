@@ -1,4 +1,4 @@
-"""The empirical Fisher diagonal: the squared gradient."""
+"""The diagonal of the empirical Fisher matrix: the squared gradient."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from flatopt._typing import AxisName
 
 
 class EmpiricalFisherState(NamedTuple):
-  """``count``: estimates so far, each of one gradient."""
+  """The number of estimates so far."""
 
   count: jax.Array
 
@@ -19,37 +19,39 @@ class EmpiricalFisherState(NamedTuple):
 
   @property
   def extra_gradients(self):
-    return self.count
+    return self.count  # one per estimate
 
   def metrics(self):
     return {"count": self.count}
 
 
 def empirical_fisher(*, axis_name: AxisName = None) -> optax.GradientTransformationExtraArgs:
-  """Takes the squared gradient of the loss for the curvature diagonal.
+  """Estimates the diagonal of the Hessian by the squared gradient of the loss.
 
       g = grad_fn(params)
-      estimate: g * g
+      output: g * g
 
-  A crude stand-in where neither labels can be sampled nor Hessian-vector products be
-  taken: it vanishes with the gradient, whatever the curvature. Cost: 1 gradient.
+  This is a rough estimate: where the gradient is 0 it is 0, whatever the curvature. Use it only if
+  you can neither sample labels nor compute Hessian-vector products. Cost: one gradient per
+  estimate.
 
   Args:
-    axis_name: mapped axis under ``pmap`` or ``shard_map`` to average estimates over.
+    axis_name: mapped axis under ``pmap`` or ``shard_map``; the estimates are averaged over it.
 
   Returns:
-    A transformation whose ``update`` needs ``params`` and ``grad_fn(params) -> grads``
-    and returns the estimate, like params; its updates argument is not read.
+    A transformation whose ``update`` needs ``params`` and ``grad_fn(params) -> grads``. It returns
+    the estimate, a pytree like params, and does not read ``updates``.
 
   State:
     count: int32, shape ().
 
   Raises:
-    ValueError, TypeError: a bad argument, a missing ``grad_fn`` or ``params``.
+    ValueError, TypeError: an argument is out of range or of the wrong type, or ``grad_fn`` or
+      ``params`` is missing.
 
   Source:
-    Kunstner, Balles, Hennig 2019, arXiv 1905.12558, on what it is and is not; here the
-    batch gradient is squared, not the per-example ones.
+    Kunstner, Balles, Hennig 2019, arXiv 1905.12558, discuss its limits. Deviation: this squares
+    the gradient of the batch, not the gradients of single examples.
 
   Example:
     >>> import jax, jax.numpy as jnp

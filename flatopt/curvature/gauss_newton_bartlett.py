@@ -1,4 +1,4 @@
-"""The Gauss-Newton-Bartlett estimator of the curvature diagonal."""
+"""The Gauss-Newton-Bartlett estimator of the diagonal of the Gauss-Newton matrix."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from flatopt._typing import AxisName
 
 
 class GaussNewtonBartlettState(NamedTuple):
-  """``count``: estimates so far, each of one gradient with sampled labels."""
+  """The number of estimates so far."""
 
   count: jax.Array
 
@@ -19,7 +19,7 @@ class GaussNewtonBartlettState(NamedTuple):
 
   @property
   def extra_gradients(self):
-    return self.count
+    return self.count  # one per estimate
 
   def metrics(self):
     return {"count": self.count}
@@ -28,32 +28,33 @@ class GaussNewtonBartlettState(NamedTuple):
 def gauss_newton_bartlett(
   batch_size: int = 1, *, key: int | jax.Array = 0, axis_name: AxisName = None
 ) -> optax.GradientTransformationExtraArgs:
-  """Estimates the Gauss-Newton diagonal by a squared gradient with sampled labels.
+  """Estimates the diagonal of the Gauss-Newton matrix by a squared gradient with sampled labels.
 
-      g = sampled_grad_fn(params, key_t)
-      estimate: batch_size * g * g
+      g = sampled_grad_fn(params, fold_in(key, t))
+      output: batch_size * g * g
 
-  The estimator of the IRE paper's experiments and the one to take for classifiers and
-  language models: never negative, and a single gradient. Cost: 1 gradient.
+  Prefer it for classifiers and language models: it is never negative and needs a single gradient.
+  The experiments of the IRE paper use it. Cost: one gradient per estimate.
 
   Args:
-    batch_size: number of labels that one call samples independently (for a language
-      model: tokens), >= 1; with it the estimate is unbiased for the Gauss-Newton
-      diagonal of the mean loss. IRE only ranks, and needs no scale.
-    key: int or JAX key; estimate t calls ``sampled_grad_fn`` with ``fold_in(key, t)``.
-    axis_name: mapped axis under ``pmap`` or ``shard_map`` to average estimates over; all
-      devices are given the same key, which the closure may fold the device into.
+    batch_size: number of labels that one call samples independently (for a language model, the
+      number of tokens), >= 1. With this factor, the estimate is unbiased for the Gauss-Newton
+      matrix of the mean loss. IRE uses only the order of the entries and does not need it.
+    key: int or JAX key; estimate number t uses ``fold_in(key, t)``.
+    axis_name: mapped axis under ``pmap`` or ``shard_map``; the estimates are averaged over it. All
+      devices get the same key; the closure can fold the device's index into it.
 
   Returns:
-    A transformation whose ``update`` needs ``params`` and ``sampled_grad_fn(params,
-    key) -> grads`` (see ``flatopt.closures.sampled_label_grad_fn``) and returns the
-    estimate, like params; its updates argument is not read.
+    A transformation whose ``update`` needs ``params`` and ``sampled_grad_fn(params, key) ->
+    grads`` (see ``flatopt.closures.sampled_label_grad_fn``). It returns the estimate, a pytree like
+    params, and does not read ``updates``.
 
   State:
     count: int32, shape ().
 
   Raises:
-    ValueError, TypeError: a bad argument, a missing ``sampled_grad_fn`` or ``params``.
+    ValueError, TypeError: an argument is out of range or of the wrong type, or
+      ``sampled_grad_fn`` or ``params`` is missing.
 
   Source:
     Liu, Li, Hall, Liang, Ma 2023 (Sophia), arXiv 2305.14342, algorithm 2.

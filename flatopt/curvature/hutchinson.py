@@ -1,4 +1,4 @@
-"""Hutchinson's estimator of the Hessian diagonal."""
+"""Hutchinson's estimator of the diagonal of the Hessian."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from flatopt._typing import Axes, AxisName, Params
 
 
 class HutchinsonState(NamedTuple):
-  """``count``: estimates so far; ``extra_gradients``: two for each product of them."""
+  """The number of estimates so far, and their cost: 2 per Hessian-vector product."""
 
   count: jax.Array
   extra_gradients: jax.Array
@@ -29,32 +29,35 @@ def hutchinson(
   mode: str = "forward-reverse",
   axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-  """Estimates the Hessian diagonal by ``mean over samples of v * (H v)``.
+  """Estimates the diagonal of the Hessian from Hessian-vector products with random vectors.
 
-      v: entries +1 or -1, independent; H v: the derivative of grad_fn along v
+      v: independent random entries, +1 or -1
+      H v: the derivative of grad_fn at params along v
+      output: the mean over num_samples draws of v * (H v)
 
-  Unbiased for any loss, with the variance of the off-diagonal entries. Where labels can
-  be sampled, ``gauss_newton_bartlett`` is cheaper and never negative. Cost: 2 gradients
-  a sample, counted so by ``extra_gradient_evaluations``.
+  It is unbiased for every loss. Its variance comes from the off-diagonal entries of the Hessian.
+  If you can sample labels, ``gauss_newton_bartlett`` is cheaper and never negative. Cost: 2
+  gradients per sample, and ``extra_gradient_evaluations`` counts them so.
 
   Args:
-    num_samples: probes to average over, >= 1.
-    key: int or JAX key; estimate t uses ``fold_in(key, t)``.
-    mode: "forward-reverse" (``jax.jvp`` of the gradient), or "reverse-reverse"
-      (``jax.vjp``) for models whose custom gradients have no forward mode.
-    axis_name: mapped axis under ``pmap`` or ``shard_map`` to average estimates over; all
-      devices draw the same probes.
+    num_samples: number of random vectors, >= 1.
+    key: int or JAX key; estimate number t uses ``fold_in(key, t)``.
+    mode: "forward-reverse" (``jax.jvp`` of the gradient), or "reverse-reverse" (``jax.vjp``) for
+      models whose custom gradients have no forward mode.
+    axis_name: mapped axis under ``pmap`` or ``shard_map``; the estimates are averaged over it. All
+      devices draw the same vectors.
 
   Returns:
-    A transformation whose ``update`` needs ``params`` and ``grad_fn(params) -> grads``
-    and returns the estimate, like params; its updates argument is not read. It serves
-    as ``hessian_diagonal_fn`` of ``optax.contrib.sophia``, too.
+    A transformation whose ``update`` needs ``params`` and ``grad_fn(params) -> grads``. It returns
+    the estimate, a pytree like params, and does not read ``updates``. It also works as the
+    ``hessian_diagonal_fn`` of ``optax.contrib.sophia``.
 
   State:
     count, extra_gradients: int32, shape ().
 
   Raises:
-    ValueError, TypeError: a bad argument, a missing ``grad_fn`` or ``params``.
+    ValueError, TypeError: an argument is out of range or of the wrong type, or ``grad_fn`` or
+      ``params`` is missing.
 
   Source:
     Bekas, Kokiopoulou, Saad 2007, doi 10.1016/j.apnum.2007.01.003, equation 2 with
@@ -116,17 +119,18 @@ def hutchinson(
 
 
 def _signs(key: jax.Array, params: Params, axes: Axes) -> Params:
-  """Random signs (int8) like params, independent in every shard of a leaf.
+  """Draws random signs (int8), a pytree like params.
 
-  Devices draw alike; one more sign for each shard makes shards independent of each other.
+  All devices draw the same signs. If a leaf is sharded, one more random sign per shard makes its
+  shards uncorrelated.
   """
   leaves, structure = jax.tree.flatten(
     optax.tree.random_like(key, params, jax.random.rademacher, dtype=jnp.int8)
   )
-  of_shard = lambda names: jax.random.rademacher(
+  sign_of_shard = lambda names: jax.random.rademacher(
     jax.random.fold_in(key, jax.lax.axis_index(names)), (), jnp.int8
   )
   return jax.tree.unflatten(
     structure,
-    [x * of_shard(names) if names else x for x, names in zip(leaves, axes, strict=True)],
+    [x * sign_of_shard(names) if names else x for x, names in zip(leaves, axes, strict=True)],
   )

@@ -1,4 +1,4 @@
-"""Methods before the base optimizer: they look at the loss elsewhere."""
+"""Methods before the base optimizer: they change the gradient by a second one at other params."""
 
 from flatopt.gradients.ae_sam import ae_sam as ae_sam
 from flatopt.gradients.asam import asam as asam

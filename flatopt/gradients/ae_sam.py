@@ -1,4 +1,4 @@
-"""AE-SAM: a sharpness-aware gradient where the gradient is large among the recent ones."""
+"""AE-SAM: a sharpness-aware gradient on the steps where the gradient is large."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from flatopt._typing import AxisName, ScalarOrSchedule
 
 
 class AeSamState(NamedTuple):
-  """Counts of update calls and of sharpness steps, the statistics, the inner state."""
+  """Counts of all steps and of sharpness-aware steps, mean and variance, ``inner``'s state."""
 
   count: jax.Array
   sharpness_steps: jax.Array
@@ -20,7 +20,7 @@ class AeSamState(NamedTuple):
   inner: optax.OptState
 
   method = "ae_sam"
-  extra_gradients = 0
+  extra_gradients = 0  # the state of ``inner`` counts them
 
   def metrics(self):
     return {
@@ -40,49 +40,51 @@ def ae_sam(
   decay: float = 0.9,
   axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-  """Takes a sharpness-aware gradient where the gradient is large among the recent ones.
+  """Takes the sharpness-aware gradient on steps where the gradient is large, compared with before.
 
       s = ||g||^2
       mean <- decay * mean + (1 - decay) * s
       variance <- decay * variance + (1 - decay) * (s - mean)^2
-      c_t = high + (low - high) * t / num_steps
-      output: inner(g)  where s >= mean + c_t * sqrt(variance)
-              g         else
+      c_t = high + (low - high) * min(t / num_steps, 1)
+      output: inner(g)   if s >= mean + c_t * sqrt(variance)
+              g          otherwise
 
-  Large gradients are taken for a sign of a sharp region. With the defaults few steps pay
-  early in training and most of them late. Prefer it to ``rst`` where the gradient's size
-  says when to pay; how much is paid is then only known afterwards. Cost: one extra
-  gradient on sharpness steps with ``inner = sam()``, none on others (``lax.cond``, with
-  what ``rst`` says of it).
+  The method takes a large gradient as a sign of a sharp region. With the defaults, few steps are
+  sharpness-aware at the start of training and most are at its end. Prefer it to ``rst`` if the
+  size of the gradient tells better than chance which steps need it. You learn the total cost
+  only afterwards. ``lax.cond`` skips the second gradient on the other steps, with the two
+  exceptions that ``rst`` describes. Cost: 0 to 1 extra gradients per step with
+  ``inner = sam()``, depending on the data.
 
   Args:
-    inner: a transformation that looks at the loss elsewhere: ``sam``, ``asam``, ...
-    num_steps: steps of the run, over which the threshold moves from ``high`` to ``low``,
-      where it stays, >= 1.
-    low, high: the threshold's last and first distance from the mean, in standard
+    inner: a method that takes a gradient at other params: ``sam``, ``asam``, ...
+    num_steps: number of steps of the run, >= 1. The threshold moves from ``high`` to ``low``
+      over these steps and stays at ``low`` afterwards.
+    low, high: distance of the threshold from the mean at the end and at the start, in standard
       deviations; any finite numbers.
-    decay: of the two running averages, in [0, 1).
-    axis_name: mapped axis under ``pmap`` or ``shard_map``: the averaged gradient decides,
-      for all devices alike; ``inner`` gets each device's own gradient, and the output is
-      averaged.
+    decay: decay rate of the two running averages, in [0, 1).
+    axis_name: mapped axis under ``pmap`` or ``shard_map``. The averaged gradient decides for all
+      devices together. ``inner`` gets each device's own gradient, and the output is averaged
+      over the axis.
 
   Returns:
-    A transformation whose ``update`` hands all extra arguments to ``inner``, and ``step``,
-    the count of all steps, for its schedules to read.
+    A transformation whose ``update`` needs ``params``. It passes all extra arguments on to
+    ``inner``, and also ``step``, the count of all steps, which the schedules of ``inner`` read.
 
   State:
-    count, sharpness_steps: int32, shape (). mean, variance: float, shape (). inner: the
-    state of ``inner``, which advances on sharpness steps only.
+    count, sharpness_steps: int32, shape (). mean, variance: float32 (float64 for float64
+    params), shape (). inner: the state of ``inner``, which changes on sharpness-aware steps only.
 
   Raises:
-    ValueError, TypeError: a bad argument or ``params=None``.
+    ValueError, TypeError: an argument is out of range or of the wrong type, or ``params`` is
+      missing.
 
   Source:
-    Jiang, Yang, Zhang, Kwok 2023, arXiv 2304.14647, AE-SAM. Neither its text nor code of
-    its authors could be read here: the equations are those of a public description. Both
-    averages start at 0, so that the first step is a sharpness step unless ``high`` exceeds
-    ``1 / sqrt(1 - decay)``. A gradient that is not finite leaves as it came and enters
-    neither average.
+    Jiang, Yang, Zhang, Kwok 2023, arXiv 2304.14647, AE-SAM. We could read only the beginning of
+    the paper and found no code of its authors, so the equations follow a public description.
+    Both averages start at 0, without bias correction, so the first step is sharpness-aware
+    unless ``high`` exceeds ``1 / sqrt(1 - decay)``. A gradient that is not finite is returned
+    as it is and changes neither average.
 
   Example:
     >>> import optax, flatopt
@@ -113,24 +115,24 @@ def ae_sam(
     square = _tree.norm(averaged, _devices.shard_axes(params, axis_name)).astype(dtype) ** 2
     mean = decay * state.mean + (1 - decay) * square
     variance = decay * state.variance + (1 - decay) * (square - mean) ** 2
-    # One number that is not finite would stay in the averages for ever.
+    # Otherwise one number that is not finite would stay in the averages for ever.
     finite = jnp.isfinite(variance)
     mean = jnp.where(finite, mean, state.mean)
     variance = jnp.where(finite, variance, state.variance)
 
-    first, last = (jnp.asarray(_arguments.value_at(x, step), dtype) for x in (high, low))
+    high_t, low_t = (jnp.asarray(_arguments.value_at(x, step), dtype) for x in (high, low))
     progress = jnp.clip(jnp.asarray(step).astype(dtype) / num_steps, 0, 1)
-    threshold = mean + (first + (last - first) * progress) * jnp.sqrt(variance)
+    threshold = mean + (high_t + (low_t - high_t) * progress) * jnp.sqrt(variance)
     is_sharp = jnp.isfinite(square) & (square >= threshold)
 
-    def sharpen():
-      inner_args = _method.for_inside(extra_args, step, axis_name)
+    def sharp_gradient():
+      inner_args = _method.args_for_inner(extra_args, step, axis_name)
       sharp, inner_state = inner.update(updates, state.inner, params, **inner_args)
       sharp = _devices.varying(_tree.cast_like(sharp, params), axis_name)
       return _devices.mean(sharp, axis_name), inner_state
 
-    # All devices take the same branch, so that its collectives may stand inside.
-    output, inner_state = _method.cond(is_sharp, sharpen, lambda: (averaged, state.inner))
+    # All devices take the same branch, so collectives are allowed inside it.
+    output, inner_state = _method.cond(is_sharp, sharp_gradient, lambda: (averaged, state.inner))
     return output, AeSamState(
       count=_tree.increment(state.count),
       sharpness_steps=state.sharpness_steps + is_sharp.astype(jnp.int32),

@@ -1,4 +1,4 @@
-"""Adaptive sharpness-aware minimisation: SAM in a ball that scales with the weights."""
+"""Adaptive SAM (ASAM): a perturbation that is larger for larger weights."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from flatopt._typing import AxisName, Mask, ScalarOrSchedule
 
 
 class AsamState(NamedTuple):
-  """``count``: update calls so far, each of which paid for one extra gradient."""
+  """The number of calls of ``update``."""
 
   count: jax.Array
 
@@ -19,7 +19,7 @@ class AsamState(NamedTuple):
 
   @property
   def extra_gradients(self):
-    return self.count
+    return self.count  # one per call
 
   def metrics(self):
     return {"count": self.count}
@@ -34,41 +34,45 @@ def asam(
   axis_name: AxisName = None,
   sync_perturbation: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
-  """SAM with a perturbation in proportion to each weight's size.
+  """SAM with a perturbation that grows with the size of each weight.
 
-      T = |w| + eta on the leaves of scale_mask, 1 elsewhere
+      T = |w| + eta              on the leaves of scale_mask, T = 1 on the others
       eps = rho * T^2 g / ||T g||
       output: grad_fn(w + eps)
 
-  Prefer it to ``sam`` where layers differ much in scale: sharpness in this ball does
-  not change when one layer is scaled up and the next scaled down. Its ``rho`` is about
-  ten times SAM's. Cost: one extra gradient a step.
+  Prefer it to ``sam`` if the layers differ much in scale. If you scale one layer up and the next
+  one down so that the network computes the same function, the sharpness that ``sam`` sees
+  changes, and the sharpness that ``asam`` sees does not. A good ``rho`` is about ten times that
+  of ``sam``. Cost: one extra gradient per step.
 
   Args:
-    rho: radius in units of the norm of ``eps / T``, which has no unit, >= 0.
-    eta: floor of the scale, in the params' units, >= 0; keeps small weights moving.
-    scale_mask: bool pytree, or a callable ``params -> bool pytree``, of the leaves to
-      scale; ``None`` means every leaf but biases, told by their names.
-    mask: bool pytree, or a callable ``params -> bool pytree``, of the leaves to perturb,
-      which alone enter the norm; ``None`` means all. The normalisation layers alone are
-      SAM-ON (Mueller et al. 2023, arXiv 2306.04226).
-    axis_name: mapped axis under ``pmap`` or ``shard_map`` to average the output over.
-    sync_perturbation: perturb by the gradient averaged over ``axis_name`` instead of
-      each device's own (m-sharpness, the default).
+    rho: radius of the perturbation, >= 0: the norm of ``eps / T``, so it is relative to the
+      weights; a number, a scalar array or a schedule.
+    eta: number that is added to ``|w|``, in units of the params, >= 0. With ``eta > 0``, weights
+      near 0 are perturbed too.
+    scale_mask: bool pytree, or a callable ``params -> bool pytree``, that is True on the leaves
+      to scale. ``None``: all leaves except biases, which are recognised by their names.
+    mask: bool pytree, or a callable ``params -> bool pytree``. Only leaves that are True are
+      perturbed and counted in the norm. ``None``: all leaves. A mask that selects only the
+      normalisation layers gives SAM-ON (Mueller et al. 2023, arXiv 2306.04226).
+    axis_name: mapped axis under ``pmap`` or ``shard_map``; the output is averaged over it.
+    sync_perturbation: if True, perturb by the gradient averaged over ``axis_name``; if False,
+      by each device's own gradient (m-sharpness).
 
   Returns:
     A transformation whose ``update`` needs ``params`` and ``grad_fn(params) -> grads``.
 
   State:
-    count: int32, shape (): 4 bytes, whatever the params.
+    count: int32, shape (), 4 bytes.
 
   Raises:
-    ValueError, TypeError: a bad argument, a missing ``grad_fn`` or ``params``.
+    ValueError, TypeError: an argument is out of range or of the wrong type, or ``grad_fn`` or
+      ``params`` is missing.
 
   Source:
-    Kwon, Kim, Park, Choi 2021, arXiv 2102.11600, algorithm 1 with p = 2. ``eta`` is
-    added to |w| in float32 or more; the published code scales parameters whose name
-    contains "weight", which ``scale_mask=None`` generalises.
+    Kwon, Kim, Park, Choi 2021, arXiv 2102.11600, algorithm 1 with p = 2. Deviation: the
+    published code scales the parameters whose name contains "weight"; ``scale_mask=None``
+    scales all leaves except biases. ``|w| + eta`` is computed in float32 or wider.
 
   Example:
     >>> import jax, jax.numpy as jnp, optax, flatopt

@@ -1,4 +1,4 @@
-"""Friendly-SAM: perturbs along the batch's noise, not along the full gradient."""
+"""Friendly-SAM: SAM that perturbs along the noise of the batch only."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from flatopt._typing import AxisName, Params, ScalarOrSchedule
 
 
 class FriendlySamState(NamedTuple):
-  """Count of update calls, each one extra gradient, and the gradients' running average."""
+  """The number of calls of ``update``, and the running average of the gradients."""
 
   count: jax.Array
   average: Params
@@ -20,7 +20,7 @@ class FriendlySamState(NamedTuple):
 
   @property
   def extra_gradients(self):
-    return self.count
+    return self.count  # one per call
 
   def metrics(self):
     return {"count": self.count}
@@ -34,36 +34,39 @@ def friendly_sam(
   axis_name: AxisName = None,
   sync_perturbation: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
-  """SAM whose perturbation leaves out what the batch's gradient shares with earlier ones.
+  """SAM whose perturbation follows the noise of the batch, not its whole gradient.
 
       d = g - sigma * m                       m: running average of earlier gradients
       output: grad_fn(w + rho * d / ||d||)
       m <- decay * m + (1 - decay) * g        m <- g on the first call
 
-  Prefer it to ``sam`` where the full-batch part of the perturbation does harm: noisy labels,
-  large batches. Cost: one extra gradient a step.
+  ``m`` estimates the gradient over all data, so ``g - m`` is the noise of the batch. Prefer it to
+  ``sam`` if you suspect that the part of the perturbation along the full gradient does harm. Do
+  not use it with full batches, which have no noise. Cost: one extra gradient per step.
 
   Args:
-    rho: radius of the perturbation, in units of the params' global l2 norm, >= 0.
-    sigma: share of the average taken out, >= 0; 0 is SAM.
-    decay: of the average, in [0, 1).
-    axis_name: mapped axis under ``pmap`` or ``shard_map`` to average the output and the
-      running average over.
-    sync_perturbation: perturb by the gradient averaged over ``axis_name`` instead of
-      each device's own (m-sharpness, the default).
+    rho: radius of the perturbation, in units of the params' global l2 norm, >= 0; a number, a
+      scalar array or a schedule.
+    sigma: multiple of the running average to subtract, >= 0; 0 is SAM.
+    decay: decay rate of the running average, in [0, 1).
+    axis_name: mapped axis under ``pmap`` or ``shard_map``; the output and the running average
+      are averaged over it.
+    sync_perturbation: if True, perturb by the gradient averaged over ``axis_name``; if False,
+      by each device's own gradient (m-sharpness).
 
   Returns:
     A transformation whose ``update`` needs ``params`` and ``grad_fn(params) -> grads``.
 
   State:
-    count: int32, shape (). average: like params in at least float32, one copy of them.
+    count: int32, shape (). average: like params, in float32 or wider, 4 bytes per parameter.
 
   Raises:
-    ValueError, TypeError: a bad argument, a missing ``grad_fn`` or ``params``.
+    ValueError, TypeError: an argument is out of range or of the wrong type, or ``grad_fn`` or
+      ``params`` is missing.
 
   Source:
-    Li, Zhou, He, Cheng, Huang 2024, arXiv 2403.12350, algorithm 1. A gradient that is not
-    finite leaves as NaN and does not enter the average.
+    Li, Zhou, He, Cheng, Huang 2024, arXiv 2403.12350, algorithm 1. If the gradient is not finite,
+    every entry of the output is NaN, and the running average does not change.
 
   Example:
     >>> import optax, flatopt
@@ -93,9 +96,8 @@ def friendly_sam(
     )
     grads = _devices.mean(updates, axis_name)
     finite = jnp.isfinite(_tree.norm(grads, _devices.shard_axes(params, axis_name)))
-    kept = jnp.where(state.count == 0, 0, decay)
-    move = lambda d, m, g: d * m + (1 - d) * g
-    average = _tree.map_wide(move, (kept,), state.average, grads)
+    decay_t = jnp.where(state.count == 0, 0, decay)
+    average = _tree.map_wide(lambda d, m, g: d * m + (1 - d) * g, (decay_t,), state.average, grads)
     return _devices.mean(sharp, axis_name), FriendlySamState(
       _tree.increment(state.count), _tree.where(finite, average, state.average)
     )

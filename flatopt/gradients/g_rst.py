@@ -1,4 +1,4 @@
-"""Generalised RST: the coin's probability sets the cost, the degree sets the sharpness."""
+"""Generalised RST (G-RST): ``probability`` sets the cost, ``degree`` the strength of SAM."""
 
 from typing import NamedTuple
 
@@ -8,11 +8,11 @@ import optax
 
 from flatopt import _arguments
 from flatopt._typing import AxisName, ScalarOrSchedule
-from flatopt.gradients.rst import coin_toss
+from flatopt.gradients.rst import randomised
 
 
 class GRstState(NamedTuple):
-  """Counts of steps and of those with X = 1, the last probability, the inner state."""
+  """Counts of all steps and of the steps with X = 1, the last probability, ``inner``'s state."""
 
   count: jax.Array
   sharpness_steps: jax.Array
@@ -20,7 +20,7 @@ class GRstState(NamedTuple):
   inner: optax.OptState
 
   method = "g_rst"
-  extra_gradients = 0
+  extra_gradients = 0  # the state of ``inner`` counts them
 
   def metrics(self):
     return {
@@ -38,34 +38,41 @@ def g_rst(
   key: int | jax.Array = 0,
   axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-  """RST with the weight of its sharpness term made independent of the coin.
+  """RST in which a rarer sharpness-aware gradient has a larger weight.
 
-      rst with mixing(t) = degree(t) / probability(t), 0 where the probability is 0
+      X_t ~ Bernoulli(probability(t))          the same X_t on every device
+      mixing = degree(t) / probability(t)      0 if probability(t) = 0
+      output: g                                      if X_t = 0
+              (1 - mixing) * g + mixing * inner(g)   if X_t = 1
 
-  Since E[X_t * mixing] = degree, the sharpness term has in expectation ``degree`` times
-  SAM's weight, whatever the probability: with degree 1, SAM's regularisation at RST's
-  cost, with more variance. Prefer it to ``rst`` at low probabilities. Cost:
-  ``probability`` extra gradients a step with ``inner = sam()``.
+  The expected output is ``g + degree * (inner(g) - g)``, because E[X_t * mixing] = degree. So
+  with ``degree = 1`` the expected gradient is that of ``inner``, whatever the probability. The
+  variance grows as the probability falls. Prefer it to ``rst`` if the probability is low.
+  Cost: ``probability`` extra gradients per step with ``inner = sam()``.
 
   Args:
-    inner: a transformation that looks at the loss elsewhere: ``sam``, ``asam``, ...
-    probability: of a sharpness-aware step, in [0, 1]; a number or a schedule.
-    degree: expected weight of the sharpness term in units of SAM's, >= 0.
-    key: int or JAX key; toss t uses ``fold_in(key, t)``.
-    axis_name: as in ``rst``.
+    inner: a method that takes a gradient at other params: ``sam``, ``asam``, ...
+    probability: probability of X = 1, in [0, 1]; a number, a scalar array or a schedule.
+    degree: expected weight of ``inner(g) - g``, >= 0; 1 is the weight that SAM gives it.
+    key: int or JAX key; the draw of step t uses ``fold_in(key, t)``.
+    axis_name: mapped axis under ``pmap`` or ``shard_map``. ``inner`` gets each device's own
+      gradient, and the output is averaged over the axis.
 
   Returns:
-    A transformation whose ``update`` hands all extra arguments to ``inner``.
+    A transformation whose ``update`` needs ``params``. It passes all extra arguments on to
+    ``inner``, and also ``step``, the count of all steps, which the schedules of ``inner`` read.
 
   State:
-    As ``rst``'s.
+    count, sharpness_steps: int32, shape (). probability: float32, shape (), of the last step.
+    inner: the state of ``inner``, which changes on steps with X = 1 only.
 
   Raises:
-    ValueError, TypeError: a bad argument or ``params=None``.
+    ValueError, TypeError: an argument is out of range or of the wrong type, or ``params`` is
+      missing.
 
   Source:
-    Zhao, Zhang, Hu 2022, arXiv 2203.09962. The paper's own printed form of G-RST could
-    not be read; this one is derived from E[X_t * mixing] = degree.
+    Zhao, Zhang, Hu 2022, arXiv 2203.09962. We could not read the form of G-RST that the paper
+    prints; this one is derived from E[X_t * mixing] = degree.
 
   Example:
     >>> import optax, flatopt
@@ -74,9 +81,10 @@ def g_rst(
   _arguments.check_number("g_rst", "degree", degree, low=0)
 
   def mixing(step):
-    dtype = jnp.result_type(float)  # of the ratio, whatever the two are
+    # The two may have different dtypes, which strict promotion would not divide.
+    dtype = jnp.result_type(float)
     p = jnp.asarray(_arguments.value_at(probability, step), dtype)
     d = jnp.asarray(_arguments.value_at(degree, step), dtype)
     return jnp.where(p > 0, d / jnp.where(p > 0, p, 1), 0)
 
-  return coin_toss("g_rst", GRstState, inner, probability, mixing, key, axis_name)
+  return randomised("g_rst", GRstState, inner, probability, mixing, key, axis_name)

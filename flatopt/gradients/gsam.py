@@ -1,4 +1,4 @@
-"""Surrogate-gap SAM: also shrinks the gap between the perturbed loss and the loss."""
+"""Surrogate-gap SAM (GSAM): also lowers the gap between the perturbed loss and the loss."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from flatopt._typing import AxisName, ScalarOrSchedule
 
 
 class GsamState(NamedTuple):
-  """``count``: update calls so far, each of which paid for one extra gradient."""
+  """The number of calls of ``update``."""
 
   count: jax.Array
 
@@ -19,7 +19,7 @@ class GsamState(NamedTuple):
 
   @property
   def extra_gradients(self):
-    return self.count
+    return self.count  # one per call
 
   def metrics(self):
     return {"count": self.count}
@@ -32,34 +32,39 @@ def gsam(
   axis_name: AxisName = None,
   sync_perturbation: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
-  """SAM's gradient, less a part of the loss gradient orthogonal to it.
+  """Subtracts from SAM's gradient a multiple of the plain gradient's part orthogonal to it.
 
       g_s = grad_fn(w + rho * g / ||g||)
       output: g_s - alpha * (g - <g, g_s> / ||g_s||^2 * g_s)
 
-  The second term ascends the loss where that costs the perturbed loss nothing, and so
-  lowers the surrogate gap between the two. Prefer it to ``sam`` where a second number can
-  be tuned. Cost: one extra gradient a step.
+  The subtracted part is orthogonal to ``g_s``, so to first order it does not change the loss at
+  the perturbed params. It raises the loss at ``w``, which makes the gap between the two losses
+  smaller. Prefer it to ``sam`` if you can tune a second hyper-parameter. Cost: one extra
+  gradient per step.
 
   Args:
-    rho: radius of the perturbation, in units of the params' global l2 norm, >= 0.
-    alpha: weight of the orthogonal part, in units of the gradient, >= 0; 0 is SAM.
-    axis_name: mapped axis under ``pmap`` or ``shard_map`` to average the output over.
-    sync_perturbation: perturb by, and decompose, the gradients averaged over
-      ``axis_name`` instead of each device's own (m-sharpness, the default).
+    rho: radius of the perturbation, in units of the params' global l2 norm, >= 0; a number, a
+      scalar array or a schedule.
+    alpha: multiple of the orthogonal part to subtract, >= 0; 0 is SAM.
+    axis_name: mapped axis under ``pmap`` or ``shard_map``; the output is averaged over it.
+    sync_perturbation: if True, use the gradients averaged over ``axis_name`` for the
+      perturbation and for the orthogonal part; if False, each device's own gradients
+      (m-sharpness).
 
   Returns:
     A transformation whose ``update`` needs ``params`` and ``grad_fn(params) -> grads``.
 
   State:
-    count: int32, shape (): 4 bytes, whatever the params.
+    count: int32, shape (), 4 bytes.
 
   Raises:
-    ValueError, TypeError: a bad argument, a missing ``grad_fn`` or ``params``.
+    ValueError, TypeError: an argument is out of range or of the wrong type, or ``grad_fn`` or
+      ``params`` is missing.
 
   Source:
-    Zhuang, Gong, Yuan, et al. 2022, arXiv 2203.08065, algorithm 1. The paper lets rho
-    follow the learning rate: pass a schedule.
+    Zhuang, Gong, Yuan, et al. 2022, arXiv 2203.08065, algorithm 1. In the paper rho follows the
+    learning rate; pass a schedule to get this. If the incoming gradient is not finite, every
+    entry of the output is NaN.
 
   Example:
     >>> import optax, flatopt
@@ -73,7 +78,7 @@ def gsam(
     return GsamState(count=jnp.zeros((), jnp.int32))
 
   def update(updates, state, params, step, extra_args):
-    sharp, _, finite = _perturbation.gradient_nearby(
+    sharp, _, finite = _perturbation.perturbed_gradient(
       "gsam",
       extra_args["grad_fn"],
       params,
@@ -85,13 +90,14 @@ def gsam(
     if sync_perturbation:
       updates, sharp = _devices.mean((updates, sharp), axis_name)
     axes = _devices.shard_axes(params, axis_name)
-    along = _tree.projection_coefficient(updates, sharp, axes)
+    coefficient = _tree.projection_coefficient(updates, sharp, axes)
 
-    def decompose(alpha, along, s, g):
-      return jnp.where(jnp.isfinite(along), s - alpha * (g - along * s), s)
+    def subtract_orthogonal_part(alpha, c, g_s, g):
+      return jnp.where(jnp.isfinite(c), g_s - alpha * (g - c * g_s), g_s)
 
-    scalars = (_arguments.value_at(alpha, step), along)
-    output = _perturbation.nan_unless(finite, _tree.map_wide(decompose, scalars, sharp, updates))
+    scalars = (_arguments.value_at(alpha, step), coefficient)
+    output = _tree.map_wide(subtract_orthogonal_part, scalars, sharp, updates)
+    output = _perturbation.nan_unless(finite, output)
     return _devices.mean(output, axis_name), GsamState(_tree.increment(state.count))
 
   return _method.transformation(

@@ -1,4 +1,4 @@
-"""IRE before the base optimizer: enhances the drift that sharpness-awareness adds."""
+"""IRE before the base optimizer: a larger effect of SAM along flat coordinates."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from flatopt._typing import AxisName, ScalarOrSchedule
 
 
 class IreDriftState(NamedTuple):
-  """Count of update calls, each one extra gradient, and the mask of flat coordinates."""
+  """The number of calls of ``update``, and the mask of flat coordinates."""
 
   count: jax.Array
   mask: FlatMask
@@ -21,7 +21,7 @@ class IreDriftState(NamedTuple):
 
   @property
   def extra_gradients(self):
-    return self.count
+    return self.count  # one per call; the estimator's state counts its own
 
   @property
   def flat(self):
@@ -44,45 +44,56 @@ def ire_drift(
   axis_name: AxisName = None,
   sync_perturbation: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
-  """SAM's gradient, its change of the gradient enhanced along flat coordinates.
+  """SAM's gradient, in which SAM's change is larger along flat coordinates.
 
+      every update_interval steps from start_step:
+        h <- decay * h + (1 - decay) * |diagonal of the Hessian at w|
+        flat = 1 where h is among its floor(size * flat_fraction) smallest entries, else 0
       d = grad_fn(w + rho * g / ||g||) - g
-      output: g + d + kappa * flat * d         flat as in ``ire_update``
+      output: g + d + kappa * flat * d
 
-  An adaptive base optimizer divides any fixed scaling of its gradient's coordinates out
-  again. The drift ``d`` is not divided out, because gradient noise, not drift, sets the
-  scale of Adam's second moment; so this form works in front of Adam, where scaling the
-  gradient would do nothing. With SGD it equals SAM followed by ``ire_update`` to first
-  order on the manifold of minima. Cost: 1 extra gradient a step, and the estimator's
-  per refresh.
+  ``d`` is the change that SAM makes to the gradient. It lets training drift to flatter places,
+  and this method makes that drift faster. Prefer it to ``ire_update`` if the base optimizer is
+  adaptive and you pay for SAM's gradient anyway. It works before Adam, where a fixed scaling of
+  the gradient has no effect because Adam divides it out again: the scale of Adam's second
+  moment comes from the noise of the gradient, not from ``d``. With SGD it equals SAM followed
+  by ``ire_update``, to first order and on the manifold of minima. Cost: one extra gradient per
+  step, plus those of the curvature estimator (2 with the default) every ``update_interval``
+  steps.
 
   Args:
-    rho: radius of the perturbation, in units of the params' l2 norm, >= 0.
-    kappa: enhancement, in units of the drift, >= 0; 0 is SAM.
-    flat_fraction: share of all coordinates called flat, in [0, 1].
-    curvature: as in ``ire_update``.
-    update_interval: steps between refreshes, >= 1.
-    start_step: first step that refreshes and enhances, >= 0; SAM's gradient before.
-    decay: of the curvature's running average (no bias correction), in [0, 1).
-    key: int or JAX key of the default estimator's draws.
-    axis_name: mapped axis under ``pmap`` or ``shard_map`` to average the output over.
-    sync_perturbation: perturb by the gradient averaged over ``axis_name`` instead of
-      each device's own (m-sharpness, the default).
+    rho: radius of the perturbation, in units of the params' global l2 norm, >= 0; a number, a
+      scalar array or a schedule.
+    kappa: extra weight of ``d`` on flat coordinates, >= 0; 0 is SAM.
+    flat_fraction: share of all coordinates to treat as flat, in [0, 1].
+    curvature: transformation whose ``update`` returns estimates of the Hessian's diagonal;
+      ``None``: ``flatopt.curvature.hutchinson(key=key)``.
+    update_interval: number of steps between two estimates of the curvature, >= 1.
+    start_step: first step with an estimate, >= 0. Before it the output is SAM's gradient.
+    decay: decay rate of the running average of the curvature, in [0, 1). The average has no bias
+      correction; 0 means no average.
+    key: int or JAX key for the random draws of the default estimator.
+    axis_name: mapped axis under ``pmap`` or ``shard_map``; estimates and output are averaged
+      over it.
+    sync_perturbation: if True, perturb by the gradient averaged over ``axis_name``; if False,
+      by each device's own gradient (m-sharpness).
 
   Returns:
     A transformation whose ``update`` needs ``params``, ``grad_fn(params) -> grads`` and
-    the closures of ``curvature``.
+    the closures that ``curvature`` needs.
 
   State:
-    As ``ire_update``'s: 1 byte a parameter, and the average where ``decay > 0``.
+    count: int32, shape (). mask: as in ``ire_update``, 1 byte per parameter, and with
+    ``decay > 0`` 4 more.
 
   Raises:
-    ValueError, TypeError: a bad argument, a missing closure or ``params``.
+    ValueError, TypeError: an argument is out of range or of the wrong type, or a closure or
+      ``params`` is missing.
 
   Source:
-    flatopt's own, after the analysis of Wang, Wang, et al. 2024, arXiv 2405.20763; the
-    paper enhances the base optimizer's update (``ire_update``), never the gradient.
-    docs/methods/ire.md holds what was measured.
+    This method is flatopt's own. It follows from the analysis of Wang, Wang, et al. 2024, arXiv
+    2405.20763, but the paper changes only the base optimizer's update (``ire_update``), never
+    the gradient. docs/methods/ire.md has measurements.
 
   Example:
     >>> import optax, flatopt
@@ -110,8 +121,8 @@ def ire_drift(
       sync_perturbation=sync_perturbation,
     )
 
-    def enhance(kappa, s, g, flat):
-      return jnp.where(flat, s + kappa * (s - g), s)
+    def enhance(kappa, g_s, g, flat):
+      return jnp.where(flat, g_s + kappa * (g_s - g), g_s)
 
     kappa_t = _arguments.value_at(kappa, step)
     output = _tree.map_wide(enhance, (kappa_t,), sharp, updates, mask.flat)

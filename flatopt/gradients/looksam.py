@@ -1,4 +1,4 @@
-"""LookSAM: reuses the part of SAM's gradient that changes slowly."""
+"""LookSAM: SAM's gradient every few steps, and its slowly changing part again in between."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from flatopt._typing import AxisName, Params, ScalarOrSchedule
 
 
 class LooksamState(NamedTuple):
-  """Count of update calls, the unit vector kept between SAM's steps, and the cost."""
+  """The number of calls of ``update``, the unit vector ``v``, and the extra gradients so far."""
 
   count: jax.Array
   direction: Params
@@ -31,38 +31,43 @@ def looksam(
   axis_name: AxisName = None,
   sync_perturbation: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
-  """SAM's gradient every ``update_interval`` calls, and an imitation of it in between.
+  """SAM's gradient every ``update_interval`` calls, and an approximation of it in between.
 
-      every update_interval-th call, from the first:
+      on the first call and every update_interval-th call after it:
         output: g_s = grad_fn(w + rho * g / ||g||)
-        v = the unit vector along g_s - <g, g_s> / ||g||^2 * g
-      else:
+        v = d / ||d||  with  d = g_s - <g, g_s> / ||g||^2 * g
+      on the calls in between:
         output: g + alpha * ||g|| * v
 
-  Norms are over all leaves. Prefer it to ``rst`` where a copy of the params in memory is
-  cheaper than variance. Cost: ``1 / update_interval`` extra gradients a step.
+  ``d`` is the part of SAM's gradient that is orthogonal to the plain gradient. Its direction
+  ``v`` changes slowly, so it is used again. Prefer it to ``rst`` if every step has to be
+  sharpness-aware and you have the memory for ``v``. Cost: ``1 / update_interval`` extra
+  gradients per step.
 
   Args:
-    rho: radius of the perturbation, in units of the params' global l2 norm, >= 0.
-    alpha: weight of the direction kept, in units of the gradient's norm, >= 0.
-    update_interval: calls from one gradient of SAM to the next, >= 1; 1 is SAM.
-    axis_name: mapped axis under ``pmap`` or ``shard_map`` to average gradients over; the
-      direction kept is that of the averages.
-    sync_perturbation: perturb by the gradient averaged over ``axis_name`` instead of
-      each device's own (m-sharpness, the default).
+    rho: radius of the perturbation, in units of the params' global l2 norm, >= 0; a number, a
+      scalar array or a schedule.
+    alpha: length of the added vector, in units of the gradient's norm, >= 0.
+    update_interval: number of calls from one gradient of SAM to the next, >= 1; 1 is SAM.
+    axis_name: mapped axis under ``pmap`` or ``shard_map``; the gradients are averaged over it,
+      and ``v`` is computed from the averages.
+    sync_perturbation: if True, perturb by the gradient averaged over ``axis_name``; if False,
+      by each device's own gradient (m-sharpness).
 
   Returns:
     A transformation whose ``update`` needs ``params`` and ``grad_fn(params) -> grads``.
 
   State:
-    count, extra_gradients: int32, shape (). direction: like params, one copy of them.
+    count, extra_gradients: int32, shape (). direction: ``v``, a copy of the params in size and
+    dtype.
 
   Raises:
-    ValueError, TypeError: a bad argument, a missing ``grad_fn`` or ``params``.
+    ValueError, TypeError: an argument is out of range or of the wrong type, or ``grad_fn`` or
+      ``params`` is missing.
 
   Source:
-    Liu, Mai, Chen, Hsieh, You 2022, arXiv 2203.02714, algorithm 1. A gradient that is not
-    finite leaves as one and does not change the direction.
+    Liu, Mai, Chen, Hsieh, You 2022, arXiv 2203.02714, algorithm 1, with norms over all leaves
+    together. If a gradient is not finite, the output is not finite, and ``v`` does not change.
 
   Example:
     >>> import optax, flatopt
@@ -86,7 +91,7 @@ def looksam(
     axes = _devices.shard_axes(params, axis_name)
     norm = _tree.norm(grads, axes)
 
-    def look():
+    def sam_gradient():
       sharp = _perturbation.sharpness_gradient(
         "looksam",
         extra_args["grad_fn"],
@@ -97,23 +102,23 @@ def looksam(
         sync_perturbation=sync_perturbation,
       )
       sharp = _devices.mean(sharp, axis_name)
-      along = _tree.projection_coefficient(sharp, grads, axes)
-      orthogonal = _tree.map_wide(lambda c, s, g: s - c * g, (along,), sharp, grads)
+      coefficient = _tree.projection_coefficient(sharp, grads, axes)
+      orthogonal = _tree.map_wide(lambda c, g_s, g: g_s - c * g, (coefficient,), sharp, grads)
       length = _tree.norm(orthogonal, axes)
       unit = _tree.map_wide(lambda n, x: x / n, (jnp.where(length > 0, length, 1),), orthogonal)
       return sharp, _tree.where(jnp.isfinite(length), unit, state.direction)
 
-    def reuse():
+    def approximation():
       scalars = (_arguments.value_at(alpha, step), norm)
-      imitation = _tree.map_wide(lambda a, n, g, v: g + a * n * v, scalars, grads, state.direction)
-      return _tree.where(jnp.isfinite(norm), imitation, grads), state.direction
+      output = _tree.map_wide(lambda a, n, g, v: g + a * n * v, scalars, grads, state.direction)
+      return _tree.where(jnp.isfinite(norm), output, grads), state.direction
 
-    due = state.count % update_interval == 0
-    output, direction = _method.cond(due, look, reuse)
+    is_due = state.count % update_interval == 0
+    output, direction = _method.cond(is_due, sam_gradient, approximation)
     return output, LooksamState(
       count=_tree.increment(state.count),
       direction=direction,
-      extra_gradients=state.extra_gradients + due.astype(jnp.int32),
+      extra_gradients=state.extra_gradients + is_due.astype(jnp.int32),
     )
 
   return _method.transformation(

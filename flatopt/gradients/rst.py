@@ -1,4 +1,4 @@
-"""Randomised sharpness-aware training: a coin between the base gradient and SAM's."""
+"""Randomised sharpness-aware training (RST): SAM's gradient on randomly chosen steps only."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from flatopt._typing import AxisName, ScalarOrSchedule
 
 
 class RstState(NamedTuple):
-  """Counts of steps and of those with X = 1, the last probability, the inner state."""
+  """Counts of all steps and of the steps with X = 1, the last probability, ``inner``'s state."""
 
   count: jax.Array
   sharpness_steps: jax.Array
@@ -19,7 +19,7 @@ class RstState(NamedTuple):
   inner: optax.OptState
 
   method = "rst"
-  extra_gradients = 0
+  extra_gradients = 0  # the state of ``inner`` counts them
 
   def metrics(self):
     return {
@@ -37,44 +37,46 @@ def rst(
   key: int | jax.Array = 0,
   axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-  """Tosses a coin each step between the gradient and a sharpness-aware one.
+  """Takes the sharpness-aware gradient on randomly chosen steps, and the plain gradient on others.
 
-      X_t ~ Bernoulli(probability(t)), the same on every device
-      output: g                                     where X_t = 0
-              (1 - mixing) * g + mixing * inner(g)  where X_t = 1
+      X_t ~ Bernoulli(probability(t))          the same X_t on every device
+      output: g                                      if X_t = 0
+              (1 - mixing) * g + mixing * inner(g)   if X_t = 1
 
-  Keeps much of SAM's quality at ``probability`` times its extra cost. Where X = 0 the
-  second gradient is really not computed (``lax.cond``), except under ``jax.vmap``,
-  which turns ``cond`` into ``select`` and pays for both sides. On CPUs a convolution's
-  gradient is about 14 times slower inside ``cond``, so RST on a CNN is no bargain
-  there. Cost: ``probability`` extra gradients a step with ``inner = sam()``.
+  Prefer it to ``sam`` if you cannot afford two gradients on every step. On steps with X = 0 the
+  second gradient is not computed (``lax.cond``). Two cases are slower than that: ``jax.vmap``
+  turns ``cond`` into ``select``, which computes both branches; and on CPUs the gradient of a
+  convolution is about 14 times slower inside ``cond``, so there RST costs a CNN more than SAM.
+  Cost: ``probability`` extra gradients per step with ``inner = sam()``.
 
   Args:
-    inner: a transformation that looks at the loss elsewhere: ``sam``, ``asam``, ...
-    probability: of X = 1, in [0, 1]. The paper's families are optax's
-      ``constant_schedule``, ``piecewise_constant_schedule``, ``linear_schedule`` and
-      ``cosine_decay_schedule``, and ``flatopt.schedules.rising_cosine``. 0 and 1 are exact:
-      ``flatopt.schedules.from_step`` and ``every`` say which steps pay.
-    mixing: weight of the sharpness-aware gradient, any finite number; 1 is RST, and
-      0 and 1 select exactly.
-    key: int or JAX key; toss t uses ``fold_in(key, t)``.
-    axis_name: mapped axis under ``pmap`` or ``shard_map``: ``inner`` gets each device's
-      own gradient, and the output is averaged.
+    inner: a method that takes a gradient at other params: ``sam``, ``asam``, ...
+    probability: probability of X = 1, in [0, 1]; a number, a scalar array or a schedule. The
+      schedules of the paper are optax's ``constant_schedule``, ``piecewise_constant_schedule``,
+      ``linear_schedule`` and ``cosine_decay_schedule``, and ``flatopt.schedules.rising_cosine``.
+      With probability 0 and 1, X is always 0 and always 1, so ``flatopt.schedules.from_step``
+      and ``every`` choose exact steps.
+    mixing: weight of the sharpness-aware gradient, any finite number. 1 is the method of the
+      paper. 0 and 1 select ``g`` and ``inner(g)`` exactly.
+    key: int or JAX key; the draw of step t uses ``fold_in(key, t)``.
+    axis_name: mapped axis under ``pmap`` or ``shard_map``. ``inner`` gets each device's own
+      gradient, and the output is averaged over the axis.
 
   Returns:
-    A transformation whose ``update`` hands all extra arguments to ``inner``, and
-    ``step``, the count of all tosses, for its schedules to read.
+    A transformation whose ``update`` needs ``params``. It passes all extra arguments on to
+    ``inner``, and also ``step``, the count of all steps, which the schedules of ``inner`` read.
 
   State:
-    count, sharpness_steps: int32, shape (). probability: float32, shape ().
-    inner: the state of ``inner``, which advances on X = 1 only.
+    count, sharpness_steps: int32, shape (). probability: float32, shape (), of the last step.
+    inner: the state of ``inner``, which changes on steps with X = 1 only.
 
   Raises:
-    ValueError, TypeError: a bad argument or ``params=None``.
+    ValueError, TypeError: an argument is out of range or of the wrong type, or ``params`` is
+      missing.
 
   Source:
-    Zhao, Zhang, Hu 2022, arXiv 2203.09962, algorithm 1. The output is one gradient, so
-    clipping belongs behind it, as in the published code.
+    Zhao, Zhang, Hu 2022, arXiv 2203.09962, algorithm 1. Clip after ``rst``, as the published
+    code does: it clips the mixed gradient.
 
   Example:
     >>> import jax, jax.numpy as jnp, optax, flatopt
@@ -89,11 +91,11 @@ def rst(
     True
   """
   _arguments.check_number("rst", "mixing", mixing)
-  return coin_toss("rst", RstState, inner, probability, mixing, key, axis_name)
+  return randomised("rst", RstState, inner, probability, mixing, key, axis_name)
 
 
-def coin_toss(method, state_type, inner, probability, mixing, key, axis_name):
-  """RST under the name of ``method``, whose state is a ``state_type``."""
+def randomised(method, state_type, inner, probability, mixing, key, axis_name):
+  """The transformation of ``rst`` and of ``g_rst``, which differ in ``mixing`` only."""
   _arguments.check_transformation(method, "inner", inner)
   _arguments.check_number(method, "probability", probability, low=0, high=1)
   _arguments.check_key(method, key)
@@ -114,14 +116,14 @@ def coin_toss(method, state_type, inner, probability, mixing, key, axis_name):
     is_sharp = jax.random.uniform(_arguments.draw_key(key, state.count), dtype=jnp.float32) < p
     updates = _tree.cast_like(updates, params)
 
-    def mix_in():
+    def mixed_gradient():
       sharp, inner_state = inner.update(
-        updates, state.inner, params, **_method.for_inside(extra_args, step, axis_name)
+        updates, state.inner, params, **_method.args_for_inner(extra_args, step, axis_name)
       )
       mixed = _tree.map_wide(_mix, (m,), updates, sharp)
       return _devices.varying(mixed, axis_name), inner_state
 
-    output, inner_state = _method.cond(is_sharp, mix_in, lambda: (updates, state.inner))
+    output, inner_state = _method.cond(is_sharp, mixed_gradient, lambda: (updates, state.inner))
     return _devices.mean(output, axis_name), state_type(
       count=_tree.increment(state.count),
       sharpness_steps=state.sharpness_steps + is_sharp.astype(jnp.int32),
@@ -135,4 +137,5 @@ def coin_toss(method, state_type, inner, probability, mixing, key, axis_name):
 
 
 def _mix(m, g, sharp):
+  # Exact at 0 and 1: a NaN in the gradient that is not selected must not reach the output.
   return jnp.where(m == 1, sharp, jnp.where(m == 0, g, (1 - m) * g + m * sharp))

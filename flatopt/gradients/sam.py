@@ -1,4 +1,4 @@
-"""Sharpness-aware minimisation: the gradient at the worst point nearby."""
+"""Sharpness-aware minimisation (SAM): the gradient at the worst point nearby."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from flatopt._typing import AxisName, Mask, ScalarOrSchedule
 
 
 class SamState(NamedTuple):
-  """Count of update calls, each one extra gradient, and the state of ``ascent``."""
+  """The number of calls of ``update``, and the state of ``ascent``."""
 
   count: jax.Array
   ascent: optax.OptState
@@ -20,25 +20,26 @@ class SamState(NamedTuple):
 
   @property
   def extra_gradients(self):
-    return self.count
+    return self.count  # one per call
 
   def metrics(self):
     return {"count": self.count}
 
 
-_OTHER_WORDS = {
-  "optimizer": "chain it behind: optax.chain(flatopt.sam(rho), optimizer)",
-  "base_optimizer": "chain it behind: optax.chain(flatopt.sam(rho), base_optimizer)",
-  "adv_optimizer": "its direction is ascent, its length rho: flatopt.sam(rho, ascent=...)",
+# Arguments of other libraries' SAM, and what to write here instead.
+_FOREIGN_ARGUMENTS = {
+  "optimizer": "put the optimizer after sam: optax.chain(flatopt.sam(rho), optimizer)",
+  "base_optimizer": "put it after sam: optax.chain(flatopt.sam(rho), base_optimizer)",
+  "adv_optimizer": "pass its direction as ascent and its length as rho: flatopt.sam(rho, ascent=...)",
   "sync_period": "every update is a whole step of SAM; for several ascents use flatopt.lookbehind",
-  "opaque_mode": "it is always so: pass grad_fn to update",
-  "reset_state": "no state is reset; the ascent's runs on",
-  "batch_axis_name": "it is called axis_name here",
-  "adaptive": "that is flatopt.asam",
+  "opaque_mode": "sam always works this way: pass grad_fn to update",
+  "reset_state": "sam resets no state: neither the base optimizer's nor that of ascent",
+  "batch_axis_name": "this argument is called axis_name here",
+  "adaptive": "use flatopt.asam",
 }
 
 
-@_arguments.explain_unknown("sam", _OTHER_WORDS)
+@_arguments.explain_foreign_arguments("sam", _FOREIGN_ARGUMENTS)
 def sam(
   rho: ScalarOrSchedule = 0.05,
   *,
@@ -47,45 +48,48 @@ def sam(
   axis_name: AxisName = None,
   sync_perturbation: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
-  """Replaces the gradient by the one at the worst point within ``rho``, to first order.
+  """Replaces the gradient by the gradient at the worst point within the distance ``rho``.
 
-      a = ascent(g)              g itself without one
+      a = ascent(g)              a = g if ascent is None
       eps = rho * a / ||a||
       output: grad_fn(w + eps)
 
-  The reference of all sharpness-aware methods, and the first to try where twice the
-  gradients are affordable. Stands before the base optimizer:
-  ``optax.chain(flatopt.sam(0.05), optax.sgd(0.1))``. Cost: one extra gradient a step.
+  ``w + eps`` is the worst point to first order: there the linearised loss is highest. All other
+  sharpness-aware methods are compared with SAM. Try it first if you can afford twice the
+  gradients. Put it before the base optimizer:
+  ``optax.chain(flatopt.sam(0.05), optax.sgd(0.1))``. Cost: one extra gradient per step.
 
   Args:
-    rho: radius of the perturbation, in units of the params' global l2 norm, >= 0; a
-      number, a scalar array or a schedule.
-    ascent: any optax transformation, for the direction of the perturbation alone:
-      ``optax.scale_by_adam()``, ``optax.scale_by_sign()``. Its length does not matter, but
-      its sign does: no learning rate in it. ``None`` is the gradient.
-    mask: bool pytree, or a callable ``params -> bool pytree``, of the leaves to perturb,
-      which alone enter the norm; ``None`` means all. The normalisation layers alone are
-      SAM-ON (Mueller et al. 2023, arXiv 2306.04226).
-    axis_name: mapped axis under ``pmap`` or ``shard_map`` to average the output over, and
-      the gradient that moves ``ascent``'s state.
-    sync_perturbation: perturb by the gradient averaged over ``axis_name`` instead of
-      each device's own (m-sharpness, the default).
+    rho: radius of the perturbation, in units of the params' global l2 norm, >= 0; a number, a
+      scalar array or a schedule.
+    ascent: an optax transformation that computes the direction of the perturbation, such as
+      ``optax.scale_by_adam()`` or ``optax.scale_by_sign()``. The length of its output does not
+      matter, but the sign does, so it must not contain a learning rate. ``None``: the gradient
+      is the direction.
+    mask: bool pytree, or a callable ``params -> bool pytree``. Only leaves that are True are
+      perturbed and counted in the norm. ``None``: all leaves. A mask that selects only the
+      normalisation layers gives SAM-ON (Mueller et al. 2023, arXiv 2306.04226).
+    axis_name: mapped axis under ``pmap`` or ``shard_map``. The output is averaged over it, and
+      so is the gradient that changes the state of ``ascent``.
+    sync_perturbation: if True, perturb by the gradient averaged over ``axis_name``; if False,
+      by each device's own gradient (m-sharpness).
 
   Returns:
     A transformation whose ``update`` needs ``params`` and ``grad_fn(params) -> grads``.
 
   State:
-    count: int32, shape (): 4 bytes, whatever the params. ascent: the state of ``ascent``,
-    nothing without one.
+    count: int32, shape (), 4 bytes. ascent: the state of ``ascent``, empty if it is ``None``.
 
   Raises:
-    ValueError, TypeError: a bad argument, a missing ``grad_fn`` or ``params``.
+    ValueError, TypeError: an argument is out of range or of the wrong type, or ``grad_fn`` or
+      ``params`` is missing.
 
   Source:
     Foret, Kleiner, Mobahi, Neyshabur 2020, arXiv 2010.01412, equation 2 with p = 2.
-    A zero gradient gives a zero perturbation; the published code adds 1e-12 to the norm.
-    ``ascent`` is what ``optax.contrib.sam`` calls ``adv_optimizer``. A gradient that is not
-    finite leaves as NaN and does not change its state.
+    Deviations: a zero gradient gives a zero perturbation, where the published code adds 1e-12
+    to the norm. If the gradient is not finite, every entry of the output is NaN, and the state
+    of ``ascent`` does not change. ``ascent`` is not in the paper; ``optax.contrib.sam`` calls
+    it ``adv_optimizer``.
 
   Example:
     >>> import jax, jax.numpy as jnp, optax, flatopt
@@ -110,7 +114,7 @@ def sam(
   def update(updates, state, params, step, extra_args):
     direction, ascent_state = updates, state.ascent
     if ascent is not None:
-      direction, ascent_state = _climb(
+      direction, ascent_state = _ascent_direction(
         ascent, updates, state.ascent, params, extra_args, axis_name, sync_perturbation
       )
     sharp = _perturbation.sharpness_gradient(
@@ -130,16 +134,19 @@ def sam(
   )
 
 
-def _climb(ascent, updates, ascent_state, params, extra_args, axis_name, sync_perturbation):
-  """The direction, NaN where gradients are not finite, and the state of ``ascent``.
+def _ascent_direction(
+  ascent, updates, ascent_state, params, extra_args, axis_name, sync_perturbation
+):
+  """Returns the output of ``ascent`` and its new state.
 
-  All devices must keep the same state, so that averaged gradients move it, also where each
-  device goes along what the common state makes of its own.
+  The averaged gradient changes the state, so that the state is the same on every device. From
+  this state and its own gradient, each device computes its direction. If the gradients are not
+  finite, the direction is NaN and the state does not change.
   """
   grads = _tree.cast_like(updates, params)
   averaged = _devices.mean(grads, axis_name)
-  direction, moved = ascent.update(averaged, ascent_state, params, **extra_args)
+  direction, new_state = ascent.update(averaged, ascent_state, params, **extra_args)
   if axis_name is not None and not sync_perturbation:
     direction, _ = ascent.update(grads, ascent_state, params, **extra_args)
   finite = jnp.isfinite(_tree.norm(averaged, _devices.shard_axes(params, axis_name)))
-  return _perturbation.nan_unless(finite, direction), _tree.where(finite, moved, ascent_state)
+  return _perturbation.nan_unless(finite, direction), _tree.where(finite, new_state, ascent_state)

@@ -1,6 +1,7 @@
-"""Figures of a minimum: the loss around it and the spectrum of its Hessian.
+"""Figures of a minimum: the loss around it, and the spectrum of its Hessian.
 
-Not imported by ``import flatopt``; needs matplotlib, ``pip install flatopt[plots]``.
+This module needs matplotlib (``pip install flatopt[plots]``). ``import flatopt`` does not import
+it.
 """
 
 from flatopt.plots.landscape_contours import landscape_contours as landscape_contours

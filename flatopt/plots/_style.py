@@ -1,4 +1,4 @@
-"""What the figures share: colours for light and dark ground, and axes without ornament."""
+"""Colours for light and dark backgrounds, and the style of the axes."""
 
 from typing import Any
 
@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-# Okabe and Ito's hues, which colour-blind readers tell apart, in shades that each ground carries.
+# The hues of Okabe and Ito, which colour-blind readers can distinguish, in shades that contrast with
+# each background.
 LIGHT = {
   "ground": "#ffffff",
   "ink": "#1b1d21",
@@ -24,7 +25,7 @@ DARK = {
 
 
 def styled_axes(ax: Axes | None, dark: bool) -> tuple[Axes, dict[str, Any]]:
-  """The caller's axes as they are, or those of a new figure; and the colours to draw in."""
+  """Returns the caller's axes unchanged, or styled axes of a new figure; and the colours."""
   colours = DARK if dark else LIGHT
   if ax is not None:
     return ax, colours
@@ -43,17 +44,18 @@ def label_axes(ax: Axes, x: str, y: str, colours: dict[str, Any]) -> None:
 
 
 def next_colour(ax: Axes, colours: dict[str, Any]) -> str:
-  """One for each line that is drawn into the same axes, in turn."""
+  """Returns a colour that depends on the number of lines in the axes."""
   return colours["series"][len(ax.lines) % len(colours["series"])]
 
 
 def show_labels(ax: Axes, colours: dict[str, Any]) -> None:
-  """A legend, once a line has a label."""
+  """Adds a legend if a line has a label."""
   if ax.get_legend_handles_labels()[1]:
     ax.legend(frameon=False, labelcolor=colours["ink"], fontsize=9.5)
 
 
 def as_array(function: str, name: str, values: Any, num_axes: int) -> np.ndarray:
+  """Returns the values as an array, and checks its number of axes."""
   array = np.asarray(values, np.float64)
   if array.ndim != num_axes or min(array.shape) < 2:
     raise ValueError(

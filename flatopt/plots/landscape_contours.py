@@ -1,4 +1,4 @@
-"""The loss in a plane."""
+"""The loss on a plane through the params."""
 
 import jax
 import numpy as np
@@ -17,24 +17,24 @@ def landscape_contours(
   ax: Axes | None = None,
   dark: bool = False,
 ) -> Axes:
-  """Draws contours of the loss in the plane of two directions, the params in the middle.
+  """Draws contours of the loss on the plane of two directions, with the params in the middle.
 
-  To compare minima, give all of them the same ``levels``.
+  To compare minima, use the same ``levels`` for all of them.
 
   Args:
-    losses: shape (resolution, resolution), of ``sharpness.loss_landscape`` with two
-      directions; the first direction runs to the right.
-    span: the one that ``loss_landscape`` was given, > 0.
-    levels: rising losses to draw contours at; ``None`` means 12 steps up to where nine
-      tenths of the plane lie below.
-    ax: axes to draw into; ``None`` makes a figure.
-    dark: colours for dark ground.
+    losses: array of shape (resolution, resolution), from ``sharpness.loss_landscape`` with two
+      directions. The first direction points to the right.
+    span: the ``span`` that ``loss_landscape`` got.
+    levels: the losses to draw contours at, in rising order; ``None``: 13 levels from the lowest
+      loss to the 90 % quantile.
+    ax: axes to draw into; ``None``: the axes of a new figure.
+    dark: whether to use the colours for a dark background.
 
   Returns:
     The axes; ``ax.figure.savefig("plane.svg")`` writes the figure.
 
   Raises:
-    ValueError, TypeError: losses of another number of axes, or a bad span.
+    ValueError, TypeError: ``losses`` or ``span`` is of the wrong shape, type or range.
 
   Example:
     >>> import jax.numpy as jnp
@@ -53,7 +53,7 @@ def landscape_contours(
   ax, colours = styled_axes(ax, dark)
   x, y = (np.linspace(-span, span, size) for size in losses.shape)
   shades = LinearSegmentedColormap.from_list("loss", [colours["ground"], colours["series"][0]])
-  # Axis 0 is the first direction, which matplotlib draws upwards unless it is transposed.
+  # Transposed, because matplotlib draws axis 0 upwards, and axis 0 is the first direction.
   filled = ax.contourf(x, y, losses.T, levels, cmap=shades, extend="both")
   ax.contour(x, y, losses.T, levels, colors=colours["soft"], linewidths=0.6)
   ax.plot(0, 0, "+", color=colours["ink"], markersize=9)

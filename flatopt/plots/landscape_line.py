@@ -1,4 +1,4 @@
-"""The loss along one direction."""
+"""The loss along one direction through the params."""
 
 import jax
 import numpy as np
@@ -18,20 +18,20 @@ def landscape_line(
 ) -> Axes:
   """Draws the loss along one direction through the params.
 
-  Call it again with ``ax`` to compare minima: each line gets a colour of its own.
+  To compare minima, call it again with the same ``ax``: each line gets its own colour.
 
   Args:
-    losses: shape (resolution,), of ``sharpness.loss_landscape`` with one direction.
-    span: the one that ``loss_landscape`` was given, > 0.
-    label: of the line, in the legend.
-    ax: axes to draw into; ``None`` makes a figure.
-    dark: colours for dark ground.
+    losses: array of shape (resolution,), from ``sharpness.loss_landscape`` with one direction.
+    span: the ``span`` that ``loss_landscape`` got.
+    label: label of the line in the legend.
+    ax: axes to draw into; ``None``: the axes of a new figure.
+    dark: whether to use the colours for a dark background.
 
   Returns:
     The axes; ``ax.figure.savefig("line.svg")`` writes the figure.
 
   Raises:
-    ValueError, TypeError: losses of another number of axes, or a bad span.
+    ValueError, TypeError: ``losses`` or ``span`` is of the wrong shape, type or range.
 
   Example:
     >>> import jax.numpy as jnp

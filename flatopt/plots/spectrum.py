@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from flatopt.plots._style import as_array, label_axes, next_colour, show_labels, styled_axes
 from flatopt.sharpness import SpectralDensity
 
-_SHOWN = 1e-6  # of the peak: what lies lower is a tail of the estimate's kernel
+_SHOWN = 1e-6  # lowest density to show, relative to the peak; lower values are tails of the kernel
 
 
 def spectrum(
@@ -18,21 +18,21 @@ def spectrum(
 ) -> Axes:
   """Draws the density of the Hessian's eigenvalues, on a logarithmic axis.
 
-  Most eigenvalues of a network lie near 0, and the few that tell sharp minima from flat
-  ones far to the right; on a linear axis they could not be seen. Call it again with ``ax``
-  to compare minima.
+  Most eigenvalues of a network are near 0. A few large ones, far to the right, distinguish sharp
+  minima from flat ones, and a linear axis would not show them. To compare minima, call it again
+  with the same ``ax``.
 
   Args:
-    density: what ``sharpness.spectral_density`` returns.
-    label: of the line, in the legend.
-    ax: axes to draw into; ``None`` makes a figure.
-    dark: colours for dark ground.
+    density: the result of ``sharpness.spectral_density``.
+    label: label of the line in the legend.
+    ax: axes to draw into; ``None``: the axes of a new figure.
+    dark: whether to use the colours for a dark background.
 
   Returns:
     The axes; ``ax.figure.savefig("spectrum.svg")`` writes the figure.
 
   Raises:
-    ValueError: a grid or a density that is not a vector.
+    ValueError: the grid or the density is not a vector.
 
   Example:
     >>> import jax, jax.numpy as jnp

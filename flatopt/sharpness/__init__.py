@@ -1,4 +1,4 @@
-"""How flat a minimum is: measures of the loss around given params."""
+"""Measures of how flat the loss is around given params."""
 
 from flatopt.sharpness.ascent import ascent as ascent
 from flatopt.sharpness.average import average as average

@@ -1,4 +1,4 @@
-"""Worst-case sharpness: the loss where SAM would look for it, and further up from there."""
+"""Worst-case sharpness: how far the loss rises within a ball around the params."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,34 +20,35 @@ def ascent(
   num_steps: int = 1,
   eta: jax.typing.ArrayLike | None = None,
 ) -> jax.Array:
-  """The loss's increase under the worst perturbation that gradient ascent finds in a ball.
+  """Returns the largest increase of the loss that gradient ascent finds in a ball of radius rho.
 
-      eps = T z,  ||z|| <= rho
-      z <- project(z + rho * T g / ||T g||),  g = the gradient at w + T z,  z from 0
-      loss_fn(w + eps) - loss_fn(w)
+      z starts at 0; num_steps times:
+        z <- project(z + rho * T g / ||T g||)    g: the gradient at w + T z; project: ||z|| <= rho
+      output: the largest loss_fn(w + T z) - loss_fn(w) after a step
 
-  ``T`` is 1, or with ``eta`` ASAM's ``|w| + eta`` on all leaves but biases, which a rescaling
-  of layers does not change. One step is SAM's, or ASAM's, own perturbation; of several, the
-  largest increase that they meet is returned. Can be jitted; outside jit it is
-  compiled once for the same ``loss_fn`` object (see ``hessian``). Cost: ``num_steps`` gradients
-  and a loss.
+  ``T`` is 1. With ``eta`` it is ASAM's ``|w| + eta`` on all leaves except biases; then the result
+  does not change if you rescale the layers of a network that computes the same function. With one
+  step the perturbation is that of SAM, or of ASAM. You can jit it. Outside jit it is compiled once
+  for the same ``loss_fn`` object (see ``hessian``). Cost: ``num_steps`` gradients and 2 losses.
 
   Args:
     loss_fn: ``params -> scalar``.
     params: pytree of real floating arrays.
-    rho: radius, >= 0, in units of the params' l2 norm; with ``eta`` relative to the weights.
-    num_steps: ascent steps, >= 1.
-    eta: ``None`` for the l2 ball, a number >= 0 for the adaptive one.
+    rho: radius, >= 0, in units of the params' global l2 norm; with ``eta``, relative to the
+      weights.
+    num_steps: number of ascent steps, >= 1.
+    eta: ``None``: the l2 ball; a number >= 0: the adaptive ball of ASAM.
 
   Returns:
-    Scalar in the loss's dtype. A zero gradient gives 0.
+    A scalar in the dtype of the loss. It is 0 if the gradient is 0.
 
   Raises:
-    ValueError, TypeError: a bad argument; outside jit, a loss that is not finite at ``params``.
+    ValueError, TypeError: an argument is out of range or of the wrong type; or, outside jit, the
+      loss is not finite at ``params``.
 
   Source:
     Foret et al. 2020, arXiv 2010.01412, equation 2; Kwon et al. 2021, arXiv 2102.11600,
-    equation 3; projected steps after Andriushchenko et al. 2023, arXiv 2302.07011.
+    equation 3; several projected steps as in Andriushchenko et al. 2023, arXiv 2302.07011.
 
   Example:
     >>> import jax.numpy as jnp
@@ -70,7 +71,7 @@ def ascent(
 def _increase(
   loss_fn: Callable, num_steps: int, params: Params, rho: Any, eta: Any
 ) -> tuple[jax.Array, jax.Array]:
-  """The loss at the params, and its largest increase."""
+  """Returns the loss at the params, and its largest increase."""
   scale = jax.tree.map(lambda w: jnp.ones_like(w, dtype=_tree.wide_dtype(w)), params)
   if eta is not None:
     scale = _perturbation.adaptive_scale(params, eta, None)
@@ -83,7 +84,7 @@ def _increase(
   def step(i, carry):
     z, largest = carry
     loss, grads = losses_and_grads(perturbed(z))
-    # The loss at z = 0 does not count: where one step goes down, so does the result.
+    # The loss at z = 0 does not count, so the result is negative if every step lowers the loss.
     largest = jnp.where(i > 1, jnp.maximum(largest, loss), loss)
     direction = jax.tree.map(lambda t, g: t * g.astype(t.dtype), scale, grads)
     z, _ = _perturbation.perturb(z, direction, rho)
@@ -96,7 +97,7 @@ def _increase(
 
 
 def _project(z: Params, rho: jax.typing.ArrayLike) -> Params:
-  """Onto the ball of radius ``rho``."""
+  """Projects ``z`` onto the ball of radius ``rho``."""
   norm = _tree.norm(z)
   outside = norm > rho
   shrink = jnp.where(outside, jnp.asarray(rho, norm.dtype) / jnp.where(outside, norm, 1), 1)

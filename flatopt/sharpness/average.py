@@ -1,4 +1,4 @@
-"""Average-case sharpness: the loss under random noise on the weights."""
+"""Average-case sharpness: how far the loss rises under random noise on the params."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,26 +22,27 @@ def average(
   num_samples: int = 16,
   key: int | jax.Array,
 ) -> Estimate:
-  """Estimates the loss's mean increase under Gaussian noise on all params.
+  """Estimates the mean increase of the loss under Gaussian noise on all params.
 
-      mean over samples of loss_fn(w + sigma * z) - loss_fn(w),   z: standard normal
+      mean over num_samples draws of loss_fn(w + sigma * z) - loss_fn(w)     z: standard normal
 
-  About ``sigma^2 / 2`` times the Hessian's trace at a minimum, for small ``sigma``. Can be
-  jitted; outside jit it is compiled once for the same ``loss_fn`` object (see ``hessian``).
-  Cost: ``num_samples + 1`` losses, no gradient.
+  At a minimum and for small ``sigma``, this is about ``sigma^2 / 2`` times the trace of the
+  Hessian. You can jit it. Outside jit it is compiled once for the same ``loss_fn`` object (see
+  ``hessian``). Cost: ``num_samples + 1`` losses, no gradient.
 
   Args:
     loss_fn: ``params -> scalar``.
     params: pytree of real floating arrays.
     sigma: standard deviation of the noise, in units of the params, >= 0.
-    num_samples: draws, >= 1.
+    num_samples: number of draws, >= 1.
     key: int or JAX key, which may be traced.
 
   Returns:
     ``Estimate(mean, standard_error)``.
 
   Raises:
-    ValueError, TypeError: a bad argument; outside jit, a loss that is not finite at ``params``.
+    ValueError, TypeError: an argument is out of range or of the wrong type; or, outside jit, the
+      loss is not finite at ``params``.
 
   Example:
     >>> import jax.numpy as jnp
@@ -65,7 +66,7 @@ def average(
 def _increases(
   loss_fn: Callable, num_samples: int, params: Params, sigma: Any, key: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """The loss at the params, and its increases, one a draw of the noise."""
+  """Returns the loss at the params, and its increase for each draw of the noise."""
   start = _arguments.check_scalar("average", loss_fn(params))
 
   def draw(key):

@@ -1,4 +1,4 @@
-"""The mean of a loss or a gradient over many batches: in one program, or on the host."""
+"""The mean of a loss or a gradient over many batches: in one program, or by a loop on the host."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, overload
@@ -19,25 +19,27 @@ def over_batches(
   loss_fn: Callable[[Params, Any], jax.Array], stacked_batches: Any
 ) -> Callable[[Params], jax.Array]: ...
 def over_batches(loss_fn: Any, stacked_batches: Any) -> Any:
-  """The mean of ``loss_fn`` over batches that lie in memory, as a function of the params.
+  """Makes the mean of ``loss_fn`` over batches in memory, as a function of the params.
 
       loss(params) = mean over i of loss_fn(params, batch_i)
 
-  A rematerialised ``lax.scan``: loss, gradient and Hessian-vector product can be jitted, and
-  hold one batch's activations at a time, however many batches there are. Cost: a gradient
-  takes one more forward pass, as ``jax.checkpoint`` does.
+  It is a rematerialised ``lax.scan``. You can jit the loss, its gradient and Hessian-vector
+  products, and only the activations of one batch are in memory at a time. Cost: a gradient needs
+  one more forward pass than usual, because of ``jax.checkpoint``.
 
   Args:
-    loss_fn: ``(params, batch) -> scalar``, a mean over the batch's examples; or an operator
+    loss_fn: ``(params, batch) -> scalar``, a mean over the examples of the batch; or an operator
       whose functions take the batch as their last argument, such as
       ``gauss_newton(logits_fn, loss_fn)``.
-    stacked_batches: pytree of arrays whose leading axis counts the batches, >= 1.
+    stacked_batches: pytree of arrays. The length of their leading axis is the number of batches,
+      >= 1.
 
   Returns:
-    ``loss(params) -> scalar``; of an operator, the operator that is its mean.
+    ``loss(params) -> scalar``; for an operator, the operator that is its mean.
 
   Raises:
-    ValueError: no batches, or leaves that disagree on their number.
+    ValueError: there is no batch, or the leading axes of the leaves have different lengths.
+    TypeError: ``loss_fn`` does not return a scalar.
 
   Example:
     >>> import jax.numpy as jnp
@@ -57,7 +59,7 @@ def over_batches(loss_fn: Any, stacked_batches: Any) -> Any:
   if isinstance(loss_fn, Operator):
     return MeanOverBatches(loss_fn, stacked_batches, num_batches)
 
-  @jax.jit  # compiled once, also where it is called or differentiated outside jit
+  @jax.jit  # so that it is compiled once when it is called or differentiated outside jit
   def mean_loss(params, stacked_batches):
     def add(total, batch):
       return total + _arguments.check_scalar("over_batches", loss_fn(params, batch)), None
@@ -76,28 +78,31 @@ def over_iterable(fn: Operator, batches: Iterable[Any]) -> Operator: ...
 @overload
 def over_iterable(fn: Callable[[Params, Any], Any], batches: Iterable[Any]) -> HostMean: ...
 def over_iterable(fn: Any, batches: Iterable[Any]) -> Any:
-  """The mean of a loss or a gradient over batches that do not fit in memory.
+  """Makes the mean of a loss or a gradient over batches that do not all fit in memory.
 
       mean(params) = mean over batches of fn(params, batch)
 
-  ``fn`` is jitted, the loop runs on the host, and where stderr is a terminal it shows how far
-  it is. The result cannot be traced, but every measure of ``flatopt.sharpness`` takes it,
-  and then loops on the host, too. Batches count equally, whatever their size. Programs are
-  kept for ``fn``: call ``jax.grad(loss_fn)`` once and pass the same function in every epoch,
-  and nothing compiles again; each call of ``jax.grad`` makes a new function.
+  ``fn`` is jitted, and the loop over the batches runs on the host. If stderr is a terminal, the
+  loop shows its progress. The result cannot be traced, but all measures of ``flatopt.sharpness``
+  accept it; then they loop on the host, too. All batches have the same weight, whatever their
+  size. Compiled programs are kept for the function object ``fn``. So call ``jax.grad(loss_fn)``
+  once and pass the same object in every epoch; a second call of ``jax.grad`` makes another object,
+  which is compiled again. Cost: one call of ``fn`` per batch.
 
   Args:
-    fn: ``(params, batch) -> scalar or pytree``: ``loss_fn``, or ``jax.grad(loss_fn)`` where
-      a measure wants a gradient; or an operator whose functions take the batch as their
-      last argument, such as ``gauss_newton(logits_fn, loss_fn)``.
-    batches: what can be iterated over again and again: a list or a loader, no generator.
+    fn: ``(params, batch) -> scalar or pytree``: ``loss_fn``, or ``jax.grad(loss_fn)`` if a measure
+      needs a gradient; or an operator whose functions take the batch as their last argument,
+      such as ``gauss_newton(logits_fn, loss_fn)``.
+    batches: an iterable that can be iterated over many times: a list or a data loader, not a
+      generator.
 
   Returns:
-    ``mean(params)``, of what ``fn`` returns; of an operator, the operator that is its mean.
+    ``mean(params)``, a scalar or pytree like the output of ``fn``; for an operator, the operator
+    that is its mean.
 
   Raises:
-    TypeError: an iterator that is spent after one pass; tracing the result.
-    ValueError: no batches (when it is called).
+    TypeError: ``batches`` can be iterated over only once; or, later, the result is traced.
+    ValueError: when the result is called, ``batches`` is empty.
 
   Example:
     >>> import jax, jax.numpy as jnp

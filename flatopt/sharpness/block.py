@@ -1,4 +1,4 @@
-"""The part of an operator that a measure looks at."""
+"""The rows and columns of an operator that a mask selects."""
 
 from typing import Any, NamedTuple
 
@@ -13,21 +13,22 @@ from flatopt.sharpness.operator import GradFnOrOperator, Operator
 
 
 class Block(NamedTuple):
-  """The rows and columns of an operator that belong to the leaves of a mask.
+  """The rows and columns of an operator that belong to the leaves selected by a mask.
 
-  A vector of the block is a list of the leaves that are on. So nothing is drawn, kept or
-  computed for the others.
+  A vector of the block is the list of the selected leaves. So nothing is drawn, stored or computed
+  for the other leaves.
   """
 
-  method: str  # that errors name
+  method: str  # the name in error messages
   operator: Operator
-  mask: tuple[bool, ...]  # of every leaf of the params
+  mask: tuple[bool, ...]  # one bool per leaf of the params
 
   def select(self, tree: Params) -> list[jax.Array]:
+    """Returns the selected leaves of a tree like params."""
     return [x for on, x in zip(self.mask, jax.tree.leaves(tree), strict=True) if on]
 
   def embed(self, vectors: list[jax.Array], params: Params) -> Params:
-    """A tree like params, zero off the mask; axes that the vectors have in front stay."""
+    """Returns a tree like params, zero on the other leaves; leading axes of the vectors stay."""
     leading = vectors[0].shape[: vectors[0].ndim - self.select(params)[0].ndim]
     chosen = iter(vectors)
     leaves = [
@@ -39,6 +40,7 @@ class Block(NamedTuple):
     return jax.tree.unflatten(jax.tree.structure(params), leaves)
 
   def product(self, vector: list[jax.Array], params: Params) -> list[jax.Array]:
+    """Returns the product of the block, at the params, with a vector."""
     whole = _tree.cast_like(self.embed(vector, params), params)
     return self.select(self.operator.product(self.method, params, whole))
 
@@ -46,7 +48,7 @@ class Block(NamedTuple):
 def as_block(
   method: str, grad_fn: GradFnOrOperator, params: Params, mask: Mask | None
 ) -> tuple[Block, Params]:
-  """The block, and the params as arrays."""
+  """Checks the arguments of a measure; returns the block, and the params as arrays."""
   is_operator = isinstance(grad_fn, Operator)
   _arguments.check_closures(method, params, **({} if is_operator else {"grad_fn": grad_fn}))
   operator = grad_fn if is_operator else hessian(grad_fn)
@@ -55,6 +57,7 @@ def as_block(
 
 
 def _full_mask(method: str, mask: Mask | None, params: Params) -> tuple[bool, ...]:
+  """Checks the mask and returns one bool per leaf."""
   leaves = jax.tree.leaves(params)
   if mask is None:
     return (True,) * len(leaves)
@@ -62,8 +65,8 @@ def _full_mask(method: str, mask: Mask | None, params: Params) -> tuple[bool, ..
     full = jax.tree.leaves(_perturbation.full_mask(mask, params))
   except ValueError as error:
     raise ValueError(
-      f"{method}: mask must be a bool pytree like params, a prefix of it, or a function that makes"
-      f" one of params; got {_arguments.describe(mask)}"
+      f"{method}: mask must be a bool pytree like params, a prefix of it, or a function"
+      f" params -> bool pytree; got {_arguments.describe(mask)}"
     ) from error
   for on in full:
     if not isinstance(on, bool | np.bool_):
@@ -71,11 +74,12 @@ def _full_mask(method: str, mask: Mask | None, params: Params) -> tuple[bool, ..
         f"{method}: the leaves of mask must be True or False; got {_arguments.describe(on)}"
       )
   if not any(full):
-    raise ValueError(f"{method}: mask is False on every leaf; it must choose one or more")
+    raise ValueError(f"{method}: mask is False on every leaf; it must be True on one or more")
   return tuple(bool(on) for on in full)
 
 
 def check_num_matvecs(block: Block, num_matvecs: Any, params: Params, minimum: int = 1) -> None:
+  """Checks ``num_matvecs`` against the number of params in the block."""
   _arguments.check_integer(block.method, "num_matvecs", num_matvecs, minimum=minimum)
   size = sum(x.size for x in block.select(params))
   if num_matvecs > size:

@@ -22,34 +22,37 @@ def top_eigenvalues(
   mask: Mask | None = None,
   key: int | jax.Array,
 ) -> tuple[jax.Array, Params]:
-  """The ``num`` largest eigenvalues of the Hessian, and their eigenvectors.
+  """Returns the ``num`` largest eigenvalues of the Hessian, and their eigenvectors.
 
-  Lanczos's iteration from a random vector, with full reorthogonalisation; the values are
-  Ritz values, never above the true ones but for rounding. Eigenvalues that repeat are all
-  found where the Krylov space is exhausted, else once. Can be jitted; outside jit it is
-  compiled once for the same ``grad_fn`` object (see ``hessian``). Cost: ``num_matvecs``
-  Hessian-vector products of 2 gradients each, and ``num_matvecs`` vectors like params in
-  memory, or ``basis_size``.
+  This is Lanczos's iteration from a random vector, with full reorthogonalisation. The values are
+  Ritz values: except for rounding, they are never larger than the true eigenvalues. A repeated
+  eigenvalue is found once; all its copies are found only if the Krylov space is exhausted. You can
+  jit it. Outside jit it is compiled once for the same ``grad_fn`` object (see ``hessian``). Cost:
+  ``num_matvecs`` Hessian-vector products of 2 gradients each; memory for ``num_matvecs`` vectors
+  like params, or for ``basis_size`` of them.
 
   Args:
     grad_fn: ``params -> grads``, or an operator.
-    params: pytree of N real floating entries.
-    num: eigenvalues, >= 1.
-    num_matvecs: products, from ``num`` to N. More separate eigenvalues that lie close.
-    basis_size: the low-memory choice: at most so many vectors are kept, >= ``num + 2``, and
-      the iteration restarts from the best of them, which wants some more products.
-    mask: bool pytree, a prefix of one, or ``params -> bool pytree``: the leaves whose
-      eigenvalues are meant, the others being held fixed; N counts the entries of these, and
-      so do vectors in memory. ``None``: all.
-    key: int or JAX key, which may be traced, of the random start.
+    params: pytree of real floating arrays with N entries in total.
+    num: number of eigenvalues, >= 1.
+    num_matvecs: number of products, from ``num`` to N. With more products, the values are more
+      accurate, and eigenvalues that are close to each other are separated.
+    basis_size: to save memory, the largest number of vectors to keep, >= ``num + 2``. When the
+      memory is full, the iteration restarts from the best vectors; it then needs some more
+      products for the same accuracy. ``None``: keep all vectors.
+    mask: bool pytree, a prefix of it, or a callable ``params -> bool pytree``. The Hessian is taken
+      with respect to the leaves that are True; the others are constants. N counts only these
+      leaves, and the vectors in memory have only these. ``None``: all leaves.
+    key: int or JAX key for the random start vector; it may be traced.
 
   Returns:
-    ``(values, vectors)``: values of shape (num,), largest first, in at least float32;
-    vectors of unit norm, a pytree like params whose leaves have a leading axis ``num``, zero
-    off the mask. ``loss_landscape`` takes them as directions.
+    ``(values, vectors)``. The values have shape (num,), the largest first, in float32 or wider.
+    The vectors have norm 1; they are a pytree like params whose leaves have a leading axis of
+    length ``num``, and are 0 outside the mask. ``loss_landscape`` accepts them as directions.
 
   Raises:
-    ValueError, TypeError: a bad argument; a Hessian that is not finite, outside jit.
+    ValueError, TypeError: an argument is out of range or of the wrong type; or, outside jit, the
+      Hessian is not finite.
 
   Source:
     Lanczos 1950, doi 10.6028/jres.045.026; restarts of Wu, Simon 2000, doi
@@ -66,7 +69,7 @@ def top_eigenvalues(
     (Array([5., 2.], dtype=float32), (2, 3))
   """
   block, params = as_block("top_eigenvalues", grad_fn, params, mask)
-  return _extreme(block, 1, params, num, num_matvecs, basis_size, key)
+  return _extreme_eigenvalues(block, 1, params, num, num_matvecs, basis_size, key)
 
 
 def smallest_eigenvalues(
@@ -79,22 +82,24 @@ def smallest_eigenvalues(
   mask: Mask | None = None,
   key: int | jax.Array,
 ) -> tuple[jax.Array, Params]:
-  """The ``num`` smallest eigenvalues of the Hessian, the most negative first.
+  """Returns the ``num`` smallest eigenvalues of the Hessian, the most negative first.
 
-  Negative ones tell a saddle from a minimum, and their vectors lead down from it. It is
-  ``top_eigenvalues`` of the negated Hessian: arguments, accuracy and cost are the same, and
-  the values are never below the true ones but for rounding. Those next to 0 in the middle of a
-  spectrum are not found this way; ``spectral_density`` counts them.
+  A negative eigenvalue shows that the point is a saddle and not a minimum; its eigenvector leads
+  down. The function is ``top_eigenvalues`` of the negated Hessian. So except for rounding, the
+  values are never smaller than the true eigenvalues. It does not find the eigenvalues close to 0
+  in the middle of a spectrum; ``spectral_density`` shows how many there are. Cost: that of
+  ``top_eigenvalues``.
 
   Args:
-    grad_fn, params, num, num_matvecs, basis_size, mask, key: as of ``top_eigenvalues``.
+    grad_fn, params, num, num_matvecs, basis_size, mask, key: as in ``top_eigenvalues``.
 
   Returns:
-    ``(values, vectors)``: values of shape (num,), smallest first; vectors as those of
-    ``top_eigenvalues``.
+    ``(values, vectors)``. The values have shape (num,), the smallest first. The vectors are like
+    those of ``top_eigenvalues``.
 
   Raises:
-    ValueError, TypeError: a bad argument; a Hessian that is not finite, outside jit.
+    ValueError, TypeError: an argument is out of range or of the wrong type; or, outside jit, the
+      Hessian is not finite.
 
   Example:
     >>> import jax, jax.numpy as jnp
@@ -107,10 +112,10 @@ def smallest_eigenvalues(
     Array([-5.,  1.], dtype=float32)
   """
   block, params = as_block("smallest_eigenvalues", grad_fn, params, mask)
-  return _extreme(block, -1, params, num, num_matvecs, basis_size, key)
+  return _extreme_eigenvalues(block, -1, params, num, num_matvecs, basis_size, key)
 
 
-def _extreme(
+def _extreme_eigenvalues(
   block: Block,
   sign: int,
   params: Params,
@@ -119,7 +124,7 @@ def _extreme(
   basis_size: Any,
   key: Any,
 ) -> tuple[jax.Array, Params]:
-  """Of ``sign`` times the operator, the largest; values with their own sign again."""
+  """Returns the largest eigenvalues of ``sign`` times the operator, times ``sign``."""
   name = block.method
   _arguments.check_integer(name, "num", num, minimum=1)
   check_num_matvecs(block, num_matvecs, params, minimum=num)
@@ -141,7 +146,7 @@ def _eigenpairs(
   params: Params,
   key: jax.Array,
 ) -> tuple[jax.Array, Params, jax.Array]:
-  """Values, vectors, and the projected matrix, which is finite where the operator is."""
+  """Returns values, vectors, and the projected matrix, which is finite if the operator is."""
   matvec = lambda v: jax.tree.map(lambda x: sign * x, block.product(v, params))
   start_key, later_key = jax.random.split(key)
   start = random_unit(start_key, block.select(params))

@@ -1,4 +1,4 @@
-"""A mean of random draws, and how far to trust it."""
+"""The mean of random draws, and its standard error."""
 
 from typing import NamedTuple
 
@@ -7,14 +7,14 @@ import jax.numpy as jnp
 
 
 class Estimate(NamedTuple):
-  """The mean of independent draws and its standard error, both of shape ()."""
+  """The ``mean`` of independent draws and its ``standard_error``, both of shape ()."""
 
   mean: jax.Array
   standard_error: jax.Array
 
 
 def estimate(draws: jax.Array) -> Estimate:
-  """From draws of shape (n,); a single draw has an infinite standard error."""
+  """Makes an estimate from draws of shape (n,); if n = 1, the standard error is infinite."""
   n = draws.shape[0]
   if n == 1:
     return Estimate(draws[0], jnp.full((), jnp.inf, draws.dtype))

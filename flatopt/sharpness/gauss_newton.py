@@ -1,4 +1,4 @@
-"""The Gauss-Newton matrix of a model and a loss, by its products with vectors."""
+"""The Gauss-Newton matrix of a model and a loss, as an operator."""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,31 +20,31 @@ def gauss_newton(
   *,
   mode: str = "forward-reverse",
 ) -> Operator:
-  """The Gauss-Newton matrix as an operator: the Hessian without the model's own curvature.
+  """Makes the Gauss-Newton matrix as an operator: the Hessian without the model's own curvature.
 
-      G v = J' H_L J v,   J: the derivative of logits_fn at params
-                          H_L: the Hessian of loss_fn at the logits
+      G v = J' H_L J v        J: the derivative of logits_fn at params
+                              H_L: the Hessian of loss_fn at the logits
 
-  The loss's Hessian is G and a term with the model's second derivatives, which vanishes where
-  the model is linear, or where the loss has no slope in the logits. G has no negative
-  eigenvalues where the loss is convex in the logits, as cross entropy and squared error are;
-  for cross entropy it is the Fisher information. Every measure that takes a ``grad_fn`` takes this instead. Cost of a
-  product: less than 2 gradients.
+  The Hessian of the loss is the sum of G and a term with the second derivatives of the model. That
+  term is 0 if the model is linear, or if the derivative of the loss by the logits is 0. If the loss
+  is convex in the logits, as cross entropy and squared error are, then G has no negative
+  eigenvalues. For cross entropy, G is the Fisher information. All measures that take a ``grad_fn``
+  accept this operator in its place. Cost: less than 2 gradients per product.
 
   Args:
-    logits_fn: ``params -> logits``, any pytree of floating arrays, of one batch.
-    loss_fn: ``logits -> scalar`` of the same batch, whose labels it closes over. With a last
-      argument each, ``(params, batch) -> logits`` and ``(logits, batch) -> scalar``, the
-      operator is for ``over_batches`` and ``over_iterable``.
-    mode: "forward-reverse" (``jax.jvp``), or "reverse-reverse" (``jax.vjp`` alone) for
-      models and losses whose custom gradients have no forward mode.
+    logits_fn: ``params -> logits`` for one batch; the logits are any pytree of floating arrays.
+    loss_fn: ``logits -> scalar`` for the same batch; it contains the labels. For ``over_batches``
+      and ``over_iterable``, give both functions the batch as their last argument:
+      ``(params, batch) -> logits`` and ``(logits, batch) -> scalar``.
+    mode: "forward-reverse" (``jax.jvp``), or "reverse-reverse" (only ``jax.vjp``) for models and
+      losses whose custom gradients have no forward mode.
 
   Returns:
-    An operator. Those of the same functions and mode are equal and share programs, as
-    ``hessian`` explains.
+    An operator. Operators of the same functions and mode are equal and share compiled programs;
+    see ``hessian``.
 
   Raises:
-    ValueError, TypeError: a bad argument.
+    ValueError, TypeError: an argument is out of range or of the wrong type.
 
   Source:
     Schraudolph 2002, doi 10.1162/08997660260028683.
@@ -68,7 +68,7 @@ def gauss_newton(
 
 @dataclasses.dataclass(frozen=True)
 class GaussNewton(Operator):
-  """What ``gauss_newton`` makes."""
+  """The operator that ``gauss_newton`` makes."""
 
   logits_fn: Callable[..., Any]
   loss_fn: Callable[..., jax.Array]
@@ -80,9 +80,9 @@ class GaussNewton(Operator):
     logits, transposed = jax.vjp(logits_fn, params)
     if self.mode == "forward-reverse":
       jvp = lambda fn, at, v: _forward_mode.jvp(method, _REMEDY, fn, (at,), (v,))[1]
-      moved = jvp(logits_fn, params, vector)
-      return transposed(jvp(jax.grad(loss_fn), logits, moved))[0]
-    # J v is the transpose of the linear map u -> J' u, and H_L its own transpose.
+      tangent = jvp(logits_fn, params, vector)
+      return transposed(jvp(jax.grad(loss_fn), logits, tangent))[0]
+    # J is the transpose of the linear map u -> J' u, and H_L is symmetric, so vjps are enough.
     zeros = jax.tree.map(jnp.zeros_like, logits)
-    (moved,) = jax.vjp(lambda u: transposed(u)[0], zeros)[1](vector)
-    return transposed(jax.vjp(jax.grad(loss_fn), logits)[1](moved)[0])[0]
+    (tangent,) = jax.vjp(lambda u: transposed(u)[0], zeros)[1](vector)
+    return transposed(jax.vjp(jax.grad(loss_fn), logits)[1](tangent)[0])[0]

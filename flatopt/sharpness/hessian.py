@@ -1,4 +1,4 @@
-"""The Hessian of a loss, by its products with vectors."""
+"""The Hessian of a loss, as an operator."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,32 +15,33 @@ _REMEDY = 'pass sharpness.hessian(grad_fn, mode="reverse-reverse") as grad_fn'
 
 
 def hessian(grad_fn: Callable[..., Params], *, mode: str = "forward-reverse") -> Operator:
-  """The Hessian as an operator, where a measure's default for a ``grad_fn`` will not do.
+  """Makes the Hessian as an operator, for the measures of ``flatopt.sharpness``.
 
       H v = the derivative of grad_fn at params along v
 
-  Every measure that takes a ``grad_fn`` takes this instead, and makes ``hessian(grad_fn)`` of
-  a ``grad_fn`` itself. Cost of a product: 2 gradients.
+  A measure that gets a ``grad_fn`` makes ``hessian(grad_fn)`` itself. Call this function only if
+  you need another ``mode``. Cost: 2 gradients per product.
 
-  Outside jit, a measure is compiled once for the same function objects and options, and the
-  programs of the last 16 functions are kept. Each call of ``jax.grad`` and each lambda is
-  another function: make ``grad_fn`` once, outside the loop over epochs. Where it closes over an
-  array and that name is bound to another one, the measure is compiled anew; a measure under a
-  jit of your own that takes the batch as an argument is not. What it reads off objects
-  (``self.batch``) must not change, as under ``jax.jit``.
+  Outside jit, a measure is compiled once for the same function objects and options. The compiled
+  programs of the last 16 functions are kept. Each call of ``jax.grad`` and each lambda makes
+  another function object, so make ``grad_fn`` once, outside the loop over epochs. If ``grad_fn``
+  closes over an array, and you bind that name to another array, then the measure is compiled again.
+  To avoid this, put the measure into a jit of your own that takes the batch as an argument. If
+  ``grad_fn`` reads attributes of objects (``self.batch``), they must not change, as under
+  ``jax.jit``.
 
   Args:
-    grad_fn: ``params -> grads``, or ``over_iterable(batch_grad_fn, batches)``. With a second
-      argument, ``(params, batch) -> grads``, the operator is for ``over_batches`` and
-      ``over_iterable``.
-    mode: "forward-reverse" (``jax.jvp`` of the gradient), or "reverse-reverse"
-      (``jax.vjp``) for models whose custom gradients have no forward mode.
+    grad_fn: ``params -> grads``, or ``over_iterable(batch_grad_fn, batches)``. For
+      ``over_batches`` and ``over_iterable``, give it the batch as a second argument:
+      ``(params, batch) -> grads``.
+    mode: "forward-reverse" (``jax.jvp`` of the gradient), or "reverse-reverse" (``jax.vjp``) for
+      models whose custom gradients have no forward mode.
 
   Returns:
-    An operator. Those of the same function and mode are equal and share programs.
+    An operator. Operators of the same function and mode are equal and share compiled programs.
 
   Raises:
-    ValueError, TypeError: a bad argument.
+    ValueError, TypeError: an argument is out of range or of the wrong type.
 
   Source:
     Pearlmutter 1994, doi 10.1162/neco.1994.6.1.147.
@@ -62,7 +63,7 @@ def hessian(grad_fn: Callable[..., Params], *, mode: str = "forward-reverse") ->
 
 @dataclasses.dataclass(frozen=True)
 class Hessian(Operator):
-  """What ``hessian`` makes."""
+  """The operator that ``hessian`` makes."""
 
   grad_fn: Callable[..., Params]
   mode: str

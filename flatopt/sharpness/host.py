@@ -1,4 +1,4 @@
-"""Means over batches by a loop on the host, and the loops of the measures that call them."""
+"""Means over batches by a loop on the host, and loops for measures that contain such a mean."""
 
 import sys
 import time
@@ -14,7 +14,7 @@ from flatopt.sharpness.programs import on_host, program
 
 
 class HostMean:
-  """``fn``'s mean over batches, by a loop on the host; ``over_iterable`` makes it."""
+  """The mean of ``fn`` over batches, by a loop on the host; ``over_iterable`` makes it."""
 
   on_host = True
 
@@ -27,7 +27,7 @@ class HostMean:
 
 
 def mean_over(batches: Iterable[Any], compiled: Callable, *args: Any) -> Any:
-  """The mean of ``compiled(*args, batch)`` over the batches."""
+  """Returns the mean of ``compiled(*args, batch)`` over the batches."""
   if any(isinstance(x, Tracer) for x in jax.tree.leaves(args)):
     raise TypeError(
       "over_iterable: a loop on the host cannot be traced by jit, grad or vmap. Differentiate"
@@ -45,7 +45,7 @@ def mean_over(batches: Iterable[Any], compiled: Callable, *args: Any) -> Any:
 
 
 def value_and_grad(loss_fn: Callable) -> Callable:
-  """``jax.value_and_grad(loss_fn)``; of a mean on the host, batch by batch."""
+  """``jax.value_and_grad(loss_fn)``; for a mean on the host, the mean over the batches."""
   if not isinstance(loss_fn, HostMean):
     return jax.value_and_grad(loss_fn)
   compiled = program(loss_fn.fn, _value_and_grad, loss_fn.fn)
@@ -57,7 +57,7 @@ def _value_and_grad(loss_fn: Callable, at: Any, batch: Any) -> Any:
 
 
 def fori_loop(owner: Any, num_steps: int, body: Callable, start: Any) -> Any:
-  """``lax.fori_loop`` from 0, or a Python loop where the owner, which the body calls, is on the host."""
+  """``lax.fori_loop`` from 0; a Python loop if the body calls an ``owner`` that is on the host."""
   if not on_host(owner):
     return jax.lax.fori_loop(0, num_steps, body, start)
   for i in range(num_steps):
@@ -66,7 +66,7 @@ def fori_loop(owner: Any, num_steps: int, body: Callable, start: Any) -> Any:
 
 
 def map_over(owner: Any, body: Callable, xs: jax.Array) -> Any:
-  """``lax.map``, or a Python loop where the owner, which the body calls, is on the host."""
+  """``lax.map``; a Python loop if the body calls an ``owner`` that is on the host."""
   if not on_host(owner):
     return jax.lax.map(body, xs)
   results = [body(x) for x in xs]
@@ -74,6 +74,7 @@ def map_over(owner: Any, body: Callable, xs: jax.Array) -> Any:
 
 
 def _with_progress(batches: Iterable[Any]) -> Iterable[Any]:
+  """Yields the batches, and shows their number twice a second if stderr is a terminal."""
   if not sys.stderr.isatty():
     yield from batches
     return

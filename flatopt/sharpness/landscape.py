@@ -1,4 +1,4 @@
-"""The loss along directions through the params."""
+"""The loss on a line or a grid through the params."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,28 +16,29 @@ from flatopt.sharpness.programs import run
 def filter_normalized_directions(
   params: Params, *, num: int = 2, key: int | jax.Array
 ) -> tuple[Params, ...]:
-  """Random directions whose filters are as long as those of the params.
+  """Draws random directions whose filters have the same norms as the filters of the params.
 
       d_f <- d_f * ||w_f|| / ||d_f||   for every filter f
 
-  A filter is what one output feature reads: all axes but the last of a kernel as Flax stores
-  it; leaves of one axis or none are a filter each. So landscapes of networks that rescale
-  their layers differently can be compared. Can be jitted.
+  A filter is the part of a kernel that belongs to one output feature. In the layout of Flax this
+  is one index of the last axis, and all of the other axes. A leaf with one axis or none is one
+  filter. With such directions you can compare the landscapes of networks whose layers have
+  different scales. You can jit it. Cost: no gradient.
 
   Args:
     params: pytree of real floating arrays.
-    num: directions, >= 1.
+    num: number of directions, >= 1.
     key: int or JAX key, which may be traced.
 
   Returns:
     A tuple of ``num`` pytrees like params.
 
   Raises:
-    ValueError, TypeError: a bad argument.
+    ValueError, TypeError: an argument is out of range or of the wrong type.
 
   Source:
-    Li, Xu, Taylor, Studer, Goldstein 2018, arXiv 1712.09913, section 4, which leaves biases
-    out of the directions; here they are moved like all else.
+    Li, Xu, Taylor, Studer, Goldstein 2018, arXiv 1712.09913, section 4. Deviation: the paper
+    excludes biases from the directions; here they are normalised like other leaves.
 
   Example:
     >>> import jax.numpy as jnp
@@ -72,28 +73,30 @@ def loss_landscape(
   span: float = 1.0,
   resolution: int = 25,
 ) -> jax.Array:
-  """The loss on a regular grid around the params.
+  """Returns the loss on a regular grid around the params.
 
       losses[i, j, ...] = loss_fn(w + a_i d_1 + a_j d_2 + ...)
       a = linspace(-span, span, resolution)
 
-  Can be jitted; outside jit it is compiled once for the same ``loss_fn`` object (see
-  ``hessian``). Cost: one loss a point, one at a time.
+  You can jit it. Outside jit it is compiled once for the same ``loss_fn`` object (see ``hessian``).
+  Cost: one loss per point, computed one after the other; no gradient.
 
   Args:
     loss_fn: ``params -> scalar``.
     params: pytree of real floating arrays.
-    directions: tuple of pytrees like params, such as ``filter_normalized_directions``
-      returns, or one pytree like params whose leaves count the directions on a leading axis,
-      such as the vectors of ``top_eigenvalues``.
-    span: coordinate of the grid's last point along every direction, > 0.
-    resolution: points along a direction, >= 2; an odd number has the params themselves.
+    directions: a tuple of pytrees like params, for example from
+      ``filter_normalized_directions``; or one pytree like params whose leaves have a leading axis
+      over the directions, for example the vectors from ``top_eigenvalues``.
+    span: largest coordinate of the grid along each direction, >= 0.
+    resolution: number of points along a direction, >= 2; with an odd number, the params
+      themselves are on the grid.
 
   Returns:
-    Losses, one axis of ``resolution`` points a direction.
+    The losses, with one axis of ``resolution`` points for each direction.
 
   Raises:
-    ValueError, TypeError: a bad argument, or a direction that is not like the params.
+    ValueError, TypeError: an argument is out of range or of the wrong type, or a direction is not
+      like the params.
 
   Example:
     >>> import jax.numpy as jnp
@@ -112,6 +115,7 @@ def loss_landscape(
 
 
 def _as_tuple(directions: Any, params: Params) -> tuple[Params, ...]:
+  """Checks the directions and returns them as a tuple of pytrees."""
   name = "loss_landscape"
   if jax.tree.structure(directions) == jax.tree.structure(params):
     return _unstack(directions, params)
@@ -123,13 +127,13 @@ def _as_tuple(directions: Any, params: Params) -> tuple[Params, ...]:
 
 
 _ALLOWED = (
-  "directions must be a tuple of pytrees like params, or one whose leaves have a leading axis,"
-  " of one direction or more"
+  "directions must be a tuple of pytrees like params, or one pytree whose leaves have a leading"
+  " axis over one or more directions"
 )
 
 
 def _unstack(directions: Params, params: Params) -> tuple[Params, ...]:
-  """Leaves (n, *shape) as n trees."""
+  """Returns n trees from one tree with leaves of shape (n, *shape)."""
   shapes = [jnp.shape(x) for x in jax.tree.leaves(directions)]
   num = shapes[0][0] if shapes[0] else 0
   wanted = [(num, *w.shape) for w in jax.tree.leaves(params)]
@@ -141,7 +145,7 @@ def _unstack(directions: Params, params: Params) -> tuple[Params, ...]:
 def _losses(
   loss_fn: Callable, resolution: int, params: Params, directions: tuple[Params, ...], span: Any
 ) -> jax.Array:
-  """At all points of the grid, in one axis."""
+  """Returns the losses at all points of the grid, in one axis."""
   dtype = _tree.wide_dtype(*jax.tree.leaves(params))
   line = jnp.linspace(-span, span, resolution, dtype=dtype)
   axes = jnp.meshgrid(*[line] * len(directions), indexing="ij")

@@ -1,4 +1,4 @@
-"""Matrices that depend on the params, known by their products with vectors."""
+"""Operators: symmetric matrices that depend on the params, given by products with vectors."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -14,15 +14,15 @@ from flatopt.sharpness.programs import program
 
 
 class Operator:
-  """A symmetric matrix at any params; ``hessian`` and ``gauss_newton`` make them.
+  """A symmetric matrix that depends on the params. ``hessian`` and ``gauss_newton`` make them.
 
-  Equal ones share compiled programs, so subclasses compare by the functions they are made of.
+  Equal operators share compiled programs, so subclasses compare the functions they are made of.
   """
 
-  on_host = False  # whether a product loops on the host and cannot be traced
+  on_host = False  # True if a product needs a loop on the host, which cannot be traced
 
   def product(self, method: str, params: Params, vector: Params, *batch: Any) -> Params:
-    """The matrix at ``params`` times ``vector``, for a method that its errors name."""
+    """Returns the matrix at ``params`` times ``vector``; ``method`` is for error messages."""
     raise NotImplementedError
 
 
@@ -31,7 +31,7 @@ GradFnOrOperator: TypeAlias = GradFn | Operator
 
 @dataclasses.dataclass(frozen=True, eq=False)  # arrays have no hash
 class MeanOverBatches(Operator):
-  """The mean of an operator over batches in memory, one after the other in a scan."""
+  """The mean of an operator over batches in memory, by a scan over the batches."""
 
   operator: Operator
   stacked_batches: Any
@@ -47,7 +47,7 @@ class MeanOverBatches(Operator):
     return _tree.cast_like(jax.tree.map(lambda x: x / self.num_batches, total), params)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)  # iterables need not have a hash
+@dataclasses.dataclass(frozen=True, eq=False)  # an iterable may have no hash
 class MeanOverIterable(Operator):
   """The mean of an operator over batches, by a loop on the host."""
 

@@ -1,4 +1,4 @@
-"""A product of the Hessian, or another operator, with a vector."""
+"""The product of the Hessian, or of another operator, with a vector."""
 
 from flatopt import _arguments, _tree
 from flatopt._typing import Mask, Params
@@ -9,27 +9,28 @@ from flatopt.sharpness.operator import GradFnOrOperator
 def hessian_vector_product(
   grad_fn: GradFnOrOperator, params: Params, vector: Params, *, mask: Mask | None = None
 ) -> Params:
-  """The Hessian of the loss at ``params``, times ``vector``.
+  """Returns the Hessian of the loss at ``params`` times ``vector``.
 
       H v = the derivative of grad_fn at params along v
 
-  Forward mode over reverse mode. Like ``jax.grad`` it can be jitted, and does not compile by
-  itself. Cost: 2 gradients.
+  It uses forward mode over reverse mode. Like ``jax.grad``, it is not compiled by itself, and you
+  can jit it. Cost: 2 gradients.
 
   Args:
     grad_fn: ``params -> grads``, such as ``jax.grad(loss_fn)`` or
-      ``over_iterable(jax.grad(loss_fn), batches)``; or an operator, whose product it is then.
+      ``over_iterable(jax.grad(loss_fn), batches)``; or an operator in place of the Hessian.
     params: pytree of real floating arrays.
-    vector: a pytree like params; cast to their dtypes.
-    mask: bool pytree, a prefix of one, or ``params -> bool pytree``: the leaves whose rows and
-      columns of the Hessian are left, the others being zero. ``None``: all.
+    vector: a pytree like params; it is cast to their dtypes.
+    mask: bool pytree, a prefix of it, or a callable ``params -> bool pytree``. The rows and columns
+      of the other leaves are set to 0. ``None``: all leaves.
 
   Returns:
     A pytree like params.
 
   Raises:
-    ValueError, TypeError: params, vector or gradients that are no such trees; a bad mask; a
-      model without forward mode, for which ``hessian`` has another.
+    ValueError, TypeError: ``params``, ``vector``, ``mask`` or the result of ``grad_fn`` is of the
+      wrong type or shape; or the model has no forward mode (use ``hessian`` with another
+      ``mode``).
 
   Source:
     Pearlmutter 1994, doi 10.1162/neco.1994.6.1.147.

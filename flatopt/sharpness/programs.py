@@ -1,4 +1,4 @@
-"""Compiled programs that outlive a call, so that a measure taken every epoch compiles once."""
+"""Compiled programs that are kept, so that a measure that is taken every epoch compiles once."""
 
 import dataclasses
 import functools
@@ -13,13 +13,13 @@ from jax.core import Tracer
 
 
 def run(owner: Any, measure: Callable, static: tuple[Any, ...], *arrays: Any) -> Any:
-  """``measure(*static, *arrays)`` in one program, which is kept for the owner.
+  """Computes ``measure(*static, *arrays)`` in one compiled program, which is kept for the owner.
 
-  The owner is the function or the operator that is measured. Where it loops on the host there is
-  no such program, and inside jit the measure is a part of the caller's: what is kept must not hold
-  on to tracers.
+  The owner is the function or the operator that is measured. If it loops on the host, there is no
+  such program. Inside jit the measure is a part of the caller's program, because a kept program
+  must not contain tracers.
   """
-  # Under jit even this constant is a tracer, where no argument need be.
+  # Under jit this constant is a tracer, even if no argument is one.
   leaves = (jnp.zeros(()), *jax.tree.leaves(arrays))
   if on_host(owner) or any(isinstance(x, Tracer) for x in leaves):
     return measure(*static, *arrays)
@@ -27,41 +27,44 @@ def run(owner: Any, measure: Callable, static: tuple[Any, ...], *arrays: Any) ->
 
 
 def on_host(owner: Any) -> bool:
-  """Whether it loops over batches on the host and cannot be traced."""
+  """Whether the owner loops over batches on the host, which cannot be traced."""
   return getattr(owner, "on_host", False)
 
 
 def program(owner: Hashable, fn: Callable, *static: Any) -> Callable:
-  """The jitted ``fn(*static, ...)``: the same one for equal arguments.
+  """Returns ``fn(*static, ...)``, jitted. Equal arguments give the same program.
 
-  An owner that closes over an array, or reads one from its module, is another owner when that
-  name is bound to another array: the program has the first one built in.
+  A program contains the arrays that the owner closes over or reads from its module. So if one of
+  those names is bound to another array, the program is compiled again.
   """
   if not _has_hash(owner):
     return jax.jit(functools.partial(fn, *static))
-  arrays = tuple(map(_SameArray, _arrays_held_by(owner, set())))
+  arrays = tuple(map(_ArrayIdentity, _captured_arrays(owner, set())))
   return _programs_of(owner, arrays)(fn, *static)
 
 
-@functools.lru_cache(maxsize=16)  # Fresh functions and the data they close over must not pile up.
+@functools.lru_cache(maxsize=16)  # A limit, because old functions keep their data in memory.
 def _programs_of(*key: Hashable) -> Callable[..., Callable]:
+  """Returns a function that makes, and remembers, the programs for one key."""
   del key
   return functools.cache(lambda fn, *static: jax.jit(functools.partial(fn, *static)))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)  # compares by identity, as arrays do not
-class _SameArray:
+@dataclasses.dataclass(frozen=True, eq=False)
+class _ArrayIdentity:
+  """Compares arrays by identity, so that they can be a part of a key."""
+
   array: Any
 
   def __eq__(self, other: object) -> bool:
-    return isinstance(other, _SameArray) and self.array is other.array
+    return isinstance(other, _ArrayIdentity) and self.array is other.array
 
   def __hash__(self) -> int:
     return id(self.array)
 
 
-def _arrays_held_by(value: Any, seen: set[int]) -> Iterator[Any]:
-  """Arrays that a function closes over or reads from its module, or a function inside it does."""
+def _captured_arrays(value: Any, seen: set[int]) -> Iterator[Any]:
+  """Yields the arrays that a function, or a function inside it, closes over or reads globally."""
   if id(value) in seen:
     return
   seen.add(id(value))
@@ -80,10 +83,11 @@ def _arrays_held_by(value: Any, seen: set[int]) -> Iterator[Any]:
     inside = [*cells, *(x for x in read if not callable(x))]
   inside.append(getattr(value, "__wrapped__", None))
   for x in inside:
-    yield from _arrays_held_by(x, seen)
+    yield from _captured_arrays(x, seen)
 
 
 def _global_names(code: types.CodeType) -> set[str]:
+  """Returns the names that the code, or code nested in it, may read from its module."""
   nested = (x for x in code.co_consts if isinstance(x, types.CodeType))
   return set(code.co_names).union(*map(_global_names, nested))
 

@@ -15,11 +15,11 @@ from flatopt.sharpness.programs import run
 from flatopt.sharpness.trace import signs
 
 _POINTS = 1024
-_BANDWIDTH = 0.01  # of the kernel, as a share of the spectrum's range
+_BANDWIDTH = 0.01  # standard deviation of the kernel, as a share of the spectrum's range
 
 
 class SpectralDensity(NamedTuple):
-  """``density`` of the eigenvalues at the points of ``grid``, both of shape (1024,)."""
+  """The ``density`` of the eigenvalues at the points of ``grid``, both of shape (1024,)."""
 
   grid: jax.Array
   density: jax.Array
@@ -34,32 +34,33 @@ def spectral_density(
   mask: Mask | None = None,
   key: int | jax.Array,
 ) -> SpectralDensity:
-  """Estimates how the Hessian's eigenvalues are distributed.
+  """Estimates the distribution of the eigenvalues of the Hessian.
 
-      density(x) = mean over probes v of sum over i of weight_i * normal(x; node_i, width)
+      density(x) = mean over random vectors v of sum over i of weight_i * normal(x; node_i, width)
 
-  Nodes and weights are the Gauss quadrature of v's spectral measure: the Ritz values of
-  Lanczos's iteration from v, and the squared first entries of their vectors. The kernel is 1 %
-  of the range of the nodes wide, and adds the square of that to the variance. Can be jitted;
-  outside jit it is compiled once for the same ``grad_fn`` object (see ``hessian``).
-  Cost: ``num_samples * num_matvecs`` Hessian-vector products of 2 gradients each, and
-  ``num_matvecs`` vectors like params in memory.
+  For each v, Lanczos's iteration gives the nodes, which are its Ritz values, and the weights, which
+  are the squared first entries of the eigenvectors of the projected matrix. ``width``, the standard
+  deviation of the kernel, is 1 % of the range of the nodes; its square is added to the variance
+  of the density. You can jit it. Outside jit it is compiled once for the same ``grad_fn`` object
+  (see ``hessian``). Cost: ``num_samples * num_matvecs`` Hessian-vector products of 2 gradients
+  each; memory for ``num_matvecs`` vectors like params.
 
   Args:
     grad_fn: ``params -> grads``, or an operator.
-    params: pytree of N real floating entries.
-    num_matvecs: products a probe, from 1 to N: nodes of its quadrature.
-    num_samples: probes of entries +1 or -1, >= 1.
-    mask: bool pytree, a prefix of one, or ``params -> bool pytree``: the leaves whose
-      eigenvalues are meant, the others being held fixed; N counts the entries of these.
-      ``None``: all.
+    params: pytree of real floating arrays with N entries in total.
+    num_matvecs: number of products, and of nodes, per random vector, from 1 to N.
+    num_samples: number of random vectors, with entries +1 or -1, >= 1.
+    mask: bool pytree, a prefix of it, or a callable ``params -> bool pytree``. The Hessian is taken
+      with respect to the leaves that are True; the others are constants. N counts only these
+      leaves. ``None``: all leaves.
     key: int or JAX key, which may be traced.
 
   Returns:
-    ``SpectralDensity(grid, density)``; the density integrates to 1 over the grid.
+    ``SpectralDensity(grid, density)``. The integral of the density over the grid is 1.
 
   Raises:
-    ValueError, TypeError: a bad argument; a Hessian that is not finite, outside jit.
+    ValueError, TypeError: an argument is out of range or of the wrong type; or, outside jit, the
+      Hessian is not finite.
 
   Source:
     Ghorbani, Krishnan, Xiao 2019, arXiv 1901.10159, algorithms 1 and 2; Golub, Welsch 1969,
@@ -86,6 +87,7 @@ def spectral_density(
 def _density(
   block: Block, num_matvecs: int, num_samples: int, params: Params, key: jax.Array
 ) -> tuple[jax.Array, SpectralDensity]:
+  """Returns the nodes, which are finite if the operator is, and the density."""
   nodes, weights = quadrature(block, num_matvecs, num_samples, params, key)
   return nodes, _smooth(nodes, weights)
 
@@ -93,27 +95,28 @@ def _density(
 def quadrature(
   block: Block, num_matvecs: int, num_samples: int, params: Params, key: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Nodes and weights, both (num_samples, num_matvecs); each probe's weights sum to 1."""
+  """Returns nodes and weights, of shape (num_samples, num_matvecs). The weights of a row sum to 1."""
 
-  def of_probe(key):
+  def nodes_and_weights(key):
     start = signs(key, block.select(params))
     matvec = lambda v: block.product(v, params)
     nodes, coefficients = ritz(lanczos(block.operator, matvec, start, key, num_matvecs))
     return nodes, jnp.square(coefficients[0])
 
-  return map_over(block.operator, of_probe, jax.random.split(key, num_samples))
+  return map_over(block.operator, nodes_and_weights, jax.random.split(key, num_samples))
 
 
-@jax.jit  # also where the loops are on the host
+@jax.jit  # for measures that loop on the host, which are not compiled as a whole
 def _smooth(nodes: jax.Array, weights: jax.Array) -> SpectralDensity:
+  """Returns the density with a normal kernel around each node."""
   low, high = jnp.min(nodes), jnp.max(nodes)
-  # A spectrum of one point, up to float32's rounding, has no range: its own size stands in, or 1
-  # at zero.
+  # If all nodes are equal, up to rounding in float32, the range is replaced by their size, or by 1
+  # if they are 0.
   size = jnp.maximum(jnp.abs(low), jnp.abs(high))
   degenerate = high - low <= 1e-5 * size
   spread = jnp.where(degenerate, jnp.where(size > 0, size, 1), high - low)
   width = _BANDWIDTH * spread
-  # Distances from the lowest node: a narrow kernel far from 0 would be lost in rounding.
+  # Distances from the lowest node, because far from 0 rounding is larger than a narrow kernel.
   grid = jnp.linspace(-5 * width, high - low + 5 * width, _POINTS, dtype=nodes.dtype)
   kernel = jnp.exp(-jnp.square((grid[:, None] - (nodes - low).ravel()) / width) / 2)
   density = kernel @ (weights.ravel() / nodes.shape[0])

@@ -21,27 +21,28 @@ def trace(
   mask: Mask | None = None,
   key: int | jax.Array,
 ) -> Estimate:
-  """Estimates the sum of all eigenvalues of the Hessian.
+  """Estimates the trace of the Hessian, which is the sum of all its eigenvalues.
 
-      mean over samples of v' H v,   v: entries +1 or -1, independent
+      mean over num_samples draws of v' H v        v: independent random entries, +1 or -1
 
-  Unbiased; its variance is twice the sum of squared off-diagonal entries. Can be jitted;
-  outside jit it is compiled once for the same ``grad_fn`` object (see ``hessian``).
-  Cost: 2 gradients a sample, one sample in memory at a time.
+  It is unbiased. The variance of one draw is twice the sum of the squared off-diagonal entries of
+  the Hessian. You can jit it. Outside jit it is compiled once for the same ``grad_fn`` object (see
+  ``hessian``). Cost: 2 gradients per sample, with one sample in memory at a time.
 
   Args:
     grad_fn: ``params -> grads``, or an operator.
     params: pytree of real floating arrays.
-    num_samples: probes, >= 1.
-    mask: bool pytree, a prefix of one, or ``params -> bool pytree``: the leaves whose
-      eigenvalues are meant, the others being held fixed. ``None``: all.
+    num_samples: number of random vectors, >= 1.
+    mask: bool pytree, a prefix of it, or a callable ``params -> bool pytree``. The Hessian is taken
+      with respect to the leaves that are True; the others are constants. ``None``: all leaves.
     key: int or JAX key, which may be traced.
 
   Returns:
     ``Estimate(mean, standard_error)``.
 
   Raises:
-    ValueError, TypeError: a bad argument; a Hessian that is not finite, outside jit.
+    ValueError, TypeError: an argument is out of range or of the wrong type; or, outside jit, the
+      Hessian is not finite.
 
   Source:
     Hutchinson 1990, doi 10.1080/03610919008812866.
@@ -61,6 +62,8 @@ def trace(
 
 
 def _draws(block: Block, num_samples: int, params: Params, key: jax.Array) -> jax.Array:
+  """Returns ``v' H v`` for each random vector v."""
+
   def draw(key):
     v = signs(key, block.select(params))
     return _tree.dot(v, block.product(v, params))
@@ -69,6 +72,6 @@ def _draws(block: Block, num_samples: int, params: Params, key: jax.Array) -> ja
 
 
 def signs(key: jax.Array, params: Params) -> Params:
-  """Rademacher entries, like params."""
+  """Draws independent entries +1 or -1, a pytree like params."""
   v = optax.tree.random_like(key, params, jax.random.rademacher, dtype=jnp.int8)
   return _tree.cast_like(v, params)

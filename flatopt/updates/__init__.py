@@ -1,3 +1,3 @@
-"""Methods after the base optimizer: they rescale its update."""
+"""Methods after the base optimizer: they change its update."""
 
 from flatopt.updates.ire_update import ire_update as ire_update

@@ -1,4 +1,4 @@
-"""Implicit regularisation enhancement: longer steps along flat directions."""
+"""Implicit regularisation enhancement (IRE): longer steps along flat coordinates."""
 
 from typing import NamedTuple
 
@@ -12,13 +12,13 @@ from flatopt._typing import AxisName, ScalarOrSchedule
 
 
 class IreUpdateState(NamedTuple):
-  """Count of update calls, and the mask of flat coordinates with its curvature."""
+  """The number of calls of ``update``, and the mask of flat coordinates."""
 
   count: jax.Array
   mask: FlatMask
 
   method = "ire_update"
-  extra_gradients = 0
+  extra_gradients = 0  # the estimator's state counts them
 
   @property
   def flat(self):
@@ -43,43 +43,49 @@ def ire_update(
 
       every update_interval steps from start_step:
         h <- decay * h + (1 - decay) * |diagonal of the Hessian at w|
-        flat = h <= the floor(size * flat_fraction)-th smallest entry of h
-      u <- u * (1 + kappa * flat)
+        flat = 1 where h <= the floor(size * flat_fraction)-th smallest entry of h, else 0
+      output: u * (1 + kappa * flat)
 
-  Stands behind the base optimizer, and enhances all that its update holds: momentum,
-  decoupled weight decay, the learning rate. The method of the IRE paper, for faster
-  pre-training with AdamW and for flatter minima with SGD. Cost: with the default
-  estimator 2 extra gradients per refresh, with Gauss-Newton-Bartlett 1.
+  ``u`` is the base optimizer's update, with its momentum, decoupled weight decay and learning
+  rate. Put the method after the base optimizer. This is the method of the IRE paper, which uses
+  it for faster pre-training with AdamW and for flatter minima with SGD. Cost: 2 extra gradients
+  every ``update_interval`` steps with the default estimator, 1 with Gauss-Newton-Bartlett.
 
   Args:
-    kappa: enhancement, in units of the base update, >= 0; 0 is the base optimizer.
-    flat_fraction: share of all coordinates called flat, in [0, 1] (the paper's gamma).
-      Ties at the threshold all count as flat, so many exact zeros flag more.
-    curvature: transformation whose ``update`` returns estimates of the Hessian
-      diagonal; ``None`` means ``flatopt.curvature.hutchinson(key=key)``. Where labels
-      can be sampled, take ``flatopt.curvature.gauss_newton_bartlett()``.
-    update_interval: steps between refreshes, >= 1 (the paper's K).
-    start_step: first step that refreshes and enhances, >= 0 (the paper's T_w).
-    decay: of the curvature's running average (no bias correction), in [0, 1).
-    key: int or JAX key of the default estimator's draws.
-    axis_name: mapped axis under ``pmap`` or ``shard_map`` to average estimates and
-      updates over.
+    kappa: extra weight of the update on flat coordinates, >= 0; 0 is the base optimizer; a
+      number, a scalar array or a schedule.
+    flat_fraction: share of all coordinates to treat as flat, in [0, 1] (gamma in the paper). All
+      coordinates with exactly the threshold's curvature count as flat, so if many are exactly
+      0, the flat share is larger than ``flat_fraction``.
+    curvature: transformation whose ``update`` returns estimates of the Hessian's diagonal;
+      ``None``: ``flatopt.curvature.hutchinson(key=key)``. If you can sample labels from the
+      model, use ``flatopt.curvature.gauss_newton_bartlett()``.
+    update_interval: number of steps between two estimates of the curvature, >= 1 (K in the
+      paper).
+    start_step: first step with an estimate, >= 0 (T_w in the paper). Before it the output is
+      ``u``.
+    decay: decay rate of the running average of the curvature, in [0, 1). The average has no bias
+      correction; 0 means no average.
+    key: int or JAX key for the random draws of the default estimator.
+    axis_name: mapped axis under ``pmap`` or ``shard_map``; estimates and updates are averaged
+      over it.
 
   Returns:
-    A transformation whose ``update`` needs ``params`` and the closures of ``curvature``:
+    A transformation whose ``update`` needs ``params`` and the closures that ``curvature`` needs:
     ``grad_fn(params)`` or ``sampled_grad_fn(params, key)``.
 
   State:
-    count: int32, shape (). mask.flat: bool, like params, 1 byte a parameter.
-    mask.curvature: like params in at least float32, only where ``decay > 0``.
-    mask.threshold, mask.flat_share, mask.refreshes: scalars. mask.estimator: its state.
+    count: int32, shape (). mask.flat: bool, like params, 1 byte per parameter. mask.curvature:
+    ``h``, like params, in float32 or wider, only if ``decay > 0``. mask.threshold,
+    mask.flat_share, mask.refreshes: scalars. mask.estimator: the state of ``curvature``.
 
   Raises:
-    ValueError, TypeError: a bad argument, a missing closure or ``params``.
+    ValueError, TypeError: an argument is out of range or of the wrong type, or a closure or
+      ``params`` is missing.
 
   Source:
-    Wang, Wang, et al. 2024, arXiv 2405.20763, algorithm 1. Entries of an estimate that
-    are not finite leave the average alone, and are not flat without one.
+    Wang, Wang, et al. 2024, arXiv 2405.20763, algorithm 1. Deviation: if an entry of an estimate
+    is not finite, its average does not change; without an average, the coordinate is not flat.
 
   Example:
     >>> import jax, jax.numpy as jnp, optax, flatopt
@@ -102,12 +108,12 @@ def ire_update(
 
   def update(updates, state, params, step, extra_args):
     mask = refresh(state.mask, state.count, step, updates, params, extra_args)
-    enhanced = _tree.map_wide(
-      lambda kappa, u, flat: jnp.where(flat, u * (1 + kappa), u),
-      (_arguments.value_at(kappa, step),),
-      updates,
-      mask.flat,
-    )
+
+    def enhance(kappa, u, flat):
+      return jnp.where(flat, u * (1 + kappa), u)
+
+    kappa_t = _arguments.value_at(kappa, step)
+    enhanced = _tree.map_wide(enhance, (kappa_t,), updates, mask.flat)
     output = _tree.cast_like(_devices.mean(enhanced, axis_name), params)
     return output, IreUpdateState(_tree.increment(state.count), mask)
 

@@ -1,4 +1,4 @@
-"""Methods around the base optimizer: they decide how often and from where it steps."""
+"""Methods around the base optimizer: they decide when it steps, and from which params."""
 
 from flatopt.wrappers.lookahead import lookahead as lookahead
 from flatopt.wrappers.lookbehind import lookbehind as lookbehind

@@ -1,4 +1,4 @@
-"""Lookahead as a plain transformation: the slow weights live in the state."""
+"""Lookahead: slow weights that follow the base optimizer, kept in the state."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from flatopt._typing import Params, ScalarOrSchedule
 
 
 class LookaheadState(NamedTuple):
-  """Count of update calls, the slow weights, and the base optimizer's state."""
+  """The number of calls of ``update``, the slow weights, and the base optimizer's state."""
 
   count: jax.Array
   slow: Params
@@ -34,31 +34,34 @@ def lookahead(
   sync_period: int = 5,
   slow_step_size: ScalarOrSchedule = 0.5,
 ) -> optax.GradientTransformationExtraArgs:
-  """Every ``sync_period`` steps, moves slow weights towards the fast ones and restarts there.
+  """Moves slow weights towards the fast weights every few steps, and continues from there.
 
       fast = w + base(g, w)
-      every sync_period-th step: slow += slow_step_size * (fast - slow), and w = slow
-      else: w = fast
+      every sync_period-th step:  slow <- slow + slow_step_size * (fast - slow);  w <- slow
+      other steps:                w <- fast
 
-  Prefer it to the bare base optimizer where that one is noisy; evaluate at
-  ``flatopt.eval_params(state, params)``, the slow weights. Unlike ``optax.lookahead``
-  it needs no pair of params. Cost: no extra gradient.
+  Prefer it to the base optimizer alone if that is noisy: a large learning rate, small batches.
+  Evaluate at ``flatopt.eval_params(state, params)``, which gives the slow weights. Unlike
+  ``optax.lookahead``, it does not need a pair of params. Cost: no extra gradient.
 
   Args:
-    base_optimizer: any optax transformation; extra arguments are handed on to it.
-    sync_period: steps between synchronisations, >= 1.
-    slow_step_size: share of the way to the fast weights, in [0, 1]; 1 is the base.
+    base_optimizer: any optax transformation; it gets the extra arguments of ``update``.
+    sync_period: number of steps between synchronisations, >= 1.
+    slow_step_size: share of the distance to the fast weights, in [0, 1]; 1 is the base
+      optimizer.
 
   Returns:
-    A transformation whose ``update`` needs ``params``, and whose updates are the base's
-    except at synchronisations. On several devices it takes averaged updates.
+    A transformation whose ``update`` needs ``params``. Its updates are those of the base
+    optimizer, except at synchronisations. On several devices, pass gradients that are already
+    averaged.
 
   State:
-    count: int32, shape (). slow: a copy of params. base: the base optimizer's state,
-    which no synchronisation resets.
+    count: int32, shape (). slow: a copy of the params. base: the state of the base optimizer,
+    which is never reset.
 
   Raises:
-    ValueError, TypeError: a bad argument or ``params=None``.
+    ValueError, TypeError: an argument is out of range or of the wrong type, or ``params`` is
+      missing.
 
   Source:
     Zhang, Lucas, Hinton, Ba 2019, arXiv 1907.08610, algorithm 1.
@@ -68,7 +71,7 @@ def lookahead(
     >>> optimizer = flatopt.lookahead(optax.sgd(1.0), sync_period=2, slow_step_size=0.5)
     >>> w = jnp.array([4.0])
     >>> state = optimizer.init(w)
-    >>> for _ in range(2):  # to 3, to 2, and half the way back to 4
+    >>> for _ in range(2):  # from 4 to 3, then to 2, and from there half of the way back to 4
     ...   updates, state = optimizer.update(jnp.array([1.0]), state, w)
     ...   w = optax.apply_updates(w, updates)
     >>> w.tolist()
@@ -77,7 +80,7 @@ def lookahead(
   _arguments.check_transformation("lookahead", "base_optimizer", base_optimizer)
   _arguments.check_integer("lookahead", "sync_period", sync_period, minimum=1)
   _arguments.check_number("lookahead", "slow_step_size", slow_step_size, low=0, high=1)
-  base = _method.base(base_optimizer)
+  base = _method.prepare_base(base_optimizer)
 
   def init(params):
     return LookaheadState(jnp.zeros((), jnp.int32), _tree.copy(params), base.init(params))
@@ -90,8 +93,9 @@ def lookahead(
 
     synchronise = count % sync_period == 0
     updates = _tree.cast_like(updates, params)
-    moved = _tree.interpolate(alpha, state.slow, optax.apply_updates(params, updates))
-    slow = _tree.where(synchronise, moved, state.slow)
+    fast = optax.apply_updates(params, updates)
+    new_slow = _tree.interpolate(alpha, state.slow, fast)
+    slow = _tree.where(synchronise, new_slow, state.slow)
     updates = _tree.where(synchronise, optax.tree.sub(slow, params), updates)
     return updates, LookaheadState(count, slow, base_state)
 

@@ -1,4 +1,4 @@
-"""Lookbehind: several ascent steps behind each descent, then a step back."""
+"""Lookbehind: several ascent and descent steps on one batch, then a part of the way back."""
 
 import functools
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from flatopt._typing import AxisName, Mask, ScalarOrSchedule
 
 
 class LookbehindState(NamedTuple):
-  """Count of iterations, their cost, the last interpolation, the base state."""
+  """The number of calls of ``update``, extra gradients, the last alpha, the base state."""
 
   count: jax.Array
   extra_gradients: jax.Array
@@ -41,53 +41,60 @@ def lookbehind(
   axis_name: AxisName = None,
   sync_perturbation: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
-  """Ascends ``k = ascent_steps`` times, descending behind each, and goes part of the way.
+  """Alternates ascent and descent steps on one batch, and keeps a part of the whole descent.
 
+      k = ascent_steps
       p_0 = fast_0 = w
-      p_{i+1} = p_i + eps(g(p_i)),  fast_{i+1} = fast_i + base(g(p_{i+1}), fast_i)
-      leaf by leaf: w += alpha * (fast_k - w),  alpha = interpolation, by default 1 / k
-      "adaptive": alpha = (cos(fast_1 - w, fast_k - w) + 1) / 2
+      for i = 0, ..., k - 1:
+        p_{i+1} = p_i + eps(g(p_i))                       g(p): the gradient at p
+        fast_{i+1} = fast_i + base(g(p_{i+1}), fast_i)    eps: SAM's perturbation, or ASAM's
+      for each leaf:
+        w <- w + alpha * (fast_k - w)                     alpha = interpolation
+        if interpolation is "adaptive":  alpha = (cos(fast_1 - w, fast_k - w) + 1) / 2
 
-  One ``update`` is all k rounds, on one batch: a round's descent gradient is the next
-  round's ascent gradient. Prefer it where weights will be noisy or training goes on to
-  new tasks. Cost: k extra gradients an update.
+  One call of ``update`` runs all k rounds on one batch. The gradient of a round's descent is also
+  the gradient of the next round's ascent, so k + 1 gradients are enough. Prefer it to ``sam`` if
+  the weights will be noisy after training (quantisation) or if training continues on new tasks.
+  Cost: ``ascent_steps`` extra gradients per update.
 
-  The k descents are taken along gradients at the ascent points, not at the fast weights, so
-  an update goes up to ``alpha * k`` base steps far. With alpha 1 / k it goes no farther than
-  one, and holds at every learning rate at which plain SGD does; a larger alpha wants a smaller
-  rate, and so does momentum, which gathers k gradients an update.
+  An update can be as long as ``alpha * k`` steps of the base optimizer. With SGD and the default
+  alpha, 1 / k, it is the mean of k steps; then, on a quadratic loss, training is stable at every
+  learning rate at which SGD alone is. With a larger alpha, or with momentum in the base optimizer
+  (it collects k gradients per update), use a smaller learning rate.
 
-  The base optimizer's state and its schedules advance k counts an update: give a
-  schedule over n updates ``k * n`` counts, e.g. ``optax.cosine_decay_schedule(lr, k * n)``.
+  The base optimizer takes k steps per update. So a schedule of the learning rate over n updates
+  needs ``k * n`` steps: ``optax.cosine_decay_schedule(learning_rate, k * n)``.
 
   Args:
-    base_optimizer: any optax transformation; extra arguments are handed on to it.
-    ascent_steps: rounds in one update, >= 1.
-    rho: radius of each ascent step, in units of the params' l2 norm, >= 0.
-    interpolation: alpha in [0, 1], or "adaptive"; ``None`` means ``1 / ascent_steps``.
-    eta: ``None`` perturbs as SAM does; a number >= 0 as ASAM does, with this floor.
-    scale_mask: as in ``asam``, where ``eta`` is given.
-    unroll: of the ``lax.scan`` over rounds; ``True`` writes them out, which is faster
-      for convolutions on CPUs and slower to compile.
-    axis_name: mapped axis under ``pmap`` or ``shard_map``; the base optimizer gets
-      gradients averaged over it.
-    sync_perturbation: ascend along the gradient averaged over ``axis_name`` instead of
-      each device's own (m-sharpness, the default).
+    base_optimizer: any optax transformation; it gets the extra arguments of ``update``.
+    ascent_steps: number of rounds in one update, >= 1.
+    rho: radius of each ascent step, in units of the params' global l2 norm, >= 0; a number, a
+      scalar array or a schedule.
+    interpolation: alpha, in [0, 1], or "adaptive"; ``None``: ``1 / ascent_steps``.
+    eta: ``None``: perturb like ``sam``; a number >= 0: perturb like ``asam`` with this ``eta``.
+    scale_mask: as in ``asam``; used only with ``eta``.
+    unroll: ``unroll`` of the ``lax.scan`` over the rounds. ``True`` avoids the loop, which is
+      faster for convolutions on CPUs and slower to compile.
+    axis_name: mapped axis under ``pmap`` or ``shard_map``; the base optimizer gets gradients that
+      are averaged over it.
+    sync_perturbation: if True, ascend along the gradient averaged over ``axis_name``; if False,
+      along each device's own gradient (m-sharpness).
 
   Returns:
     A transformation whose ``update`` needs ``params`` and ``grad_fn(params) -> grads``.
 
   State:
-    count, extra_gradients: int32, shape (). interpolation: float32, shape (), the mean
-    of alpha over leaves. base: the base optimizer's state, which is never reset.
+    count, extra_gradients: int32, shape (). interpolation: float32, shape (), the last alpha,
+    averaged over the leaves. base: the state of the base optimizer, which is never reset.
 
   Raises:
-    ValueError, TypeError: a bad argument, a missing ``grad_fn`` or ``params``.
+    ValueError, TypeError: an argument is out of range or of the wrong type, or ``grad_fn`` or
+      ``params`` is missing.
 
   Source:
-    Mordido, Malviya, Baratin, Chandar 2023, arXiv 2307.16704, algorithms 1 and 2. The
-    published code computes 2k gradients where k + 1 are enough. Its alpha is 0.2, 0.5, 0.8 or
-    adaptive, with learning rates tuned for each; the default of 1 / k is flatopt's own.
+    Mordido, Malviya, Baratin, Chandar 2023, arXiv 2307.16704, algorithms 1 and 2. Deviations:
+    the published code computes 2k gradients, where k + 1 are enough. Its alpha is 0.2, 0.5, 0.8
+    or adaptive, with a learning rate tuned for each; the default of 1 / k is flatopt's own.
 
   Example:
     >>> import optax, flatopt
@@ -110,7 +117,7 @@ def lookbehind(
   if unroll is not True:
     _arguments.check_integer("lookbehind", "unroll", unroll, minimum=1)
   _arguments.check_axis("lookbehind", axis_name, sync_perturbation)
-  base = _method.base(base_optimizer)
+  base = _method.prepare_base(base_optimizer)
 
   def init(params):
     return LookbehindState(
@@ -124,11 +131,11 @@ def lookbehind(
     params = jax.tree.map(jnp.asarray, params)
 
     def one_round(carry, _):
-      ascent, grads, fast, base_state = carry
-      grads, ascent, finite = _perturbation.gradient_nearby(
+      p, grads, fast, base_state = carry
+      grads, p, finite = _perturbation.perturbed_gradient(
         "lookbehind",
         extra_args["grad_fn"],
-        ascent,
+        p,
         grads,
         _arguments.value_at(rho, step),
         eta=_arguments.value_at(eta, step),
@@ -138,22 +145,22 @@ def lookbehind(
       )
       descent = _devices.mean(_perturbation.nan_unless(finite, grads), axis_name)
       base_updates, base_state = base.update(descent, base_state, fast, **extra_args)
-      return (ascent, grads, optax.apply_updates(fast, base_updates), base_state), None
+      return (p, grads, optax.apply_updates(fast, base_updates), base_state), None
 
     grads = _tree.cast_like(updates, params)
     start = (*_devices.varying((params, grads), axis_name), params, state.base)
-    # The first round stands outside the scan, which then need not carry fast_1 along.
+    # The first round is outside the scan, so that the scan does not have to carry fast_1.
     carry, _ = one_round(start, None)
-    first = carry[2]
+    fast_1 = carry[2]
     if ascent_steps > 1:
       carry, _ = jax.lax.scan(one_round, carry, length=ascent_steps - 1, unroll=unroll)
-    _, _, fast, base_state = carry
-    displacement = optax.tree.sub(fast, params)
+    _, _, fast_k, base_state = carry
+    displacement = optax.tree.sub(fast_k, params)
     if adaptive:
-      leaves, structure = jax.tree.flatten(displacement)
-      starts = jax.tree.leaves(optax.tree.sub(first, params))
+      last, structure = jax.tree.flatten(displacement)
+      first = jax.tree.leaves(optax.tree.sub(fast_1, params))
       axes = _devices.shard_axes(params, axis_name)
-      alphas = structure.unflatten(map(_adaptive, starts, leaves, axes))
+      alphas = structure.unflatten(map(_adaptive_alpha, first, last, axes))
     else:
       alpha = jnp.asarray(_arguments.value_at(interpolation, step))
       alphas = jax.tree.map(lambda _: alpha, params)
@@ -177,8 +184,8 @@ def lookbehind(
   )
 
 
-def _adaptive(first: jax.Array, last: jax.Array, names: tuple[str, ...]) -> jax.Array:
-  """Alpha of one leaf, which may be sharded over the named axes."""
+def _adaptive_alpha(first: jax.Array, last: jax.Array, names: tuple[str, ...]) -> jax.Array:
+  """Returns alpha for one leaf, which may be sharded over the axes ``names``."""
   dot = functools.partial(_tree.dot, axes=(names,))
   norms = _tree.sqrt(dot(first, first)) * _tree.sqrt(dot(last, last))
   cos = dot(first, last) / jnp.where(norms > 0, norms, 1)

@@ -1,4 +1,4 @@
-"""Momentum-SAM: perturbs along the base optimizer's last update, for no gradient at all."""
+"""Momentum-SAM: SAM that perturbs along the base optimizer's last update, at no extra cost."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from flatopt._typing import Params, ScalarOrSchedule
 
 
 class MomentumSamState(NamedTuple):
-  """Count of update calls, the params without perturbation, the base optimizer's state."""
+  """The number of calls of ``update``, the unperturbed params, the base optimizer's state."""
 
   count: jax.Array
   unperturbed: Params
@@ -33,32 +33,35 @@ def momentum_sam(
 ) -> optax.GradientTransformationExtraArgs:
   """Trains on params perturbed along the base optimizer's last update.
 
-      u = base(g, params)        g: taken at the perturbed params
-      w <- w + u                 w: kept in the state
-      params = w + rho * u / ||u||
+      u = base(g, params)             g is taken at params, which are perturbed
+      w <- w + u                      w is kept in the state
+      params <- w + rho * u / ||u||
 
-  The momentum of the base stands in for SAM's gradient. Prefer it where a second gradient
-  is out of reach; evaluate at ``flatopt.eval_params(state, params)``. Cost: no extra
-  gradient.
+  The last update, and so the momentum of the base optimizer, replaces the gradient in SAM's
+  perturbation. Prefer it to ``sam`` if you cannot afford a second gradient. Evaluate at
+  ``flatopt.eval_params(state, params)``, which gives ``w``. Cost: no extra gradient.
 
   Args:
-    base_optimizer: any optax transformation, with momentum to be of use; it sees the
-      perturbed params as its params. Extra arguments are handed on to it.
-    rho: radius of the perturbation, in units of the params' global l2 norm, >= 0.
+    base_optimizer: an optax transformation with momentum; it gets the extra arguments of
+      ``update``, and the perturbed params as its params.
+    rho: radius of the perturbation, in units of the params' global l2 norm, >= 0; a number, a
+      scalar array or a schedule.
 
   Returns:
-    A transformation whose ``update`` needs ``params``. On several devices it takes
-    averaged updates.
+    A transformation whose ``update`` needs ``params``. On several devices, pass gradients that
+    are already averaged.
 
   State:
-    count: int32, shape (). unperturbed: a copy of params. base: the base's state.
+    count: int32, shape (). unperturbed: ``w``, a copy of the params. base: the state of the base
+    optimizer.
 
   Raises:
-    ValueError, TypeError: a bad argument or ``params=None``.
+    ValueError, TypeError: an argument is out of range or of the wrong type, or ``params`` is
+      missing.
 
   Source:
-    Becker, Altrock, Risse 2024, arXiv 2401.12033. The radius is that of the update's
-    direction, learning rate and weight decay included, as it leaves ``base_optimizer``.
+    Becker, Altrock, Risse 2024, arXiv 2401.12033. The perturbation has the direction of the base
+    optimizer's whole update, so weight decay inside the base optimizer changes it.
 
   Example:
     >>> import optax, flatopt
@@ -66,7 +69,7 @@ def momentum_sam(
   """
   _arguments.check_transformation("momentum_sam", "base_optimizer", base_optimizer)
   _arguments.check_number("momentum_sam", "rho", rho, low=0)
-  base = _method.base(base_optimizer)
+  base = _method.prepare_base(base_optimizer)
 
   def init(params):
     return MomentumSamState(jnp.zeros((), jnp.int32), _tree.copy(params), base.init(params))

@@ -1,4 +1,4 @@
-"""Sharpness-aware Lookahead."""
+"""Sharpness-aware Lookahead (SALA): Lookahead with a gradient of SAM once in a cycle."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from flatopt._typing import AxisName, Params, ScalarOrSchedule
 
 
 class SalaState(NamedTuple):
-  """Count of update calls, slow weights, stage (1 or 2), distance, cost, base state."""
+  """The count, slow weights, stage (1 or 2), distance, extra gradients, the base state."""
 
   count: jax.Array
   slow: Params
@@ -44,45 +44,52 @@ def sala(
   axis_name: AxisName = None,
   sync_perturbation: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
-  """Lookahead whose steps from the slow weights look at the loss nearby.
+  """Lookahead in which one step of each cycle uses a gradient from other params.
 
-      with c = 1, 2, ... and k = sync_period, from stage 1:
-      c % k == 0:    in stage 2 g = grad_fn(w + rho * g / ||g||); in stage 1 g, taken at
-                     the fast weights, is a perturbed gradient for free
-                     fast = slow + base(g, slow)
-      else:          fast = w + base(g, w)
-      c % k == k-1:  distance = (1 - slow_step_size) * ||fast - slow||
-                     slow += slow_step_size * (fast - slow)
-                     next stage: 2 if distance < rho, else 1; in stage 2, w = slow
+      c = 1, 2, ... counts the calls, k = sync_period, and the first stage is 1
 
-  SAM's quality for a fraction of its cost; evaluate at ``flatopt.eval_params(state,
-  params)``, the slow weights. Cost: 1 extra gradient every ``sync_period`` steps in
-  stage 2, none in stage 1.
+      if c % k == 0:      in stage 2:  g <- grad_fn(w + rho * g / ||g||)
+                          fast = slow + base(g, slow)
+      otherwise:          fast = w + base(g, w)
+      then:               w <- fast
+      if c % k == k - 1:  distance = (1 - slow_step_size) * ||fast - slow||
+                          slow <- slow + slow_step_size * (fast - slow)
+                          stage <- 2 if distance < rho, else 1
+                          in the new stage 2:  w <- slow
+
+  Every k-th step starts at the slow weights. In stage 1 the gradient was taken at the fast
+  weights, which are far away, so it already is a gradient at other params and costs nothing. In
+  stage 2 the fast weights are closer than ``rho``, so SAM's gradient is computed. Prefer it to
+  ``sam`` if you can afford little more than the base optimizer costs. Evaluate at
+  ``flatopt.eval_params(state, params)``, which gives the slow weights. Cost: 1 extra gradient
+  every ``sync_period`` steps in stage 2, none in stage 1.
 
   Args:
-    base_optimizer: any optax transformation; extra arguments are handed on to it.
-    sync_period: steps from one sharpness-aware step to the next, >= 2.
-    slow_step_size: share of the way to the fast weights, in [0, 1].
-    rho: radius of the perturbation, and of the distance below which stage 2 begins, in
-      units of the params' l2 norm, >= 0.
-    axis_name: mapped axis under ``pmap`` or ``shard_map``; the base optimizer gets
-      gradients averaged over it.
-    sync_perturbation: perturb by the gradient averaged over ``axis_name`` instead of
-      each device's own (m-sharpness, the default).
+    base_optimizer: any optax transformation; it gets the extra arguments of ``update``.
+    sync_period: number of steps in a cycle, >= 2.
+    slow_step_size: share of the distance to the fast weights, in [0, 1].
+    rho: radius of the perturbation, and the distance below which stage 2 begins, in units of
+      the params' global l2 norm, >= 0; a number, a scalar array or a schedule.
+    axis_name: mapped axis under ``pmap`` or ``shard_map``; the base optimizer gets gradients that
+      are averaged over it.
+    sync_perturbation: if True, perturb by the gradient averaged over ``axis_name``; if False,
+      by each device's own gradient (m-sharpness).
 
   Returns:
     A transformation whose ``update`` needs ``params`` and ``grad_fn(params) -> grads``.
 
   State:
-    count, stage, extra_gradients: int32, shape (). distance: float, shape (). slow: a
-    copy of params. base: the base optimizer's state, which is never reset.
+    count, stage, extra_gradients: int32, shape (). distance: float32 (float64 for float64
+    params), shape (). slow: a copy of the params. base: the state of the base optimizer, which
+    is never reset.
 
   Raises:
-    ValueError, TypeError: a bad argument, a missing ``grad_fn`` or ``params``.
+    ValueError, TypeError: an argument is out of range or of the wrong type, or ``grad_fn`` or
+      ``params`` is missing.
 
   Source:
-    Tan, Zhang, Liu, Wang, et al. 2024, doi 10.1109/TPAMI.2024.3444002. Slow weights
-    start at the initial params; the published code creates them at the first
+    Tan, Zhang, Liu, Wang, et al. 2024, doi 10.1109/TPAMI.2024.3444002. Deviation: the slow
+    weights start at the initial params; the published code creates them at the first
     synchronisation.
 
   Example:
@@ -94,7 +101,7 @@ def sala(
   _arguments.check_number("sala", "slow_step_size", slow_step_size, low=0, high=1)
   _arguments.check_number("sala", "rho", rho, low=0)
   _arguments.check_axis("sala", axis_name, sync_perturbation)
-  base = _method.base(base_optimizer)
+  base = _method.prepare_base(base_optimizer)
 
   def init(params):
     return SalaState(
@@ -116,7 +123,7 @@ def sala(
     perturb = from_slow & (state.stage == 2)
     grads = _devices.varying(_tree.cast_like(updates, params), axis_name)
 
-    def look_nearby():
+    def sam_gradient():
       return _perturbation.sharpness_gradient(
         "sala",
         extra_args["grad_fn"],
@@ -127,7 +134,7 @@ def sala(
         sync_perturbation=sync_perturbation,
       )
 
-    grads = _devices.mean(_method.cond(perturb, look_nearby, lambda: grads), axis_name)
+    grads = _devices.mean(_method.cond(perturb, sam_gradient, lambda: grads), axis_name)
     start = _tree.where(from_slow, state.slow, params)
     updates, base_state = base.update(grads, state.base, start, **extra_args)
     fast = optax.apply_updates(start, updates)
@@ -144,8 +151,8 @@ def sala(
     )
     to_slow = synchronise & (stage == 2)
     target = _tree.where(to_slow, slow, fast)
-    moved = _tree.where(from_slow | to_slow, optax.tree.sub(target, params), updates)
-    return _tree.cast_like(moved, params), SalaState(
+    output = _tree.where(from_slow | to_slow, optax.tree.sub(target, params), updates)
+    return _tree.cast_like(output, params), SalaState(
       count=count,
       slow=slow,
       stage=stage,

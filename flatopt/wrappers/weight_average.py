@@ -1,4 +1,4 @@
-"""Averages of the params along the way: SWA and exponential averages, inside the state."""
+"""The average of the params during training: SWA, or an exponential average."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from flatopt._typing import Params
 
 
 class WeightAverageState(NamedTuple):
-  """Counts of update calls and of params averaged, their average, the base optimizer's state."""
+  """Counts of calls and of params in the average, the average, the base optimizer's state."""
 
   count: jax.Array
   num_averaged: jax.Array
@@ -40,48 +40,49 @@ def weight_average(
   start_step: int = 0,
   update_interval: int = 1,
 ) -> optax.GradientTransformationExtraArgs:
-  """Keeps an average of the params, and changes nothing about how they are trained.
+  """Keeps an average of the params. The training itself does not change.
 
-      w_t: the params after t updates, w_0 the initial ones
+      w_t: the params after t updates; w_0: the initial params
       at t = start_step, start_step + update_interval, ...:
-        average = the mean of all w_t so far                    decay None: SWA
-        average <- decay * average + (1 - decay) * w_t          from w_t at start_step
+        average <- the mean of all w_t so far              if decay is None (SWA)
+        average <- decay * average + (1 - decay) * w_t     otherwise; first average <- w_t
 
-  Evaluate at ``flatopt.eval_params(state, params)``: the average, and the params themselves
-  before ``start_step``. What costs no gradient and often finds a flatter point is what any
-  other method has to beat. BatchNorm's statistics are not those of the average:
-  ``flatopt.linen.batch_statistics`` estimates them anew. Cost: no extra gradient.
+  Use it as a baseline for every other method: it costs no gradient and often finds a flatter
+  point. Evaluate at ``flatopt.eval_params(state, params)``, which gives the average, or the
+  params themselves before ``start_step``. BatchNorm's statistics do not belong to the averaged
+  params: compute new ones with ``flatopt.linen.batch_statistics``. Cost: no extra gradient.
 
   Args:
-    base_optimizer: any optax transformation; extra arguments are handed on to it. Of a
-      wrapper with ``eval_params`` of its own (``lookahead``, ``sala``, ``momentum_sam``) those
-      are averaged, and not the params that it trains on.
-    decay: of an exponential average, in [0, 1); ``None`` is the uniform mean.
-    start_step: updates before the first params that are averaged, >= 0; 0 takes the initial
-      params in.
-    update_interval: updates from one set of params averaged to the next, >= 1.
+    base_optimizer: any optax transformation; it gets the extra arguments of ``update``. If it is
+      a wrapper that has other params for evaluation (``lookahead``, ``sala``,
+      ``momentum_sam``), then those are averaged.
+    decay: decay rate of an exponential average, in [0, 1); ``None``: the uniform mean.
+    start_step: number of updates before the first params that are averaged, >= 0; with 0, the
+      initial params are averaged too.
+    update_interval: number of updates between two sets of params that are averaged, >= 1.
 
   Returns:
-    A transformation whose ``update`` needs ``params``, and whose updates are the base's. On
-    several devices it takes averaged updates.
+    A transformation whose ``update`` needs ``params``. Its updates are those of the base
+    optimizer. On several devices, pass gradients that are already averaged.
 
   State:
-    count, num_averaged: int32, shape (). average: a copy of params in at least float32.
-    base: the base optimizer's state.
+    count, num_averaged: int32, shape (). average: like params, in float32 or wider, 4 bytes per
+    parameter. base: the state of the base optimizer.
 
   Raises:
-    ValueError, TypeError: a bad argument or ``params=None``.
+    ValueError, TypeError: an argument is out of range or of the wrong type, or ``params`` is
+      missing.
 
   Source:
-    Izmailov, Podoprikhin, Garipov, Vetrov, Wilson 2018, arXiv 1803.05407, algorithm 1, whose
-    average starts with the params that it is given. Its learning rate is the base's affair.
+    Izmailov, Podoprikhin, Garipov, Vetrov, Wilson 2018, arXiv 1803.05407, algorithm 1. The
+    constant or cyclic learning rate of the paper is part of the base optimizer.
 
   Example:
     >>> import jax.numpy as jnp, optax, flatopt
     >>> optimizer = flatopt.weight_average(optax.sgd(1.0), start_step=1)
     >>> w = jnp.array([4.0])
     >>> state = optimizer.init(w)
-    >>> for _ in range(3):  # to 3, 2, 1
+    >>> for _ in range(3):  # from 4 to 3, 2 and 1, whose mean is 2
     ...   updates, state = optimizer.update(jnp.array([1.0]), state, w)
     ...   w = optax.apply_updates(w, updates)
     >>> flatopt.eval_params(state, w).tolist()
@@ -93,7 +94,7 @@ def weight_average(
     _arguments.check_decay(name, decay)
   _arguments.check_integer(name, "start_step", start_step, minimum=0)
   _arguments.check_integer(name, "update_interval", update_interval, minimum=1)
-  base = _method.base(base_optimizer)
+  base = _method.prepare_base(base_optimizer)
 
   def init(params):
     return WeightAverageState(
@@ -108,21 +109,21 @@ def weight_average(
     updates, base_state = base.update(updates, state.base, params, **extra_args)
     updates = _tree.cast_like(updates, params)
     count = _tree.increment(state.count)
-    due = (count >= start_step) & ((count - start_step) % update_interval == 0)
+    is_due = (count >= start_step) & ((count - start_step) % update_interval == 0)
 
-    def take_in():
-      moved = introspection.evaluated(base_state, optax.apply_updates(params, updates))
+    def next_average():
+      w = introspection.eval_params_of(base_state, optax.apply_updates(params, updates))
       if decay is None:
-        towards = lambda n, a, w: a + (w - a) / n
-        average = _tree.map_wide(towards, (state.num_averaged + 1,), state.average, moved)
+        mean = lambda n, a, w: a + (w - a) / n
+        average = _tree.map_wide(mean, (state.num_averaged + 1,), state.average, w)
       else:
-        average = _tree.interpolate(1 - decay, state.average, moved)
-      return _tree.where(state.num_averaged == 0, _tree.cast_like(moved, average), average)
+        average = _tree.interpolate(1 - decay, state.average, w)
+      return _tree.where(state.num_averaged == 0, _tree.cast_like(w, average), average)
 
     return updates, WeightAverageState(
       count=count,
-      num_averaged=state.num_averaged + due.astype(jnp.int32),
-      average=_method.cond(due, take_in, lambda: state.average),
+      num_averaged=state.num_averaged + is_due.astype(jnp.int32),
+      average=_method.cond(is_due, next_average, lambda: state.average),
       base=base_state,
     )
 
