@@ -10,11 +10,11 @@ from rich.console import Console
 
 from experiments import config as configuration
 from experiments.comparisons.flatness import measure_all
-from experiments.comparisons.score import Score, score_of_table
 from experiments.config import Refusal, files
 from experiments.measures import correlations, flatness
 from experiments.measures.correlations import Group
 from experiments.measures.flatness import FlatnessOptions
+from experiments.measures.score import Score, score_of_table
 
 NUMBERS = "correlations.json"
 PICTURES = "span", "resolution", "pictured"  # options that change no measure

@@ -16,9 +16,9 @@ from experiments import config as configuration
 from experiments import presets
 from experiments.comparisons import own_metrics, table, tuning
 from experiments.comparisons.directory import Runs, check, claim, with_training
-from experiments.comparisons.score import Score, score_of
 from experiments.comparisons.sharing import Job, one_at_a_time, train_all
 from experiments.config import Config, Refusal, files
+from experiments.measures.score import Score, score_of
 from experiments.training import run_directory
 
 TIMED_STEPS = 40

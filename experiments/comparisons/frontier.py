@@ -1,13 +1,15 @@
 """What is reached for the gradients that are paid, and which methods nothing cheaper beats."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.comparisons import together
-from experiments.comparisons.score import score_of_table
 from experiments.config import Refusal, files
 from experiments.measures import statistics
+from experiments.measures.score import score_of_table
+from experiments.presets.choose import SHARED
 
 
 def frontier(
@@ -43,6 +45,24 @@ def frontier(
   return rows
 
 
+def add_labels(rows: list[dict[str, Any]]) -> None:
+  """Adds "label": the method without the settings that all share, which tuning chose anyhow.
+
+  Steps are added where the same label is there at several numbers of them.
+  """
+  for row in rows:
+    name, _, settings = row["method"].partition(":")
+    own = [x for x in settings.split(",") if x and x.partition("=")[0] not in SHARED]
+    row["label"] = ":".join([name, ",".join(own)]) if own else name
+  counts = Counter(row["label"] for row in rows)
+  for row in rows:
+    if counts[row["label"]] > 1:
+      row["label"] += f", {row['steps']:,} steps"
+  if len({row["label"] for row in rows}) < len(rows):
+    for row in rows:
+      row["label"] = f"{row['method']}, {row['steps']:,} steps"
+
+
 def measure(directories: Sequence[Path], reference: str, out: Path) -> None:
   """Writes frontier.json and frontier.csv."""
   shared, runs = together.read(directories)
@@ -53,6 +73,7 @@ def measure(directories: Sequence[Path], reference: str, out: Path) -> None:
   if reference not in {run["method"] for run in runs}:
     raise Refusal(f"--reference {reference} is in none of the comparisons")
   rows = frontier(runs, score.key, higher_is_better=score.better == "higher", reference=reference)
+  add_labels(rows)
   out.mkdir(parents=True, exist_ok=True)
   files.write_csv(out / "frontier.csv", rows)
   files.write_json(out / "frontier.json", {"reference": reference, "rows": rows} | shared)

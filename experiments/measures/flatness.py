@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.comparisons.score import ACCURACY, Score
 from experiments.config import Refusal, files
 from experiments.measures.options import check_at_least, check_positive
+from experiments.measures.score import ACCURACY, Score
 from experiments.training import batches, saved_runs
 from experiments.training.losses import Losses
 from experiments.training.run_directory import Busy

@@ -4,9 +4,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments.comparisons.score import by_key
 from experiments.measures.correlations import KINDS, LEVEL
 from experiments.measures.flatness import MEASURES
+from experiments.measures.score import by_key
 from experiments.plots.style import canvas, title
 
 FILE = "correlations.png"

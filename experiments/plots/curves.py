@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.comparisons.score import Score
+from experiments.measures.score import Score
 from experiments.plots.style import canvas, colour, label_of, lines_of, title
 
 

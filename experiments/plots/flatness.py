@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from experiments.comparisons.score import ACCURACY, Score
+from experiments.measures.score import ACCURACY, Score
 from experiments.plots.style import canvas, colour, title
 
 

@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from experiments.comparisons.score import Score
+from experiments.measures.score import Score
 from experiments.plots.line_names import spread
 from experiments.plots.style import canvas, colour, title
 
@@ -55,7 +55,7 @@ def name_points(ax, rows: list[dict], score: Score, theme: dict[str, str]) -> No
   for row, place in zip(rows, places, strict=True):
     shade = colour(theme, row["method"])
     ax.annotate(
-      f"{label(row, rows)}  {score.text(row[score.key])}",
+      f"{row['label']}  {score.text(row[score.key])}",
       (row["gradients"], row[score.key]),
       (1.04, place),
       textcoords=ax.get_yaxis_transform(),
@@ -74,9 +74,3 @@ def name_points(ax, rows: list[dict], score: Score, theme: dict[str, str]) -> No
       weight="bold" if row["on_frontier"] else "normal",
       va="center",
     )
-
-
-def label(row: dict, rows: list[dict]) -> str:
-  """The method's name, with its steps where it is there at several numbers of them."""
-  same = {other["steps"] for other in rows if other["method"] == row["method"]}
-  return row["method"] + (f", {row['steps']:,} steps" if len(same) > 1 else "")

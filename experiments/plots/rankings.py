@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from experiments.comparisons.score import Score
+from experiments.measures.score import Score
 from experiments.plots.style import canvas, colour, label_of, lines_of, title
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from experiments.comparisons import equal_budgets, tuning
-from experiments.comparisons.score import Score
+from experiments.measures.score import Score
 from experiments.plots import curves as curve_figures
 from experiments.plots import rankings, style
 from experiments.reports import page, parts, significance

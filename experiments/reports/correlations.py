@@ -6,10 +6,10 @@ from typing import Any
 from rich.console import Console
 
 from experiments.comparisons.correlations import NUMBERS
-from experiments.comparisons.score import by_key
 from experiments.config import files
 from experiments.measures.correlations import KINDS, LEVEL
 from experiments.measures.flatness import MEASURES
+from experiments.measures.score import by_key
 from experiments.plots import correlations, style
 from experiments.reports import page
 from experiments.reports.flatness import caption as measures_caption

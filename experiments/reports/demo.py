@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from experiments.comparisons.score import ACCURACY
 from experiments.measures import flatness
+from experiments.measures.score import ACCURACY
 from experiments.plots import curves as curve_figures
 from experiments.plots import flatness as flatness_figures
 from experiments.plots import landscapes, rankings, style

@@ -5,8 +5,8 @@ from pathlib import Path
 from rich.console import Console
 
 from experiments.comparisons import fine_tuning
-from experiments.comparisons.score import LOSS
 from experiments.measures.quantisation import WHOLE
+from experiments.measures.score import LOSS
 from experiments.plots import fine_tuning as figures
 from experiments.plots import style
 from experiments.reports import page, paired, parts

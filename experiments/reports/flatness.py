@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from experiments.comparisons import table
-from experiments.comparisons.score import ACCURACY, Score, score_of_table
 from experiments.config import files
 from experiments.measures import flatness
+from experiments.measures.score import ACCURACY, Score, score_of_table
 from experiments.plots import flatness as flatness_figures
 from experiments.plots import landscapes, style
 from experiments.reports import page

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments.comparisons.score import score_of_table
 from experiments.config import files
+from experiments.measures.score import score_of_table
 from experiments.plots import frontier, style
 from experiments.reports import page, significance
 
@@ -25,7 +25,7 @@ def write(out: Path, console: Console) -> None:
   )
   cells = [
     [
-      row["method"],
+      row["label"],
       score.text(row[score.key], row[score.key + "_error"]),
       score.text(row["difference"], row["difference_error"], sign="+"),
       significance.cell(row),
@@ -47,5 +47,5 @@ def write(out: Path, console: Console) -> None:
     page.configuration(config),
   ]
   page.write_page(out / "report.html", f"{config['name']}: what a gradient buys", body)
-  console.print(page.terminal_table(header, cells, caption))
+  console.print(page.terminal_table(header, cells, caption, columns=6))
   console.print(f"{out / 'report.html'} and frontier.png are written")

@@ -7,7 +7,7 @@ import numpy as np
 from rich.console import Console
 
 from experiments.comparisons import lifelong
-from experiments.comparisons.score import ACCURACY
+from experiments.measures.score import ACCURACY
 from experiments.plots import lifelong as figures
 from experiments.plots import style
 from experiments.reports import page, parts, significance

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.comparisons.score import ACCURACY
 from experiments.config import files
 from experiments.measures import statistics
 from experiments.measures.noise import KINDS, NUMBERS
+from experiments.measures.score import ACCURACY
 from experiments.plots import noise, style
 from experiments.reports import page
 from experiments.reports.section import NOTHING, Section

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.comparisons.score import Score
+from experiments.measures.score import Score
 from experiments.plots import style
 from experiments.reports import significance
 

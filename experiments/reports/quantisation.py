@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.comparisons.score import ACCURACY, LOSS, Score
 from experiments.comparisons.table import summarise
 from experiments.config import files
 from experiments.measures.quantisation import NUMBERS
+from experiments.measures.score import ACCURACY, LOSS, Score
 from experiments.plots import quantisation as figures
 from experiments.plots import style
 from experiments.reports import page, paired

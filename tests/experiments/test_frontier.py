@@ -5,7 +5,7 @@ import json
 import pytest
 
 from experiments.commands.program import main
-from experiments.comparisons.frontier import frontier
+from experiments.comparisons.frontier import add_labels, frontier
 from experiments.config import files
 
 # Gradients paid, and the score of three seeds.
@@ -86,3 +86,17 @@ def test_refuses_a_reference_that_is_not_there(directories, tmp_path, capsys):
   flags = "--out", str(tmp_path / "out"), "--reference", "adamw"
   assert main(["frontier", *directories, *flags]) == 2
   assert "--reference adamw is in none of the comparisons" in capsys.readouterr().err
+
+
+def test_labels_leave_out_what_all_share():
+  methods = ("sgd", 100), ("sgd", 200), ("sam:rho=0.2,learning_rate=0.05", 100), ("rst", 100)
+  rows = [{"method": method, "steps": steps} for method, steps in methods]
+  add_labels(rows)
+  labels = [row["label"] for row in rows]
+  assert labels == ["sgd, 100 steps", "sgd, 200 steps", "sam:rho=0.2", "rst"]
+  rows = [{"method": f"sam:learning_rate={rate}", "steps": 100} for rate in (0.1, 0.2)]
+  add_labels(rows)
+  assert [row["label"] for row in rows] == [
+    "sam:learning_rate=0.1, 100 steps",
+    "sam:learning_rate=0.2, 100 steps",
+  ]

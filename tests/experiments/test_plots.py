@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.comparisons.own_metrics import names, over_training
-from experiments.comparisons.score import Score
+from experiments.measures.score import Score
 from experiments.plots import curves, landscapes, own_metrics, spectra, style
 
 TEXTS = ("A title", "what is shown")
