@@ -107,12 +107,12 @@ def metrics(
     opt_state: the state of any optax optimizer, with or without methods of flatopt.
     group_fn: function from the path of a leaf of the params, such as ``"dense/kernel"``, to the
       name of a group. With it, IRE also reports the share of flat coordinates in each group, as
-      "<method>/flat_share/<group>".
+      ``"<method>/flat_share/<group>"``.
 
   Returns:
-    A dictionary from "<method>/<quantity>" to arrays of shape (). If a method occurs several
-    times in the state, its keys end in "[0]", "[1]", ...: in the order of the chain, an outer
-    method before an inner one. ``docs/metrics.md`` lists all keys.
+    A dictionary from ``"<method>/<quantity>"`` to arrays of shape (). If a method occurs several
+    times in the state, its keys end in ``[0]``, ``[1]``, ..., in the order of the chain and an
+    outer method before an inner one. ``docs/metrics.md`` lists all keys.
 
   Raises:
     TypeError: the state has lost its types, for example in a checkpoint that was restored

@@ -1,4 +1,4 @@
-"""What each method's figure shows: the run, the view, and the words above it."""
+"""The figure of each method: the run that it shows, the view, and its title."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -35,44 +35,44 @@ def chained(method: optax.GradientTransformation) -> optax.GradientTransformatio
 CASES = {
   "sam": Case(
     chained(flatopt.sam(RADIUS)),
-    "SAM looks uphill before it steps",
-    "Grey: SGD, caught by the narrow minimum. Rings: where SAM takes its gradients.",
+    "SAM takes its gradient uphill",
+    "Grey: SGD, which ends in the narrow minimum. Rings: where SAM takes its second gradient.",
   ),
   "rst": Case(
     chained(flatopt.rst(flatopt.sam(RADIUS), probability=0.5, key=1)),
-    "RST looks uphill on some steps only",
-    "Rings: the steps with X = 1, half of all here. The others cost what SGD's do.",
+    "RST takes its gradient uphill on some steps",
+    "Rings: steps with X = 1, here half of all. The other steps cost as much as steps of SGD.",
   ),
   "g_rst": Case(
     chained(flatopt.g_rst(flatopt.sam(RADIUS), probability=0.25, key=1)),
-    "G-RST looks seldom, and acts the more on it",
-    "A quarter of the steps have X = 1; on them the sharpness term counts four times.",
+    "G-RST gives rare uphill gradients more weight",
+    "Rings: steps with X = 1, here a quarter of all, where SAM's change has four times its weight.",
   ),
   "gsam": Case(
     chained(flatopt.gsam(RADIUS, alpha=0.3)),
-    "GSAM steps from SAM's gradient, and turns it",
-    "Rings: where it takes its second gradient, as SAM does.",
+    "GSAM changes the direction of SAM's gradient",
+    "Grey: SGD. Rings: where GSAM takes its second gradient, as SAM does.",
   ),
   "looksam": Case(
     chained(flatopt.looksam(RADIUS, alpha=0.7, update_interval=5)),
-    "LookSAM looks uphill every fifth step",
-    "In between it adds the direction that it kept to the plain gradient.",
+    "LookSAM takes its gradient uphill on every fifth step",
+    "On the steps in between, it adds the direction that it keeps to the plain gradient.",
   ),
   "friendly_sam": Case(
     chained(flatopt.friendly_sam(RADIUS, sigma=1.0, decay=0.8)),
-    "Friendly-SAM looks along the noise",
-    "Noisy gradients, the same for both paths. Rings: w plus a step along the batch's own part.",
+    "Friendly-SAM perturbs along the noise",
+    "Noisy gradients, the same for both paths. Rings: where it takes its second gradient.",
     noise=0.08,
     seed=3,
   ),
   "ae_sam": Case(
     chained(flatopt.ae_sam(flatopt.sam(RADIUS), num_steps=45)),
-    "AE-SAM looks uphill where gradients are large",
-    "Rings: the steps that pay, those whose gradient is large among the recent ones.",
+    "AE-SAM takes its gradient uphill if it is large",
+    "Rings: the sharpness-aware steps, on which the gradient is large compared with before.",
   ),
   "weight_average": Case(
     flatopt.weight_average(optax.sgd(0.35), start_step=10),
-    "The average lies in the middle",
+    "The average is close to the minimum",
     "Noisy gradients. Line: the params that are trained. Squares: their mean from step 10 on.",
     loss_fn=bowl,
     base=None,
@@ -83,13 +83,13 @@ CASES = {
   ),
   "momentum_sam": Case(
     flatopt.momentum_sam(SGD, rho=RADIUS),
-    "Momentum-SAM trains ahead of itself",
-    "Line: the params that are trained, rho ahead. Squares: the params to evaluate at.",
+    "Momentum-SAM trains on perturbed params",
+    "Line: the params that are trained. Squares: the unperturbed params, at the distance rho.",
   ),
   "ire": Case(
     optax.chain(optax.sgd(0.6), flatopt.ire(kappa=4.0, flat_fraction=0.5, update_interval=1)),
     "IRE takes longer steps along the valley",
-    "$L = (1 + u^2) v^2 / 2$, minimal where v = 0 and flatter for smaller u. Grey: SGD.",
+    "$L = (1 + u^2) v^2 / 2$ has its minima at v = 0; they are flatter for smaller u. Grey: SGD.",
     loss_fn=valley,
     base=optax.sgd(0.6),
     start=(1.4, 0.45),
@@ -100,8 +100,8 @@ CASES = {
   ),
   "lookahead": Case(
     flatopt.lookahead(optax.sgd(0.35), sync_period=5, slow_step_size=0.5),
-    "Lookahead follows itself at a distance",
-    "Noisy gradients. Line: fast weights. Squares: slow weights, once every five steps.",
+    "The slow weights of Lookahead average out noise",
+    "Noisy gradients. Line: fast weights. Squares: slow weights, which move every five steps.",
     loss_fn=bowl,
     base=None,
     start=(-2.0, 1.2),
@@ -111,8 +111,8 @@ CASES = {
   ),
   "sala": Case(
     flatopt.sala(optax.sgd(0.35), sync_period=5, slow_step_size=0.5, rho=RADIUS),
-    "SALA looks uphill once the fast weights stay near",
-    "Noisy gradients. Squares: slow weights. Rings: gradients of stage 2, one a cycle.",
+    "SALA takes a gradient uphill once in a cycle",
+    "Noisy gradients. Squares: slow weights. Rings: gradients in stage 2, one in each cycle.",
     loss_fn=bowl,
     base=None,
     start=(-2.0, 1.2),
@@ -122,8 +122,8 @@ CASES = {
   ),
   "lookbehind": Case(
     flatopt.lookbehind(SGD, ascent_steps=4, rho=0.1, interpolation=0.5),
-    "Lookbehind climbs several times before it goes on",
-    "Chains of rings: the four ascents of each update. Grey: SGD for as many updates.",
+    "Lookbehind takes several ascent steps per update",
+    "Chains of rings: the four ascent steps of an update. Grey: SGD with as many updates.",
     num_steps=16,
   ),
 }

@@ -46,7 +46,7 @@ def draw_case(name: str, case: Case, theme: dict[str, str]) -> Figure:
 
 
 def draw_asam(theme: dict[str, str]) -> Figure:
-  """Where SAM and ASAM look around two params of the same function."""
+  """Draws the perturbations of SAM and ASAM around two params that give the same function."""
   figure, axes = canvas(theme, 7, 4.1, top=0.8)
   ax, view = axes[0, 0], ((0.0, 4.2), (0.0, 2.4))
   _contours(ax, two_layers, view, theme)
@@ -63,7 +63,7 @@ def draw_asam(theme: dict[str, str]) -> Figure:
   ax.set_aspect("equal")
   _axis_names(ax, ("a", "b"), theme)
   subtitle = (
-    "$L = (a b - 1)^2 / 2$, minimal on the line. Blue: ASAM's neighbourhood; grey: SAM's ball."
+    "$L = (a b - 1)^2 / 2$ has its minima on the line. Blue: ASAM's ellipse. Grey: SAM's ball."
   )
   title(figure, theme, "ASAM's neighbourhood scales with the weights", subtitle)
   return figure
@@ -73,7 +73,7 @@ def _contours(ax, loss_fn, view, theme) -> None:
   x, y = (np.linspace(*ends, 161) for ends in view)
   grid = jnp.stack(jnp.meshgrid(x, y, indexing="xy"), axis=-1)
   losses = np.asarray(jax.vmap(jax.vmap(loss_fn))(grid))
-  # So many that the narrow minimum, which is shallow, has some of its own.
+  # Enough levels to show the narrow minimum, which is shallow.
   levels = np.linspace(losses.min(), np.quantile(losses, 0.85), 36)
   shades = LinearSegmentedColormap.from_list("loss", [theme["line"], theme["ground"]])
   ax.contourf(x, y, losses, levels, cmap=shades, extend="max")

@@ -60,8 +60,9 @@ def ae_sam(
     inner: a method that takes a gradient at other params: ``sam``, ``asam``, ...
     num_steps: number of steps of the run, >= 1. The threshold moves from ``high`` to ``low``
       over these steps and stays at ``low`` afterwards.
-    low, high: distance of the threshold from the mean at the end and at the start, in standard
-      deviations; any finite numbers.
+    low: distance of the threshold from the mean at the end, in standard deviations; any finite
+      number; a number, a scalar array or a schedule.
+    high: the same distance at the start.
     decay: decay rate of the two running averages, in [0, 1).
     axis_name: mapped axis under ``pmap`` or ``shard_map``. The averaged gradient decides for all
       devices together. ``inner`` gets each device's own gradient, and the output is averaged

@@ -71,8 +71,8 @@ def ire_update(
       over it.
 
   Returns:
-    A transformation whose ``update`` needs ``params`` and the closures that ``curvature`` needs:
-    ``grad_fn(params)`` or ``sampled_grad_fn(params, key)``.
+    A transformation whose ``update`` needs ``params`` and the closures that ``curvature`` needs,
+    which are ``grad_fn(params)`` or ``sampled_grad_fn(params, key)``.
 
   State:
     count: int32, shape (). mask.flat: bool, like params, 1 byte per parameter. mask.curvature:
