@@ -1,4 +1,4 @@
-"""Measures how costs grow: with params, with the length of a cycle, with devices, and in selection."""
+"""Measures how costs grow with params, with the length of a cycle, and with devices."""
 
 import functools
 import json

@@ -146,7 +146,7 @@ class LlamaSize(NamedTuple):
 
 
 def llama_shapes(size: LlamaSize) -> dict[str, Any]:
-  """Returns the shapes of the params. After the axis of layers, kernels have two axes, scales one."""
+  """Returns the shapes of the params. After the layers, kernels have two axes, scales one."""
   dim, head_dim = size.dim, size.dim // size.heads
   layer = {
     "attention_norm": (dim,),

@@ -1,4 +1,4 @@
-"""Reads the costs of a step off its compiled program, so other load on the machine has no effect."""
+"""Reads the costs of a step from its compiled program, so other load has no effect on them."""
 
 import time
 from typing import Any, NamedTuple

@@ -121,8 +121,8 @@ def growth_tables(results: dict[str, Any]) -> str:
     ),
     "\n## With devices\n",
     "The devices are virtual devices of one CPU, which share its cores. The batch of the MLP is",
-    "split over them, and the params are replicated. The time is divided by the time of the base on",
-    "the same number of devices.\n",
+    "split over them, and the params are replicated. The time is divided by the time of the base",
+    "on the same number of devices.\n",
     table(
       ("method", "devices", "time / base", "interval"),
       ([row["name"], str(row["devices"]), *times(row["time"])] for row in results["devices"]),

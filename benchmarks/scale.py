@@ -35,7 +35,7 @@ COLUMNS = (
 
 
 def rows(devices: int, model_parallel: int, size: str, only: list[str] | None) -> list[Any]:
-  """Measures the methods in another process, because JAX fixes the number of devices when it starts."""
+  """Measures the methods in another process, because JAX fixes its number of devices at start."""
   flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
   command = [sys.executable, "-m", "benchmarks.sharded", "--size", size]
   command += ["--model-parallel", str(model_parallel)]
@@ -78,7 +78,7 @@ def markdown(title: str, measured: list[Any]) -> str:
 
 
 def passes(counts: dict[str, int]) -> str:
-  """Returns ``2 g + 1 s`` for 2 gradients and 1 gradient with sampled labels; products are ``p``."""
+  """Returns ``2 g + 1 s`` for 2 gradients and 1 gradient with sampled labels; ``p``: products."""
   return " + ".join(f"{n} {name[0]}" for name, n in counts.items() if n)
 
 

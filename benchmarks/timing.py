@@ -42,7 +42,7 @@ def make_run(
 
 
 def run_from(contender, compiled, carry, batch, *, gradients=GRADIENTS_PER_RUN, block=False) -> Run:
-  """Makes a run. ``block`` waits for each step, because queued steps of virtual devices can deadlock."""
+  """Makes a run. ``block`` waits for each step: queued steps of virtual devices can deadlock."""
   steps = contender.period * math.ceil(gradients / (contender.gradients * contender.period))
 
   def run() -> float:

@@ -61,7 +61,7 @@ def _runs() -> dict[str, timing.Run]:
     return _repeated(step, gradients, period)
 
   def make_looksam_run():
-    """Makes a run of LookSAM in its parts, because its ``step`` computes two gradients each time."""
+    """Makes a run of LookSAM from its parts: its ``step`` computes two gradients each time."""
     model = make_model()
     optimizer = over_sgd("LookSAM", k=5)(model)
 

@@ -1,7 +1,7 @@
 """Flax Linen: a small ResNet with BatchNorm, trained by SAM.
 
-The clean pass updates the statistics of BatchNorm once per step. The closure starts from the same old
-statistics and drops the new ones. ``flatopt.linen.TrainState`` passes the closure on to the optimizer.
+The clean pass updates BatchNorm's statistics once per step, and the closure drops its own.
+``flatopt.linen.TrainState`` passes the closure on to the optimizer.
 
     python -m examples.linen_resnet     # or: make example NAME=linen_resnet
 """

@@ -1,9 +1,9 @@
 """Sharded params: ``jit`` over a (data, model) mesh, with AdamW, IRE after it and Lookahead around.
 
-Params are split over the model axis and batches over the data axis. The methods need no setting for
-this: states, also the slow weights, get the shardings of the params. IRE estimates the curvature from
-labels that are drawn from the model (Gauss-Newton-Bartlett). The script also runs on one device. The
-second command uses eight virtual devices.
+Params are split over the model axis and batches over the data axis. The methods need no setting
+for this: states, also the slow weights, get the shardings of the params. IRE estimates the
+curvature from labels that are drawn from the model (Gauss-Newton-Bartlett). The script also runs
+on one device. The second command uses eight virtual devices.
 
     python -m examples.sharded          # or: make example NAME=sharded
     XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m examples.sharded

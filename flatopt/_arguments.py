@@ -1,4 +1,4 @@
-"""Checks of arguments. Every error names the method, the argument, what it got and what is allowed."""
+"""Checks of arguments. Every error names the method, the argument, what it got and the remedy."""
 
 import functools
 import math
@@ -48,7 +48,6 @@ def check_number(
 
 
 def _check_range(method: str, name: str, value: float, low: float, high: float) -> None:
-  """Raises an error if the value is outside ``[low, high]`` or not finite."""
   if not (math.isfinite(value) and low <= value <= high):
     allowed = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f">= {low:g}"
     allowed = allowed if math.isfinite(low) else "finite"
@@ -76,7 +75,6 @@ def check_integer(method: str, name: str, value: Any, minimum: int) -> None:
 
 
 def check_flag(method: str, name: str, value: Any) -> None:
-  """Checks an argument that must be True or False."""
   if not isinstance(value, bool):
     raise TypeError(f"{method}: {name} must be True or False; got {describe(value)}")
 

@@ -21,7 +21,7 @@ def check_mode(method: str, mode: Any) -> None:
 
 
 def jvp(method: str, remedy: str, fn: Callable, primals: tuple, tangents: tuple) -> Any:
-  """``jax.jvp``. If ``fn`` contains a ``custom_vjp``, which has no jvp, the error says the remedy."""
+  """``jax.jvp``. If ``fn`` contains a ``custom_vjp``, which has no jvp, the error has a remedy."""
   message = f"{method}: JAX cannot differentiate a custom_vjp function in forward mode; {remedy}"
   if not isinstance(jnp.zeros(()), Tracer):
     try:

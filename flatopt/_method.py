@@ -68,7 +68,7 @@ def transformation(
   return optax.GradientTransformationExtraArgs(checked_init, checked_update)
 
 
-# Name of the extra argument through which ``check_optimizer`` sees the inputs and outputs of methods.
+# The extra argument through which ``check_optimizer`` sees the inputs and outputs of methods.
 OBSERVER = "flatopt_observer"
 
 

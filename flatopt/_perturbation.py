@@ -61,7 +61,7 @@ def perturb(
 def sharpness_gradient(
   method: str, grad_fn: GradFn, params: Params, grads: Params, rho: Any, **settings: Any
 ) -> Params:
-  """Returns ``grad_fn(w + eps(grads))`` on each device, with the settings of ``perturbed_gradient``.
+  """Returns ``grad_fn(w + eps(grads))`` per device, with the settings of ``perturbed_gradient``.
 
   If ``grads`` are not finite, every entry of the result is NaN, so that later transformations
   (``optax.apply_if_finite``) can see it. Returning ``grads`` themselves would keep them in memory

@@ -228,7 +228,7 @@ def _snapshot(
   wrt: nnx.filterlib.Filter,
   has_aux: bool,
 ) -> tuple[Callable[[Params, Params], tuple[jax.Array, Params]], Params]:
-  """Returns ``loss_at(params, counts) -> (loss, new counts)``, and the random counts as they are now.
+  """Returns ``loss_at(params, counts) -> (loss, new counts)``, and the random counts of now.
 
   ``loss_at`` uses all other state as it is now. The arguments are split together, so that objects
   they share stay shared.

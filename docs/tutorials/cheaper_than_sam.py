@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Cutting SAM's cost
 #
-# SAM computes two gradients on every step. Four methods compute the second one on some steps only. All of them work in the
-# same training step, so this page changes only the optimizer.
+# SAM computes two gradients on every step. Four methods compute the second one on some steps only.
+# All of them work in the same training step, so this page changes only the optimizer.
 
 # %%
 import jax
@@ -43,9 +43,12 @@ def train(optimizer, num_steps=200):
 # ## What each method costs
 #
 # - `rst` computes the second gradient on steps that it chooses at random, here on half of them.
-# - `g_rst` does the same, but gives the second gradient a larger weight, so that on average its effect is that of SAM.
-# - `looksam` computes the second gradient on every fifth step, and uses its direction again in between.
-# - `sala` computes it once in each cycle of five steps, and only when its fast weights are close to its slow weights.
+# - `g_rst` does the same, but gives the second gradient a larger weight, so that on average its
+#   effect is that of SAM.
+# - `looksam` computes the second gradient on every fifth step, and uses its direction again in
+#   between.
+# - `sala` computes it once in each cycle of five steps, and only when its fast weights are close to
+#   its slow weights.
 #
 # `flatopt.extra_gradient_evaluations` counts the extra gradients of an optimizer:
 
@@ -68,8 +71,9 @@ for name, optimizer in optimizers.items():
 # %% [markdown]
 # ## On which steps
 #
-# The probability of `rst` can be a schedule. `rising_cosine` uses most of the extra gradients late in training.
-# `flatopt.expected_gradient_evaluations` computes the expected number of gradients before training:
+# The probability of `rst` can be a schedule. `rising_cosine` uses most of the extra gradients late
+# in training. `flatopt.expected_gradient_evaluations` computes the expected number of gradients
+# before training:
 
 # %%
 late = flatopt.schedules.rising_cosine(200)
@@ -81,6 +85,7 @@ print(f"{200 + int(flatopt.extra_gradient_evaluations(opt_state))} were computed
 # %% [markdown]
 # ## How to compare methods
 #
-# Compare methods with the same number of gradients. So give the base optimizer as many gradients as the sharpness-aware
-# method gets, which means more steps. A warning: on CPUs, these four methods are slow for networks with convolutions
-# ([Cost](../cost.md)). [Spending a small budget](../spending.md) compares the methods further.
+# Compare methods with the same number of gradients. So give the base optimizer as many gradients as
+# the sharpness-aware method gets, which means more steps. A warning: on CPUs, these four methods
+# are slow for networks with convolutions ([Cost](../cost.md)). [Spending a small
+# budget](../spending.md) compares the methods further.

@@ -1,9 +1,11 @@
 # %% [markdown]
 # # Equinox
 #
-# A model of Equinox is a pytree that contains arrays and also functions. The floating arrays are the params.
-# [`flatopt.equinox.value_and_grad`](../reference/frameworks.md#flatopt.equinox.value_and_grad) works like
-# `eqx.filter_value_and_grad`, and also returns `grad_fn`, the closure for the second gradient.
+# A model of Equinox is a pytree that contains arrays and also functions. The floating arrays are
+# the params.
+# [`flatopt.equinox.value_and_grad`](../reference/frameworks.md#flatopt.equinox.value_and_grad)
+# works like `eqx.filter_value_and_grad`, and also returns `grad_fn`, the closure for the second
+# gradient.
 
 # %%
 import equinox as eqx
@@ -21,7 +23,8 @@ model = eqx.nn.MLP(8, 3, width_size=64, depth=2, key=jax.random.key(1))
 # %% [markdown]
 # ## The step
 #
-# The optimizer gets only the floating arrays: pass `eqx.filter(model, eqx.is_inexact_array)` to `init` and to `update`.
+# The optimizer gets only the floating arrays: pass `eqx.filter(model, eqx.is_inexact_array)` to
+# `init` and to `update`.
 
 
 # %%
@@ -51,7 +54,8 @@ for step in range(90):
 # %% [markdown]
 # ## Evaluation
 #
-# `eval_params` returns the params to evaluate at, for every method. `eqx.combine` puts them back into the model.
+# `eval_params` returns the params to evaluate at, for every method. `eqx.combine` puts them back
+# into the model.
 
 # %%
 params, static = eqx.partition(model, eqx.is_inexact_array)

@@ -1,13 +1,15 @@
 # %% [markdown]
 # # A language model with IRE
 #
-# IRE is a method that comes *after* the base optimizer. It makes the steps of AdamW longer along flat coordinates. To
-# find out which coordinates are flat, it estimates the diagonal of the Gauss-Newton matrix. This estimate needs a
-# closure of another kind: the gradient for labels that are drawn from the model's own prediction.
-# [`sampled_label_grad_fn`](../reference/closures.md#flatopt.closures.sampled_label_grad_fn) makes this closure.
+# IRE is a method that comes *after* the base optimizer. It makes the steps of AdamW longer along
+# flat coordinates. To find out which coordinates are flat, it estimates the diagonal of the
+# Gauss-Newton matrix. This estimate needs a closure of another kind: the gradient for labels that
+# are drawn from the model's own prediction.
+# [`sampled_label_grad_fn`](../reference/closures.md#flatopt.closures.sampled_label_grad_fn) makes
+# this closure.
 #
-# The text is the source code of Python's `argparse`, one byte per token. The model is a small recurrent network, so that
-# this page runs in seconds.
+# The text is the source code of Python's `argparse`, one byte per token. The model is a small
+# recurrent network, so that this page runs in seconds.
 
 # %%
 import argparse
@@ -70,9 +72,9 @@ def loss_fn(params, inputs, labels):
 # %% [markdown]
 # ## The step
 #
-# There are two changes to a usual training step: `sampled_grad_fn` is passed to `update`, and IRE comes after AdamW in the
-# chain. IRE begins at the end of the warm-up. Its estimator, Gauss-Newton-Bartlett, costs one gradient on every tenth
-# step.
+# There are two changes to a usual training step: `sampled_grad_fn` is passed to `update`, and IRE
+# comes after AdamW in the chain. IRE begins at the end of the warm-up. Its estimator,
+# Gauss-Newton-Bartlett, costs one gradient on every tenth step.
 
 
 # %%
@@ -110,7 +112,8 @@ print(f"AdamW + IRE: loss {loss:.3f}")
 # %% [markdown]
 # ## What IRE reports
 #
-# `flatopt.metrics` returns what the methods report about themselves. `extra_gradient_evaluations` counts their cost.
+# `flatopt.metrics` returns what the methods report about themselves. `extra_gradient_evaluations`
+# counts their cost.
 
 # %%
 for name, value in flatopt.metrics(opt_state).items():
@@ -118,6 +121,7 @@ for name, value in flatopt.metrics(opt_state).items():
 print(f"{flatopt.extra_gradient_evaluations(opt_state)} extra gradients in 100 steps")
 
 # %% [markdown]
-# Watch `flat_share`, the share of coordinates that count as flat. It should be close to `flat_fraction`. If it is much
-# larger, many coordinates have exactly the same curvature, mostly zero: for example the embeddings of tokens that are
-# not in the batch. The [page about IRE](../methods/ire.md) has the settings of the paper.
+# Watch `flat_share`, the share of coordinates that count as flat. It should be close to
+# `flat_fraction`. If it is much larger, many coordinates have exactly the same curvature, mostly
+# zero: for example the embeddings of tokens that are not in the batch. The [page about
+# IRE](../methods/ire.md) has the settings of the paper.

@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Flax Linen with BatchNorm
 #
-# BatchNorm updates its running statistics in every forward pass of training. A sharpness-aware step has two passes: the
-# clean pass at the params, and a second pass at perturbed params. The model is never evaluated at the perturbed params,
-# so their statistics are useless. The rule is: keep the statistics of the clean pass, and let `grad_fn` drop its own.
+# BatchNorm updates its running statistics in every forward pass of training. A sharpness-aware step
+# has two passes: the clean pass at the params, and a second pass at perturbed params. The model is
+# never evaluated at the perturbed params, so their statistics are useless. The rule is: keep the
+# statistics of the clean pass, and let `grad_fn` drop its own.
 
 # %%
 from typing import Any
@@ -33,9 +34,9 @@ labels = jnp.argmax(x[:, :3] * x[:, 3:6], axis=-1)
 # %% [markdown]
 # ## The state
 #
-# The method `apply_gradients` of Flax's own `TrainState` does not pass closures on to the optimizer. Use
-# [`flatopt.linen.TrainState`](../reference/frameworks.md#flatopt.linen.TrainState) in its place. It does this, and
-# otherwise it is the same class.
+# The method `apply_gradients` of Flax's own `TrainState` does not pass closures on to the
+# optimizer. Use [`flatopt.linen.TrainState`](../reference/frameworks.md#flatopt.linen.TrainState)
+# in its place. It does this, and otherwise it is the same class.
 
 
 # %%
@@ -55,8 +56,9 @@ state = TrainState.create(
 # %% [markdown]
 # ## The step
 #
-# `loss_fn` returns the loss and the new statistics. The clean pass keeps both. `grad_fn` starts from the same *old*
-# statistics. The `[0]` at its end keeps the gradient and drops the new statistics.
+# `loss_fn` returns the loss and the new statistics. The clean pass keeps both. `grad_fn` starts
+# from the same *old* statistics. The `[0]` at its end keeps the gradient and drops the new
+# statistics.
 
 
 # %%
@@ -82,9 +84,9 @@ for step in range(60):
 # %% [markdown]
 # ## Evaluation
 #
-# `eval_params` returns the params to evaluate at, for every method. For SAM they are the params themselves. For methods
-# with slow weights or averages they are other params, and then you need new statistics.
-# [Evaluate and export](../evaluating.md) shows how to compute them.
+# `eval_params` returns the params to evaluate at, for every method. For SAM they are the params
+# themselves. For methods with slow weights or averages they are other params, and then you need new
+# statistics. [Evaluate and export](../evaluating.md) shows how to compute them.
 
 # %%
 params = flatopt.eval_params(state.opt_state, state.params)

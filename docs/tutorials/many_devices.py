@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Many devices
 #
-# There are two ways to train on several devices. With `jit` and sharded arrays, you write the program for one device, and
-# the compiler splits it. Then you change nothing. With `shard_map`, each device runs its own program on its part of the
-# batch, and you have to tell a method the name of the device axis.
+# There are two ways to train on several devices. With `jit` and sharded arrays, you write the
+# program for one device, and the compiler splits it. Then you change nothing. With `shard_map`,
+# each device runs its own program on its part of the batch, and you have to tell a method the name
+# of the device axis.
 #
 # This page uses eight virtual devices of one CPU.
 
@@ -34,8 +35,9 @@ def loss_fn(params, batch):
 # %% [markdown]
 # ## `jit` with sharded arrays
 #
-# Split the batch over the devices, and copy the params to all of them. The training step is the usual one. `grad_fn` is
-# the gradient of the whole batch, so SAM perturbs the params by the gradient of the whole batch.
+# Split the batch over the devices, and copy the params to all of them. The training step is the
+# usual one. `grad_fn` is the gradient of the whole batch, so SAM perturbs the params by the
+# gradient of the whole batch.
 
 # %%
 optimizer = optax.chain(flatopt.sam(rho=0.05), optax.sgd(0.1, momentum=0.9))
@@ -60,12 +62,12 @@ print(f"loss {loss_fn(on_all, batch):.4f}")
 # %% [markdown]
 # ## `shard_map`: a perturbation for each device
 #
-# Here `grad_fn` is the gradient of a device's own part of the batch. With `axis_name`, each device perturbs the params by
-# its own gradient, and the output is averaged over the devices. This is called m-sharpness; the SAM paper uses it. It
-# needs one all-reduce less per step.
+# Here `grad_fn` is the gradient of a device's own part of the batch. With `axis_name`, each device
+# perturbs the params by its own gradient, and the output is averaged over the devices. This is
+# called m-sharpness; the SAM paper uses it. It needs one all-reduce less per step.
 #
-# `jax.lax.pcast` marks the params as varying over the devices. Otherwise `shard_map` would sum the gradients over the
-# devices before the method gets them.
+# `jax.lax.pcast` marks the params as varying over the devices. Otherwise `shard_map` would sum the
+# gradients over the devices before the method gets them.
 
 # %%
 per_device = optax.chain(flatopt.sam(rho=0.05, axis_name="data"), optax.sgd(0.1, momentum=0.9))
@@ -94,6 +96,7 @@ for _ in range(20):
 print(f"loss {loss_fn(on_all, batch):.4f}")
 
 # %% [markdown]
-# The two losses differ a little, because the gradient of a part of the batch gives another perturbation. With
-# `sync_perturbation=True`, all devices perturb by the averaged gradient, and the result is that of `jit` again.
-# [Several devices](../devices.md) also covers sharded params, `pmap`, and the errors that you get if you forget the axis.
+# The two losses differ a little, because the gradient of a part of the batch gives another
+# perturbation. With `sync_perturbation=True`, all devices perturb by the averaged gradient, and the
+# result is that of `jit` again. [Several devices](../devices.md) also covers sharded params,
+# `pmap`, and the errors that you get if you forget the axis.

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Measure and draw flatness
 #
-# Is the minimum that SAM found really flatter? This page trains two optimizers on the same data and measures the loss
-# around both minima: the largest eigenvalue and the trace of its Hessian, and how far it rises in the worst direction.
-# Then it draws the loss and the spectrum of the Hessian.
+# Is the minimum that SAM found really flatter? This page trains two optimizers on the same data and
+# measures the loss around both minima: the largest eigenvalue and the trace of its Hessian, and how
+# far it rises in the worst direction. Then it draws the loss and the spectrum of the Hessian.
 
 # %%
 import jax
@@ -51,8 +51,9 @@ minima = {
 # %% [markdown]
 # ## Numbers
 #
-# Every measure takes the loss, or its gradient, as a function of the params. You can jit all of them. If the data do not
-# fit into one batch, make such a function with `sharpness.over_batches` or `sharpness.over_iterable`.
+# Every measure takes the loss, or its gradient, as a function of the params. You can jit all of
+# them. If the data do not fit into one batch, make such a function with `sharpness.over_batches` or
+# `sharpness.over_iterable`.
 
 # %%
 for name, params in minima.items():
@@ -67,8 +68,8 @@ for name, params in minima.items():
 # %% [markdown]
 # ## Along a direction
 #
-# The directions are random and *filter-normalised*: each filter of a direction has the same norm as this filter of the
-# params. So you can compare two networks whose weights differ in scale.
+# The directions are random and *filter-normalised*: each filter of a direction has the same norm as
+# this filter of the params. So you can compare two networks whose weights differ in scale.
 
 # %%
 lines = {}
@@ -85,7 +86,8 @@ ax
 # %% [markdown]
 # ## On a plane
 #
-# With two directions, `loss_landscape` computes the loss on a grid, and `plots.landscape_contours` draws it.
+# With two directions, `loss_landscape` computes the loss on a grid, and `plots.landscape_contours`
+# draws it.
 
 # %%
 directions = sharpness.filter_normalized_directions(minima["sam"], num=2, key=1)
@@ -97,8 +99,8 @@ plots.landscape_contours(plane)
 # %% [markdown]
 # ## The spectrum
 #
-# `spectral_density` estimates how all eigenvalues of the Hessian are distributed. Most eigenvalues are near zero. The few
-# large ones on the right belong to the sharp directions.
+# `spectral_density` estimates how all eigenvalues of the Hessian are distributed. Most eigenvalues
+# are near zero. The few large ones on the right belong to the sharp directions.
 
 # %%
 spectra = {
@@ -113,5 +115,5 @@ for name, spectrum in spectra.items():
 ax
 
 # %% [markdown]
-# [Measuring sharpness](../sharpness.md) explains which measure answers which question, what each costs, and in which
-# cases it can mislead you.
+# [Measuring sharpness](../sharpness.md) explains which measure answers which question, what each
+# costs, and in which cases it can mislead you.

@@ -1,13 +1,14 @@
 # %% [markdown]
 # # A new method in thirty lines
 #
-# A method is an optax transformation that may call `grad_fn`. To write your own, you need no code of flatopt. You only
-# need to follow three conventions: `update` takes extra arguments, the state has a name and counts its extra gradients,
-# and a zero gradient gives a zero perturbation. Then your method works with all others.
+# A method is an optax transformation that may call `grad_fn`. To write your own, you need no code
+# of flatopt. You only need to follow three conventions: `update` takes extra arguments, the state
+# has a name and counts its extra gradients, and a zero gradient gives a zero perturbation. Then
+# your method works with all others.
 #
-# The method on this page computes two gradients, at $w + \varepsilon$ and at $w - \varepsilon$, and averages them. The
-# terms that are linear in $\varepsilon$ cancel. What remains is the gradient of the loss plus half of its second
-# derivative along $\varepsilon$.
+# The method on this page computes two gradients, at $w + \varepsilon$ and at $w - \varepsilon$, and
+# averages them. The terms that are linear in $\varepsilon$ cancel. What remains is the gradient of
+# the loss plus half of its second derivative along $\varepsilon$.
 
 # %%
 from typing import NamedTuple
@@ -33,7 +34,7 @@ class BothSidesState(NamedTuple):
 
 
 def both_sides(rho=0.05):
-  """The mean of two gradients: at the distance ``rho`` uphill, and at the same distance downhill."""
+  """The mean of two gradients: at the distance ``rho`` uphill, and at ``rho`` downhill."""
 
   def init(params):
     return BothSidesState(count=jnp.zeros((), jnp.int32))
@@ -50,8 +51,9 @@ def both_sides(rho=0.05):
 
 
 # %% [markdown]
-# `**extra_args` accepts everything else that is passed to `update`, so that the method can be in a chain with others. With
-# `callable(rho)`, a schedule also works. The two `jnp.where` make the perturbation zero, not NaN, if the gradient is zero.
+# `**extra_args` accepts everything else that is passed to `update`, so that the method can be in a
+# chain with others. With `callable(rho)`, a schedule also works. The two `jnp.where` make the
+# perturbation zero, not NaN, if the gradient is zero.
 #
 # ## It works with the other methods
 #
@@ -91,8 +93,8 @@ flatopt.metrics(state)
 # %% [markdown]
 # ## Is it right?
 #
-# Compare one step with a result that you compute in another way. For the loss $w^4$, the mean of both gradients has a
-# closed form: $4 (w^3 + 3 w \, \varepsilon^2)$.
+# Compare one step with a result that you compute in another way. For the loss $w^4$, the mean of
+# both gradients has a closed form: $4 (w^3 + 3 w \, \varepsilon^2)$.
 
 # %%
 w, quartic = jnp.array([2.0]), jax.grad(lambda w: jnp.sum(w**4))
@@ -103,5 +105,5 @@ print(f"method {output[0]:.3f}, closed form {4 * (2.0**3 + 3 * 2.0 * 0.5**2):.3f
 # %% [markdown]
 # ## If you want to contribute it
 #
-# A method in the repository needs a test of its equation, one line in the list of methods that all contract tests use,
-# and a page. `CONTRIBUTING.md` lists the steps.
+# A method in the repository needs a test of its equation, one line in the list of methods that all
+# contract tests use, and a page. `CONTRIBUTING.md` lists the steps.

@@ -1,12 +1,13 @@
 # %% [markdown]
 # # Flax NNX with dropout
 #
-# A sharpness-aware step computes two gradients, and their difference must come from the params only. So both passes must
-# use the same dropout mask. In NNX this needs care, because modules change in place: every forward pass increases the
-# counter from which dropout draws its mask.
+# A sharpness-aware step computes two gradients, and their difference must come from the params
+# only. So both passes must use the same dropout mask. In NNX this needs care, because modules
+# change in place: every forward pass increases the counter from which dropout draws its mask.
 #
-# [`flatopt.nnx.value_and_grad`](../reference/frameworks.md#flatopt.nnx.value_and_grad) takes care of it. It works like
-# `nnx.value_and_grad`, and also returns `grad_fn`, a closure that draws the same mask as the clean pass.
+# [`flatopt.nnx.value_and_grad`](../reference/frameworks.md#flatopt.nnx.value_and_grad) takes care
+# of it. It works like `nnx.value_and_grad`, and also returns `grad_fn`, a closure that draws the
+# same mask as the clean pass.
 
 # %%
 import jax
@@ -62,9 +63,9 @@ for step in range(60):
 # %% [markdown]
 # ## Is the mask the same?
 #
-# At the params themselves, `grad_fn` must return the gradient of the clean pass. With another mask it would return
-# another gradient. `flatopt.closures.check` compares the two and raises an error if they differ. Call it once in any
-# trainer that you write:
+# At the params themselves, `grad_fn` must return the gradient of the clean pass. With another mask
+# it would return another gradient. `flatopt.closures.check` compares the two and raises an error if
+# they differ. Call it once in any trainer that you write:
 
 # %%
 params = nnx.state(model, nnx.Param)

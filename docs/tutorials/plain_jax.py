@@ -1,11 +1,12 @@
 # %% [markdown]
 # # Your step, sharpness-aware
 #
-# You have a training step in plain JAX with an optax optimizer. Two changes make it sharpness-aware: one line in the
-# optimizer, and one closure in the step. This page shows both in a complete program.
+# You have a training step in plain JAX with an optax optimizer. Two changes make it
+# sharpness-aware: one line in the optimizer, and one closure in the step. This page shows both in a
+# complete program.
 #
-# The data are points in the plane. The label says whether their two coordinates have the same sign. A fifth of the
-# training labels are wrong.
+# The data are points in the plane. The label says whether their two coordinates have the same sign.
+# A fifth of the training labels are wrong.
 
 # %%
 import jax
@@ -54,9 +55,10 @@ def loss_fn(params, batch):
 # %% [markdown]
 # ## The step
 #
-# `grad_fn` is the closure: the gradient of the loss of *this* batch, as a function of the params. SAM calls it once, at
-# params that are the distance `rho` uphill from the current ones. A plain optimizer does not need it, and ignores it
-# with the help of `optax.with_extra_args_support`. So one step works for both.
+# `grad_fn` is the closure: the gradient of the loss of *this* batch, as a function of the params.
+# SAM calls it once, at params that are the distance `rho` uphill from the current ones. A plain
+# optimizer does not need it, and ignores it with the help of `optax.with_extra_args_support`. So
+# one step works for both.
 
 
 # %%
@@ -84,8 +86,8 @@ def accuracy(params, data):
 # %% [markdown]
 # ## SGD and SAM with the same number of gradients
 #
-# To make a method sharpness-aware, put `flatopt.sam` before the optimizer in a chain. A step of SAM costs two gradients,
-# so it gets half as many steps as SGD here.
+# To make a method sharpness-aware, put `flatopt.sam` before the optimizer in a chain. A step of SAM
+# costs two gradients, so it gets half as many steps as SGD here.
 
 # %%
 sgd = optax.sgd(0.3, momentum=0.9)
@@ -100,11 +102,13 @@ for name, optimizer, num_steps in (("sgd", sgd, 600), ("sam", sam, 300)):
   )
 
 # %% [markdown]
-# SGD has begun to fit the wrong labels: it has the lower training loss and the lower test accuracy. To fit a wrong
-# label, a network needs a sharp loss around it, and SAM avoids such params. One run on one toy problem proves nothing.
-# [Choosing a method](../choosing.md) has the comparison that this repository measured.
+# SGD has begun to fit the wrong labels: it has the lower training loss and the lower test accuracy.
+# To fit a wrong label, a network needs a sharp loss around it, and SAM avoids such params. One run
+# on one toy problem proves nothing. [Choosing a method](../choosing.md) has the comparison that
+# this repository measured.
 #
 # ## What to read next
 #
-# The other tutorials show the same step in Flax and Equinox, and methods that are cheaper than SAM. The page on
-# [closures](../closures.md) shows the step with dropout, batch normalisation and accumulated gradients.
+# The other tutorials show the same step in Flax and Equinox, and methods that are cheaper than SAM.
+# The page on [closures](../closures.md) shows the step with dropout, batch normalisation and
+# accumulated gradients.

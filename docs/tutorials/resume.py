@@ -1,10 +1,11 @@
 # %% [markdown]
 # # Stop and resume, to the bit
 #
-# A job is stopped in the middle of training and started again. In the end it must have exactly the same params as a job
-# that was never stopped. Two things often prevent this: random numbers, and weights that are not in the checkpoint. The
-# optimizer on this page has both. RST draws random numbers, and Lookahead keeps slow weights. In flatopt both depend only
-# on the optimizer's state, so it is enough to save the params and the state.
+# A job is stopped in the middle of training and started again. In the end it must have exactly the
+# same params as a job that was never stopped. Two things often prevent this: random numbers, and
+# weights that are not in the checkpoint. The optimizer on this page has both. RST draws random
+# numbers, and Lookahead keeps slow weights. In flatopt both depend only on the optimizer's state,
+# so it is enough to save the params and the state.
 
 # %%
 import tempfile
@@ -37,9 +38,9 @@ def train_step(params, opt_state, step):
 # %% [markdown]
 # ## A job
 #
-# The job looks for the latest checkpoint, continues from there, and saves a checkpoint every ten steps. To restore,
-# `StandardRestore` needs the structure of the state that `init` makes. Without it, the types of the optimizer's states
-# are lost.
+# The job looks for the latest checkpoint, continues from there, and saves a checkpoint every ten
+# steps. To restore, `StandardRestore` needs the structure of the state that `init` makes. Without
+# it, the types of the optimizer's states are lost.
 
 
 # %%
@@ -68,8 +69,8 @@ def job(folder, stop_at=None):
 # %% [markdown]
 # ## Stop and resume
 #
-# The first job stops at step 23. Its last checkpoint is that of step 20, so the second job repeats the three steps that
-# were lost. The third job trains without a stop.
+# The first job stops at step 23. Its last checkpoint is that of step 20, so the second job repeats
+# the three steps that were lost. The third job trains without a stop.
 
 # %%
 stopped = Path(tempfile.mkdtemp())
@@ -82,4 +83,5 @@ is_equal = jax.tree.map(np.array_equal, resumed, not_stopped)
 print("params and optimizer state are equal, bit by bit:", all(jax.tree.leaves(is_equal)))
 
 # %% [markdown]
-# [Checkpoint and resume](../checkpoints.md) explains what to put into a checkpoint, and what happens on other devices.
+# [Checkpoint and resume](../checkpoints.md) explains what to put into a checkpoint, and what
+# happens on other devices.

@@ -1,4 +1,4 @@
-"""Functions that make the closures for ``update``, most of them together with loss and gradients."""
+"""Functions that make the closures for ``update``, most of them with loss and gradients."""
 
 from flatopt.closures.check import check as check
 from flatopt.closures.functional_value_and_grad import (

@@ -44,10 +44,10 @@ def rst(
               (1 - mixing) * g + mixing * inner(g)   if X_t = 1
 
   Prefer it to ``sam`` if you cannot afford two gradients on every step. On steps with X = 0 the
-  second gradient is not computed (``lax.cond``). Two cases are slower than that: ``jax.vmap``
-  turns ``cond`` into ``select``, which computes both branches; and on CPUs the gradient of a
-  convolution is about 14 times slower inside ``cond``, so there RST costs a CNN more than SAM.
-  Cost: ``probability`` extra gradients per step with ``inner = sam()``.
+  second gradient is not computed (``lax.cond``). There are two exceptions: ``jax.vmap`` turns
+  ``cond`` into ``select``, which computes both branches; and on CPUs the gradient of a convolution
+  is about 14 times slower inside ``cond``, so there RST is slower than SAM for a CNN. Cost:
+  ``probability`` extra gradients per step with ``inner = sam()``.
 
   Args:
     inner: a method that takes a gradient at other params: ``sam``, ``asam``, ...
@@ -113,7 +113,8 @@ def randomised(method, state_type, inner, probability, mixing, key, axis_name):
   def update(updates, state, params, step, extra_args):
     p = jnp.asarray(_arguments.value_at(probability, step), jnp.float32)
     m = _arguments.value_at(mixing, step)
-    is_sharp = jax.random.uniform(_arguments.draw_key(key, state.count), dtype=jnp.float32) < p
+    draw = jax.random.uniform(_arguments.draw_key(key, state.count), dtype=jnp.float32)
+    is_sharp = draw < p  # X_t = 1
     updates = _tree.cast_like(updates, params)
 
     def mixed_gradient():

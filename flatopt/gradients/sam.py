@@ -30,7 +30,7 @@ class SamState(NamedTuple):
 _FOREIGN_ARGUMENTS = {
   "optimizer": "put the optimizer after sam: optax.chain(flatopt.sam(rho), optimizer)",
   "base_optimizer": "put it after sam: optax.chain(flatopt.sam(rho), base_optimizer)",
-  "adv_optimizer": "pass its direction as ascent and its length as rho: flatopt.sam(rho, ascent=...)",
+  "adv_optimizer": "pass its direction as ascent, its length as rho: flatopt.sam(rho, ascent=...)",
   "sync_period": "every update is a whole step of SAM; for several ascents use flatopt.lookbehind",
   "opaque_mode": "sam always works this way: pass grad_fn to update",
   "reset_state": "sam resets no state: neither the base optimizer's nor that of ascent",

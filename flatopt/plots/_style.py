@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-# The hues of Okabe and Ito, which colour-blind readers can distinguish, in shades that contrast with
-# each background.
+# The hues of Okabe and Ito, which colour-blind readers can distinguish, in shades that contrast
+# with each background.
 LIGHT = {
   "ground": "#ffffff",
   "ink": "#1b1d21",

@@ -37,7 +37,7 @@ def lanczos(
   basis_size: int | None = None,
   num_kept: int = 0,
 ) -> Basis:
-  """Runs ``num_matvecs`` steps from ``start``. ``matvec`` is the product with A, which is symmetric.
+  """Runs ``num_matvecs`` steps from ``start``. ``matvec`` is the product with the symmetric A.
 
       w = A q_j;  Q' w is a column of Q' A Q;  w <- w - Q Q' w, twice;  q_{j+1} = w / ||w||
 

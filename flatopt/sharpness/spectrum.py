@@ -95,7 +95,7 @@ def _density(
 def quadrature(
   block: Block, num_matvecs: int, num_samples: int, params: Params, key: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns nodes and weights, of shape (num_samples, num_matvecs). The weights of a row sum to 1."""
+  """Returns nodes and weights, of shape (num_samples, num_matvecs); weights of a row sum to 1."""
 
   def nodes_and_weights(key):
     start = signs(key, block.select(params))
