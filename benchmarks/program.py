@@ -75,5 +75,5 @@ def _analysis(method):
   """Returns an analysis of a compiled program, or ``None`` if the backend does not support it."""
   try:
     return method()
-  except (NotImplementedError, RuntimeError):
+  except (NotImplementedError, RuntimeError):  # what JAX raises where a backend has none
     return None

@@ -41,7 +41,7 @@ def lines() -> Iterator[str]:
     yield ""
     yield f"{place}:"
     for name in methods_of(module):
-      yield f"  {name:13} {cost(getattr(flatopt, name))}"
+      yield f"  {name:14} {cost(getattr(flatopt, name))}"
 
 
 if __name__ == "__main__":

@@ -1,20 +1,19 @@
 """Two processes of four devices each, over ``jax.distributed``, equal one process of eight."""
 
 import json
-import os
-import socket
-import subprocess
 import sys
 
 import numpy as np
+
+from tests.processes import run_processes
 
 # Both a test and the program that its processes run: each prints its end as JSON.
 if __name__ == "__main__":
   import jax
 
-  num_processes, process_id, port = map(int, sys.argv[1:])
+  address, num_processes, process_id = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
   if num_processes > 1:
-    jax.distributed.initialize(f"127.0.0.1:{port}", num_processes, process_id)
+    jax.distributed.initialize(address, num_processes, process_id)
   jax.config.update("jax_enable_x64", True)
 
   import optax
@@ -66,29 +65,11 @@ if __name__ == "__main__":
   print(json.dumps(ends))
 
 
-def run(num_processes):
-  with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
-  # The last of two equal flags counts.
-  flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={8 // num_processes}"
-  environment = os.environ | {"XLA_FLAGS": flags}
-  processes = [
-    subprocess.Popen(
-      [sys.executable, "-m", "tests.test_processes", str(num_processes), str(i), str(port)],
-      env=environment,
-      stdout=subprocess.PIPE,
-      text=True,
-    )
-    for i in range(num_processes)
-  ]
-  outputs = [process.communicate(timeout=300)[0] for process in processes]
-  assert all(process.returncode == 0 for process in processes)
-  return [json.loads(output.splitlines()[-1]) for output in outputs]
+PROGRAM = "-m", "tests.test_processes"
 
 
 def test_two_processes_equal_one():
-  first, second, alone = *run(num_processes=2), *run(num_processes=1)
+  first, second, alone = *run_processes(PROGRAM, 2), *run_processes(PROGRAM, 1)
   assert len(first) == 8
   for name, leaves in alone.items():
     for a, b, c in zip(first[name], second[name], leaves, strict=True):

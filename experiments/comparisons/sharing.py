@@ -6,15 +6,14 @@ machines can share a directory if its file system supports locks between them.
 """
 
 import contextlib
-import fcntl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
 
-from experiments.training.run_directory import Busy
+from experiments.training.run_directory import Busy, locked
 
 PAUSE = 0.5  # seconds between checks for unfinished runs
 
@@ -50,22 +49,11 @@ def train_all(
       pause(PAUSE)
 
 
-@contextlib.contextmanager
-def one_at_a_time(out: Path) -> Iterator[None]:
+def one_at_a_time(out: Path) -> contextlib.AbstractContextManager[None]:
   """Holds a lock among the processes that share ``out``, to write files that are common to all."""
-  out.mkdir(parents=True, exist_ok=True)
-  with open(out / "lock", "w") as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    yield
+  return locked(out, "lock")
 
 
-@contextlib.contextmanager
-def nobody_else(directory: Path) -> Iterator[None]:
+def nobody_else(directory: Path) -> contextlib.AbstractContextManager[None]:
   """``Busy`` where another process is at the same job, which is more than training a run."""
-  directory.mkdir(parents=True, exist_ok=True)
-  with open(directory / "job.lock", "w") as lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise Busy(f"another process is at work in {directory}") from None
-    yield
+  return locked(directory, "job.lock", busy=f"another process is at work in {directory}")

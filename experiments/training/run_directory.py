@@ -40,18 +40,28 @@ def read_config(directory: Path) -> Config:
 
 
 @contextlib.contextmanager
+def locked(directory: Path, name: str, *, busy: str | None = None) -> Iterator[None]:
+  """Holds the lock ``name`` in ``directory`` among processes.
+
+  Where another process has it, raises ``Busy`` with the text ``busy``, or waits without one.
+  """
+  directory.mkdir(parents=True, exist_ok=True)
+  with open(directory / name, "w") as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+    except BlockingIOError:
+      raise Busy(busy) from None
+    yield
+
+
+@contextlib.contextmanager
 def claimed(directory: Path, config: Config) -> Iterator[None]:
   """Locks ``directory``, so that one process at a time writes this run."""
   if jax.process_index():  # the first process holds the lock for all
     refuse_another(directory, config)
     yield
     return
-  directory.mkdir(parents=True, exist_ok=True)
-  with open(directory / "lock", "w") as lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise Busy(f"another process is training in {directory}") from None
+  with locked(directory, "lock", busy=f"another process is training in {directory}"):
     refuse_another(directory, config)
     yield
 

@@ -1,5 +1,6 @@
 """Operators: symmetric matrices that depend on the params, given by products with vectors."""
 
+import abc
 import dataclasses
 from collections.abc import Iterable
 from typing import Any, TypeAlias
@@ -13,7 +14,7 @@ from flatopt.sharpness.host import mean_over
 from flatopt.sharpness.programs import program
 
 
-class Operator:
+class Operator(abc.ABC):
   """A symmetric matrix that depends on the params. ``hessian`` and ``gauss_newton`` make them.
 
   Equal operators share compiled programs, so subclasses compare the functions they are made of.
@@ -21,9 +22,9 @@ class Operator:
 
   on_host = False  # True if a product needs a loop on the host, which cannot be traced
 
+  @abc.abstractmethod
   def product(self, method: str, params: Params, vector: Params, *batch: Any) -> Params:
     """Returns the matrix at ``params`` times ``vector``; ``method`` is for error messages."""
-    raise NotImplementedError
 
 
 GradFnOrOperator: TypeAlias = GradFn | Operator
