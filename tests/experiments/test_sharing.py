@@ -6,16 +6,36 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 from rich.console import Console
 
-from experiments.comparisons.sharing import Job, one_at_a_time, train_all
+from experiments.comparisons.sharing import Job, nobody_else, one_at_a_time, train_all
 from experiments.training.run_directory import Busy
 from tests.experiments.runs import SMALL
 
 QUIET = Console(quiet=True)
+
+
+def test_a_lock_is_refused_or_waited_for(tmp_path):
+  entered = []
+
+  def enter():
+    with one_at_a_time(tmp_path):
+      entered.append(True)
+
+  waiting = threading.Thread(target=enter)
+  with one_at_a_time(tmp_path):
+    waiting.start()
+    waiting.join(timeout=0.2)
+    assert not entered
+  waiting.join()
+  assert entered
+  for _ in range(2):  # free again after the first
+    with nobody_else(tmp_path), pytest.raises(Busy, match="at work in"), nobody_else(tmp_path):
+      pass
 
 
 def test_trains_free_runs_and_waits_for_busy_ones():
