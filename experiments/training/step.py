@@ -38,7 +38,7 @@ class Program(NamedTuple):
   """The compiled functions of a run, its keys, and the shardings of its arrays.
 
   The keys are arguments: runs that differ in their seed alone are one program for XLA, which JAX's
-  compilation cache compiles once.
+  compilation cache compiles once. A method's own key, as RST's and IRE's, is part of the program.
   """
 
   init: Callable[[jax.Array], TrainState]  # from ``init_key``
