@@ -18,6 +18,8 @@ KINDS = {  # by their keys
   "runs": "all runs",
   "seeds": "seeds of a method",
 }
+TAU = "tau", "low", "high"  # a row's keys of a correlation and its interval
+SPEARMAN = "spearman", "spearman_low", "spearman_high"
 RESAMPLES = 4000
 LEVEL = 0.95
 FEWEST_METHODS = 3  # of which intervals are made
@@ -32,10 +34,10 @@ class Group(NamedTuple):
 
 
 def correlations(groups: Sequence[Group], seed: int = 0) -> list[dict[str, Any]]:
-  """A row a kind: Kendall's tau-b with its interval, and of how many methods and pairs it is.
+  """A row a kind: Kendall's tau-b and Spearman's rho, their intervals, and how many pairs they are of.
 
   "methods" correlates the groups' means, "runs" all runs, and "seeds" is the mean over groups of
-  tau inside the group. A tau is None where all values are the same.
+  the correlation inside the group. A correlation is None where all values are the same.
   """
   groups = [group for group in groups if len(group.score)]
   methods = list(dict.fromkeys(group.method for group in groups))
@@ -43,30 +45,31 @@ def correlations(groups: Sequence[Group], seed: int = 0) -> list[dict[str, Any]]
     len(methods), [1 / max(1, len(methods))] * len(methods), size=RESAMPLES
   )
   drawn = counts[:, [methods.index(group.method) for group in groups]]  # how often each group is
-  means = [[np.mean(group.flatness), np.mean(group.score)] for group in groups]
   pairs = [np.stack([group.flatness, group.score], axis=1) for group in groups]
-  inside = np.array([tau(*group[1:]) for group in groups], np.float64)
-  told = np.isfinite(inside)  # the others have one run, or runs that are all alike
-  lengths = [len(group.score) for group in groups]
-  resampled = {
-    "methods": taus_of_resamples(np.reshape(means, (-1, 2)), drawn),
-    "runs": taus_of_resamples(
-      np.concatenate([*pairs, np.empty((0, 2))]), np.repeat(drawn, lengths, axis=1)
-    ),
-    "seeds": ratio(drawn[:, told] @ inside[told], np.sum(drawn[:, told], axis=1)),
-  }
-  found = {
-    "methods": tau(*np.reshape(means, (-1, 2)).T),
-    "runs": tau(*np.concatenate([*pairs, np.empty((0, 2))]).T),
-    "seeds": float(np.mean(inside[told])) if told.any() else math.nan,
-  }
-  used = {"methods": len(groups), "runs": sum(lengths), "seeds": int(np.sum(told))}
-  rows = []
-  for kind in KINDS:
-    low, high = interval(resampled[kind]) if len(methods) >= FEWEST_METHODS else (None, None)
-    rows.append({"kind": kind, "tau": finite(found[kind]), "low": low, "high": high})
-    rows[-1] |= {"n": used[kind], "methods": len(methods)}
-  return rows
+  means = np.reshape([np.mean(each, axis=0) for each in pairs], (-1, 2))
+  every = np.concatenate([*pairs, np.empty((0, 2))])
+  repeats = np.repeat(drawn, [len(each) for each in pairs], axis=1)
+  # The others have one run, or runs that are all alike.
+  varied = np.array([np.all(np.ptp(each, axis=0) > 0) for each in pairs], bool)
+  used = {"methods": len(groups), "runs": len(every), "seeds": int(np.sum(varied))}
+  rows = {kind: {"kind": kind} for kind in KINDS}
+  for (name, low_name, high_name), of_pairs, of_resamples in (
+    (TAU, tau, taus_of_resamples),
+    (SPEARMAN, spearman, spearmans_of_resamples),
+  ):
+    inside = np.array([of_pairs(*each.T) for each, v in zip(pairs, varied, strict=True) if v])
+    seen_and_resampled = {
+      "methods": (of_pairs(*means.T), of_resamples(means, drawn)),
+      "runs": (of_pairs(*every.T), of_resamples(every, repeats)),
+      "seeds": (
+        float(np.mean(inside)) if len(inside) else math.nan,
+        ratio(drawn[:, varied] @ inside, np.sum(drawn[:, varied], axis=1)),
+      ),
+    }
+    for kind, (seen, resampled) in seen_and_resampled.items():
+      low, high = interval(resampled) if len(methods) >= FEWEST_METHODS else (None, None)
+      rows[kind] |= {name: finite(seen), low_name: low, high_name: high}
+  return [row | {"n": used[kind], "methods": len(methods)} for kind, row in rows.items()]
 
 
 def tau(flatness: np.ndarray, score: np.ndarray) -> float:
@@ -74,6 +77,24 @@ def tau(flatness: np.ndarray, score: np.ndarray) -> float:
   if len(score) < 2:
     return math.nan
   return float(scipy.stats.kendalltau(flatness, score).statistic)
+
+
+def spearman(flatness: np.ndarray, score: np.ndarray) -> float:
+  """Spearman's rho; NaN where either is constant, or of fewer than two pairs."""
+  if len(score) < 2 or not np.ptp(flatness) or not np.ptp(score):
+    return math.nan
+  return float(scipy.stats.spearmanr(flatness, score).statistic)
+
+
+def spearman_by_chance(n: int) -> float:
+  """What Spearman's rho of ``n`` independent pairs exceeds by chance in 5 % of cases, in size.
+
+      bound = t / sqrt(n - 2 + t**2)
+
+  where t is the 97.5 % quantile of Student's distribution with n - 2 degrees of freedom.
+  """
+  t = scipy.stats.t.ppf(0.975, n - 2)
+  return float(t / math.sqrt(n - 2 + t**2))
 
 
 def taus_of_resamples(pairs_Nx2: np.ndarray, counts_RxN: np.ndarray) -> np.ndarray:
@@ -85,6 +106,23 @@ def taus_of_resamples(pairs_Nx2: np.ndarray, counts_RxN: np.ndarray) -> np.ndarr
   weigh = lambda matrix_NxN: np.sum((counts_RxN @ matrix_NxN) * counts_RxN, axis=1)
   agreeing, *different = weigh(np.prod(signs_2xNxN, axis=0)), *map(weigh, np.abs(signs_2xNxN))
   return ratio(agreeing, np.sqrt(np.prod(different, axis=0)))
+
+
+def spearmans_of_resamples(pairs_Nx2: np.ndarray, counts_RxN: np.ndarray) -> np.ndarray:
+  """Rho of the resamples that hold the n-th pair ``counts[r, n]`` times; NaN where undefined.
+
+  A rank counts those below and half of its ties, so that the mean rank is half of all.
+  """
+  half_R = np.sum(counts_RxN, axis=1) / 2
+
+  def ranks_from_their_mean(values_N):
+    below_NxN = (values_N[:, None] < values_N) + 0.5 * (values_N[:, None] == values_N)
+    return counts_RxN @ below_NxN - half_R[:, None]
+
+  flat_RxN, score_RxN = map(ranks_from_their_mean, pairs_Nx2.T)
+  summed = lambda products_RxN: np.sum(counts_RxN * products_RxN, axis=1)
+  scale = np.sqrt(summed(flat_RxN**2) * summed(score_RxN**2))
+  return ratio(summed(flat_RxN * score_RxN), scale)
 
 
 def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.config import Refusal, files
+from experiments.measures.correlations import spearman
 from experiments.measures.options import check_at_least, check_positive
 from experiments.measures.score import ACCURACY, Score
 from experiments.training import batches, saved_runs
@@ -138,15 +139,13 @@ def rank_correlations(
   rows: list[dict[str, Any]], score: Score = ACCURACY
 ) -> dict[str, float | None]:
   """Spearman's correlation over methods, of how good the score is with flatness by each measure."""
-  ranks = lambda values: np.argsort(np.argsort(values)).astype(float)
   sign = 1 if score.better == "higher" else -1
   scores = [row[score.key] for row in rows]
-  if None in scores:
+  if None in scores or len(rows) < 3:
     return dict.fromkeys(MEASURES)
-  good = ranks([sign * value for value in scores])
-  correlations = {}
-  for key in MEASURES:
-    values = [row[key] for row in rows]
-    known = len(rows) > 2 and None not in values
-    correlations[key] = files.finite(np.corrcoef(good, -ranks(values))[0, 1]) if known else None
-  return correlations
+  good = sign * np.array(scores)
+  values = {key: [row[key] for row in rows] for key in MEASURES}
+  return {
+    key: None if None in found else files.finite(spearman(-np.array(found), good))
+    for key, found in values.items()
+  }

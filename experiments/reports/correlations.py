@@ -7,7 +7,7 @@ from rich.console import Console
 
 from experiments.comparisons.correlations import NUMBERS
 from experiments.config import files
-from experiments.measures.correlations import KINDS, LEVEL
+from experiments.measures.correlations import KINDS, LEVEL, SPEARMAN, TAU
 from experiments.measures.flatness import MEASURES
 from experiments.measures.score import by_key
 from experiments.plots import correlations, style
@@ -40,7 +40,11 @@ def write(out: Path, console: Console) -> None:
   page.write_page(out / "report.html", title, body)
   for target, label in correlations.targets(found).items():
     taus = [[cell.split(" (")[0] for cell in row] for row in cells(found, target)]
-    console.print(page.terminal_table(HEADER, taus, f"Kendall's tau of flatness with {label}"))
+    console.print(
+      page.terminal_table(
+        HEADER, taus, f"Kendall's tau of flatness with {label}, Spearman's rho under it"
+      )
+    )
   console.print(said(found))
   console.print(f"{out / 'report.html'} and {correlations.FILE} are written")
 
@@ -54,18 +58,23 @@ def section(found: dict[str, Any], target: str) -> list[str]:
 
 
 def cells(found: dict[str, Any], target: str) -> list[list[str]]:
+  """Two rows a measure: Kendall's tau, and Spearman's rho under it."""
   rows = {(row["measure"], row["kind"]): row for row in found["rows"] if row["with"] == target}
-  return [[SHORT[name], *(text(rows[name, kind]) for kind in KINDS)] for name in MEASURES]
+  texts = lambda name, keys: [text(rows[name, kind], keys) for kind in KINDS]
+  return [
+    line
+    for name in MEASURES
+    for line in ([SHORT[name], *texts(name, TAU)], ["  Spearman", *texts(name, SPEARMAN)])
+  ]
 
 
-def text(row: dict[str, Any]) -> str:
-  """Tau, and its interval in parentheses."""
+def text(row: dict[str, Any], keys: tuple[str, str, str] = TAU) -> str:
+  """The correlation, and its interval in parentheses."""
   number = lambda x: page.number(x, sign="+", digits=2).replace("-", "\u2212")
-  if row["tau"] is None:
+  seen, low, high = (row.get(key) for key in keys)  # older files have no Spearman
+  if seen is None:
     return "-"
-  if row["low"] is None:
-    return number(row["tau"])
-  return f"{number(row['tau'])} ({number(row['low'])} to {number(row['high'])})"
+  return number(seen) if low is None else f"{number(seen)} ({number(low)} to {number(high)})"
 
 
 def said(found: dict[str, Any]) -> str:
@@ -89,9 +98,10 @@ def explained(found: dict[str, Any]) -> str:
   most = max(row["methods"] for row in found["rows"])
   return (
     "Kendall's tau-b, +1 where of any two the flatter one is the better one, and 0 where flatness"
-    f" says nothing. {runs} runs of {most} methods. Methods' means: what differs between methods."
-    " Seeds of a method: tau over the seeds of one method, and the mean of these over methods, so"
-    " that nothing of it is a difference between methods. All runs: both together. In parentheses:"
+    f" says nothing; under it Spearman's rho, which is the correlation of ranks. {runs} runs of"
+    f" {most} methods. Methods' means: what differs between methods. Seeds of a method: the"
+    " correlation over the seeds of one method, and the mean of these over methods, so that nothing"
+    " of it is a difference between methods. All runs: both together. In parentheses:"
     f" {LEVEL:.0%} of the resamples of a bootstrap that draws whole methods, with all their runs;"
     " with ten methods or fewer such intervals are too narrow rather than too wide, they are not"
     " corrected for the number of measures, and what the methods' seeds have in common, such as"

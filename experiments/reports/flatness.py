@@ -9,6 +9,7 @@ import numpy as np
 from experiments.comparisons import table
 from experiments.config import files
 from experiments.measures import flatness
+from experiments.measures.correlations import spearman_by_chance
 from experiments.measures.score import ACCURACY, Score, score_of_table
 from experiments.plots import flatness as flatness_figures
 from experiments.plots import landscapes, style
@@ -64,8 +65,8 @@ def agreement(rows: list[dict], score: Score = ACCURACY) -> str:
   return (
     f"Rank correlation (Spearman's, over {len(rows)} methods) of {score.label.split(',')[0]},"
     f" {score.better} being better, with"
-    f" flatness by {', by '.join(correlations)}. At +1 the flatter minimum always is the better one; below"
-    " +0.6 or so, eleven methods cannot tell a measure from chance."
+    f" flatness by {', by '.join(correlations)}. At +1 the flatter minimum always is the better one. Of"
+    f" {len(rows)} methods, chance alone exceeds ±{spearman_by_chance(len(rows)):.2f} in 5 % of cases."
   )
 
 

@@ -58,15 +58,41 @@ def test_taus_by_hand():
   assert found["methods"]["tau"] == pytest.approx((4 - 2) / 6)
 
 
-def test_resamples_have_the_tau_of_the_repeated_pairs():
+def test_spearmans_by_hand():
+  groups = [
+    group("sgd", [1, 2, 3, 40], [1, 2, 4, 3]),  # two ranks differ by 1: 1 - 6 * 2 / (4 * 15)
+    group("sam", [1, 2, 3], [2, 2, 1]),  # ranks 2.5, 2.5 and 1: -1.5 / sqrt(2 * 1.5)
+    group("rst", [5], [9]),
+  ]
+  found = by_kind(groups)
+  assert found["seeds"]["spearman"] == pytest.approx((0.8 - 1.5 / 3**0.5) / 2)
+  # Flatness has ranks 3, 1 and 2, the score 2, 1 and 3.
+  assert found["methods"]["spearman"] == pytest.approx(1 - 6 * 2 / (3 * 8))
+  low, high = (found["seeds"][f"spearman_{bound}"] for bound in ("low", "high"))
+  assert (low, high) == pytest.approx((-1.5 / 3**0.5, 0.8))  # of either method alone
+
+
+def test_what_chance_makes_of_ranks():
+  """Of 11 methods in random order 5 % have a rank correlation beyond the bound, about."""
+  rng = np.random.default_rng(0)
+  orders = [rng.permutation(11) for _ in range(2000)]
+  found = np.array([correlations.spearman(np.arange(11), order) for order in orders])
+  share = np.mean(np.abs(found) > correlations.spearman_by_chance(11))
+  assert share == pytest.approx(0.05, abs=0.02)
+
+
+def test_resamples_have_the_correlations_of_the_repeated_pairs():
   rng = np.random.default_rng(0)
   pairs = rng.integers(0, 4, (9, 2)).astype(float)  # with ties
   counts = rng.integers(0, 3, (20, 9))
   repeated = [np.repeat(pairs, count, axis=0) for count in counts]
   expected = [scipy.stats.kendalltau(*rows.T).statistic for rows in repeated]
   np.testing.assert_allclose(correlations.taus_of_resamples(pairs, counts), expected, atol=1e-12)
-  nothing = correlations.taus_of_resamples(np.ones((3, 2)), np.ones((1, 3), int))
-  assert np.isnan(nothing).all()
+  expected = [scipy.stats.spearmanr(*rows.T).statistic for rows in repeated]
+  found = correlations.spearmans_of_resamples(pairs, counts)
+  np.testing.assert_allclose(found, expected, atol=1e-12)
+  for of_resamples in (correlations.taus_of_resamples, correlations.spearmans_of_resamples):
+    assert np.isnan(of_resamples(np.ones((3, 2)), np.ones((1, 3), int))).all()
 
 
 def test_interval_draws_whole_methods():
@@ -126,17 +152,21 @@ def test_command_and_report(tmp_path, key):
     for target in (key, "gap"):  # the training losses turn no order round
       assert rows["trace", target, kind]["tau"] == 1.0
       assert rows["loss_increase", target, kind]["tau"] == -1.0
+      assert rows["loss_increase", target, kind]["spearman"] == pytest.approx(-1.0)
   assert rows["trace", key, "runs"]["n"] == 9
   assert rows["top_eigenvalue", key, "runs"]["n"] == 8
   page = (out / "report.html").read_text()
   assert "<td>trace</td><td>+1.00 (+1.00 to +1.00)</td>" in page
+  assert page.count("<td>  Spearman</td><td>+1.00 (+1.00 to +1.00)</td>") == 2  # trace's
   assert ("With test accuracy" if key == "test_accuracy" else "With test loss") in page
   (out / "report.html").unlink()
   assert main(["report", str(out)]) == 0
   assert (out / "report.html").read_text() == page
   assert (out / "correlations-dark.png").exists()
   lines = (out / "correlations.csv").read_text().splitlines()
-  assert lines[0] == "measure,with,kind,tau,low,high,n,methods"
+  assert lines[0] == (
+    "measure,with,kind,tau,low,high,spearman,spearman_low,spearman_high,n,methods"
+  )
   assert len(lines) == 1 + len(rows)
 
 

@@ -126,6 +126,9 @@ def test_rank_correlation():
   ]
   assert flatness.rank_correlations(rows)["trace"] == pytest.approx(0.8)
   assert "by the trace +0.80" in flatness_section.agreement(rows)
+  assert "Of 4 methods, chance alone exceeds ±0.95" in flatness_section.agreement(rows)
+  rows[2]["trace"] = 5.0  # as flat as the second: ranks 4, 2.5, 2.5, 1
+  assert flatness.rank_correlations(rows)["trace"] == pytest.approx(4.5 / (4.5 * 5) ** 0.5)
   rows[0]["trace"] = None
   assert flatness.rank_correlations(rows)["trace"] is None
 
