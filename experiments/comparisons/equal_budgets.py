@@ -57,7 +57,7 @@ def compare(comparison: Comparison, out: Path, console: Console) -> None:
 
 
 def write_results(comparison: Comparison, by_method: dict[str, list[Config]], runs: Runs) -> None:
-  """Writes results.json and results.csv from the files of finished runs."""
+  """Writes results.json, and its runs and table as CSV, from the files of finished runs."""
   results: dict[str, Any] = {"runs": {}, "chosen": {}, "trials": {}, "own_metrics": {}}
   scores = {}
   for name, candidates in by_method.items():
@@ -79,6 +79,7 @@ def write_results(comparison: Comparison, by_method: dict[str, list[Config]], ru
     scores=scores,
   )
   files.write_csv(runs.out / "results.csv", table.run_rows(results["runs"]))
+  files.write_csv(runs.out / "table.csv", results["table"])
   files.write_json(runs.out / "results.json", results)
 
 

@@ -75,6 +75,8 @@ def write_results(compared: LifelongComparison, by_method: dict[str, Config], ru
     for key in MEASURES
   }
   files.write_csv(runs.out / "results.csv", table.run_rows(results["runs"]))
+  rows = [{"measure": key} | row for key in MEASURES for row in results["tables"][key]]
+  files.write_csv(runs.out / "table.csv", rows)
   files.write_json(runs.out / "results.json", results)
 
 

@@ -33,15 +33,6 @@ def write(out: Path, console: Console) -> None:
   ]
   table = results["table"]
   rows = [cells(row, score) for row in table]
-  tested = significance.caption(table, "methods")
-  if significance.has_test_set(table):
-    header.append(significance.TEST_SET)
-    for texts, row in zip(rows, table, strict=True):
-      texts.append(page.number(row["difference_test_error"], digits=score.digits))
-    tested += (
-      f" The error beside minus {score.reference} is over seeds; the page has, under test set, the one"
-      " over test examples, each averaged over seeds."
-    )
   budget = f"{compared.amount:,} {compared.unit}"
   data = compared.config.data
   examples = "set" if data.set.task == "classification" else "windows, of documents that train too,"
@@ -54,14 +45,16 @@ def write(out: Path, console: Console) -> None:
   )
   caption = (
     f"Mean ± standard error of n seeds. Minus {score.reference}: paired, runs of a seed share"
-    f" initial params, wrong labels and the order of batches.{tested}"
+    f" initial params, wrong labels and the order of batches.{significance.caption(table, 'methods')}"
     f" Wall: steps alone. {parts.PEAK} {tuned}."
   )
-  console.print(page.terminal_table(header, rows, caption, columns=6))
+  verdicts = significance.verdicts(table, score)
+  console.print(page.terminal_table(header, rows, f"{verdicts} {caption}".strip(), columns=6))
   body = [
     f"<p>{parts.setting(compared.config)} Every run is given {budget}.</p>",
     f'<div class="wide">{page.html_table(header, rows)}</div>',
     f'<p class="small">{caption}</p>',
+    *significance.section(table, score),
     *(page.picture(out, name) for name in drawn),
     *parts.sections(out, console),
     parts.settings_table(results["chosen"]),

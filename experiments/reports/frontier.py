@@ -14,7 +14,7 @@ def write(out: Path, console: Console) -> None:
   """The page, the figure and the table, from frontier.json."""
   found = files.read_json(out / "frontier.json")
   rows, config, reference = found["rows"], found["config"], found["reference"]
-  score = score_of_table(rows)
+  score = score_of_table(rows)._replace(reference=reference)
   style.save_all({"frontier": lambda theme: frontier.frontier(found, score, theme)}, out)
   header = (
     "method",
@@ -25,7 +25,7 @@ def write(out: Path, console: Console) -> None:
   )
   cells = [
     [
-      row["label"],
+      style.label_of(row["label"]),
       score.text(row[score.key], row[score.key + "_error"]),
       score.text(row["difference"], row["difference_error"], sign="+"),
       significance.cell(row),
@@ -43,9 +43,11 @@ def write(out: Path, console: Console) -> None:
   body = [
     f'<div class="wide">{page.html_table(header, cells)}</div>',
     f'<p class="small">{caption}</p>',
+    *significance.section(rows, score),
     page.picture(out, "frontier"),
     page.configuration(config),
   ]
   page.write_page(out / "report.html", f"{config['name']}: what a gradient buys", body)
-  console.print(page.terminal_table(header, cells, caption, columns=6))
+  verdicts = significance.verdicts(rows, score)
+  console.print(page.terminal_table(header, cells, f"{verdicts} {caption}".strip(), columns=6))
   console.print(f"{out / 'report.html'} and frontier.png are written")

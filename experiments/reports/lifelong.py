@@ -7,7 +7,7 @@ import numpy as np
 from rich.console import Console
 
 from experiments.comparisons import lifelong
-from experiments.measures.score import ACCURACY
+from experiments.measures.score import ACCURACY, Score
 from experiments.plots import lifelong as figures
 from experiments.plots import style
 from experiments.reports import page, parts, significance
@@ -17,6 +17,10 @@ COLUMNS = (
   *("average\naccuracy,\n%", "minus\n{reference},\npaired", significance.COLUMN),
   *("forgetting,\npoints", "minus\n{reference},\npaired", significance.COLUMN),
   *parts.PAID_COLUMNS,
+)
+SCORES = (
+  ACCURACY._replace(key="average_accuracy", label="average accuracy, %"),
+  Score("forgetting", "forgetting, points", 1, "lower", ACCURACY.reference),
 )
 
 
@@ -42,11 +46,15 @@ def write(out: Path, console: Console) -> None:
     f" Wall: steps alone. {parts.PEAK} No tuning here: the settings are the"
     " config's."
   )
+  scores = [score._replace(reference=reference) for score in SCORES]
+  found = [(results["tables"][score.key], score) for score in scores]
+  verdicts = " ".join(significance.verdicts(*each) for each in found)
   body = [
     f"<p>{parts.setting(config)} Every method learns {budget}; a task starts from the params of"
     " the one before it, with a new optimizer state and learning-rate schedule.</p>",
     f'<div class="wide">{page.html_table(header, rows)}</div>',
     f'<p class="small">{caption}</p>',
+    *(part for each in found for part in significance.section(*each)),
     page.picture(out, "lifelong"),
     "<h2>Accuracy on each task, %</h2>",
     *(accuracy_table(method, runs) for method, runs in results["runs"].items()),
@@ -54,7 +62,7 @@ def write(out: Path, console: Console) -> None:
     page.configuration(spec),
   ]
   page.write_page(out / "report.html", f"{config.name}: one task after another", body)
-  console.print(page.terminal_table(header, rows, caption, columns=6))
+  console.print(page.terminal_table(header, rows, f"{verdicts} {caption}".strip(), columns=6))
   console.print(f"{out / 'report.html'} and figures are written")
 
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.comparisons.table import summarise
 from experiments.config import files
-from experiments.measures import statistics
 from experiments.measures.noise import KINDS, NUMBERS
 from experiments.measures.score import ACCURACY
 from experiments.plots import noise, style
-from experiments.reports import page
+from experiments.reports import page, paired
 from experiments.reports.section import NOTHING, Section
 
 FORMULAS = {"additive": "w + s N(0, 1)", "multiplicative": "w (1 + s N(0, 1))"}
@@ -21,14 +21,17 @@ def section(directory: Path) -> Section:
     return NOTHING
   found = files.read_json(directory / NUMBERS)
   style.save_all({"noise": lambda theme: figure(found, theme)}, directory)
-  note = caption(found)
+  note = caption(found) + paired.caption(
+    {f"{kind} {i}": rows for kind in KINDS for i, rows in compared(found, kind).items()}
+  )
   html, tables = ["<h2>Weight noise</h2>"], []
   for kind in KINDS:
     header = (f"{kind}:", *(f"{strength:g}" for strength in found["strengths"][kind]))
     rows = table(found, kind)
     html.append(f'<div class="wide">{page.html_table(header, rows)}</div>')
-    narrow = [[cell.replace(" ± ", "\n± ") for cell in row] for row in rows]
-    tables.append(page.terminal_table(header, narrow, note if kind == list(KINDS)[-1] else ""))
+    tables.append(
+      page.terminal_table(header, paired.narrow(rows), note if kind == list(KINDS)[-1] else "")
+    )
   html += [f'<p class="small">{note}</p>', page.picture(directory, "noise")]
   return Section(html, tables)
 
@@ -50,25 +53,27 @@ def caption(found: dict) -> str:
 
 
 def table(found: dict, kind: str) -> list[list[str]]:
-  """Two rows a method: the accuracies, and below them their differences or percentiles."""
-  reference = found["reference"]
-  rows = []
-  for method, runs in found["runs"].items():
-    means_RxS, reference_RxS = (_curves(found, m, kind, "mean") for m in (method, reference))
-    rows.append(
-      [
-        style.label_of(method),
-        *(_text(*statistics.mean_and_error(column)) for column in means_RxS.T),
-      ]
-    )
-    if method != reference:
-      pairs = zip(means_RxS.T, reference_RxS.T, strict=True)
-      differences = [statistics.paired_difference(own, other) for own, other in pairs]
-      rows.append([f"  minus {reference}", *(_text(*each, sign="+") for each in differences)])
-    elif len(runs) == len(found["runs"]) == 1:
-      for bound, percentile in (("low", "10th"), ("high", "90th")):
-        rows.append([f"  {percentile} percentile", *map(_text, runs[0][kind][bound])])
+  """The accuracies of every method, and below them how they differ from the reference's."""
+  rows = paired.rows(compared(found, kind), ACCURACY, found["reference"])
+  (first, *more), *others = found["runs"].values()
+  if not more and not others:
+    for bound, percentile in (("low", "10th"), ("high", "90th")):
+      accuracies = [ACCURACY.text(x) for x in first[kind][bound]]
+      rows.append([f"  {percentile} percentile", *accuracies])
   return rows
+
+
+def compared(found: dict, kind: str) -> dict[str, list[dict]]:
+  """The summary of all methods at each strength, by the strength's index."""
+  runs = {
+    method: [{str(i): x for i, x in enumerate(run[kind]["mean"])} for run in seeds]
+    for method, seeds in found["runs"].items()
+  }
+  count = len(found["strengths"][kind])
+  return {
+    str(i): summarise(runs, key=str(i), reference=found["reference"], means=())
+    for i in range(count)
+  }
 
 
 def figure(found: dict, theme: dict[str, str]):
@@ -92,10 +97,6 @@ def figure(found: dict, theme: dict[str, str]):
     f"Lines: means over {found['options']['draws']} draws{over}. Bands: 80 % of a run's draws.",
   )
   return noise.panels(shown, texts, theme, found["reference"])
-
-
-def _text(mean: float | None, error: float | None = None, sign: str = "") -> str:
-  return "-" if mean is None else ACCURACY.text(mean, error, sign)
 
 
 def _seeds(found: dict) -> int:

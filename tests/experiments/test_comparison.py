@@ -1,5 +1,6 @@
 """A comparison: what it runs, what it does not run again, and what it says."""
 
+import csv
 import dataclasses
 import json
 
@@ -71,6 +72,10 @@ def test_results_are_those_of_the_runs(compared):
     assert len(trials) == TINY.trials
     best[method] = max(trials, key=lambda trial: trial["validation_accuracy"])["opt"]
   assert results["chosen"] == best
+  with open(compared[0] / "table.csv", newline="") as file:
+    sgd, rst = csv.DictReader(file)
+  assert (sgd["method"], sgd["p_holm"]) == ("sgd", "")
+  assert float(rst["difference_low"]) == results["table"][1]["difference_low"]
 
 
 def test_trials_say_validation_in_every_file(compared):
@@ -91,6 +96,7 @@ def test_report_is_drawn_again_from_the_files(compared, capsys):
     "2 tuning trials",
     "peak,\nMB",
     "<td>0.500</td>",
+    "Differences from sgd: test accuracy",
     "test set,\n±",
   ):
     assert text in page

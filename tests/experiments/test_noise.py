@@ -123,6 +123,8 @@ def test_table_compares_by_seed(tmp_path):
   html = "".join(noise_section.section(tmp_path).html)
   assert html.count("<td>sam</td><td>82.0 ± 1.0</td><td>71.0 ± 1.0</td>") == 2
   assert html.count("<td>  minus sgd</td><td>+1.0 ± 0.0</td><td>+9.0 ± 1.0</td>") == 2
+  assert html.count("<td>  p, Holm</td><td>0.500</td><td>0.500</td>") == 2
+  assert "With 2 seeds and 1 comparison it cannot be below 0.5" in html
   assert "over 2 seeds" in html
   light, dark = ((tmp_path / name).read_bytes() for name in ("noise.png", "noise-dark.png"))
   assert light != dark

@@ -8,6 +8,7 @@ from scipy import stats
 
 from experiments.comparisons.table import summarise
 from experiments.measures import statistics
+from experiments.measures.score import ACCURACY, LOSS
 from experiments.reports import significance
 
 NINE = [0.3, -0.1, 0.8, 0.4, 0.05, -0.2, 0.6, 0.1, 0.35]
@@ -142,6 +143,39 @@ def test_a_caption_says_when_nothing_can_be_significant():
   assert "exact" not in significance.caption(rows(17, [0.1]))
   assert significance.caption(rows(1, [None])) == ""
   assert significance.caption([{"n": 5}, {"n": 5}]) == ""  # of an older version
+
+
+ROWS = [
+  {"method": "sgd", "difference": 0.0, "p": None, "p_holm": None},
+  {"method": "sam", "difference": 1.0, "p": 0.01, "p_holm": 0.04},
+  {"method": "rst", "difference": 2.0, "p": 0.03, "p_holm": 0.06},  # lost to the correction
+  {"method": "sala", "difference": 2.0, "p": 0.05, "p_holm": 0.05},
+  {"method": "ire", "label": "ire:kappa=2", "difference": -3.0, "p": 0.001, "p_holm": 0.004},
+]
+
+
+def test_a_method_is_better_only_where_the_corrected_p_says_so():
+  said = significance.verdicts(ROWS, ACCURACY)
+  assert said.startswith("Better than sgd by test accuracy")
+  told = "the correction: sam. Worse: ire:kappa=2. Not told apart from it: rst; sala."
+  assert said.endswith(told)
+  told = "the correction: ire:kappa=2. Worse: sam. Not told apart from it: rst; sala."
+  assert significance.verdicts(ROWS, LOSS).endswith(told)  # where lower is better
+  assert "correction: none. Worse: none." in significance.verdicts(ROWS[2:3], ACCURACY)
+  assert significance.verdicts(ROWS[:1], ACCURACY) == ""
+
+
+def test_the_page_has_every_part_of_a_difference():
+  row = ROWS[1] | {"difference_error": 0.2, "difference_low": -0.3, "difference_high": 1.4}
+  _, _, table, _ = significance.section([ROWS[0], row], ACCURACY)
+  assert "<td>+1.0</td><td>0.2</td><td>\u22120.3 to +1.4</td><td>0.010</td><td>0.040</td>" in table
+  assert "<td>sgd</td>" not in table
+  rows = [row | {"difference_test_error": 0.7}, row | {"difference_test_error": None}]
+  _, _, table, said = significance.section(rows, ACCURACY)
+  assert "<td>+1.0</td><td>0.2</td><td>0.7</td><td>\u22120.3" in table
+  assert "<td>+1.0</td><td>0.2</td><td>-</td><td>\u22120.3" in table  # of an older version
+  assert "over test examples" in said
+  assert significance.section([{"method": "sam"}], ACCURACY) == []
 
 
 def test_p_values_as_texts():
