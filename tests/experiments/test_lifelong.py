@@ -1,6 +1,7 @@
 """A task starts where the last ended, and what that comes to is measured by the standard
 definitions."""
 
+import csv
 import dataclasses
 import json
 
@@ -231,6 +232,11 @@ def test_report_is_drawn_again_from_the_files(learned, capsys):
   budget = "2 tasks, 16 gradients each, a memory of 20 examples"
   for text in ("sam", budget, "after 2", "forgetting", "peak,\nMB", "steps\na second"):
     assert text in page
+  for name in ("average accuracy", "forgetting"):
+    assert f"<h2>Differences from sgd: {name}</h2>" in page
+  with open(out / "table.csv", newline="") as file:
+    found = [(row["measure"], row["method"]) for row in csv.DictReader(file)]
+  assert found == [(key, m) for key in lifelong.MEASURES for m in LEARNED.methods]
   assert page.count("data:image/png;base64,") == 2
   for name in ("report.html", "lifelong.png", "lifelong-dark.png"):
     (out / name).unlink()
