@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import optax
 
-from benchmarks import figures, growth, report, steps, torch_peers
+from benchmarks import figures, growth, report, steps, timing, torch_peers
 from benchmarks.models import MODELS
 
 HERE = pathlib.Path(__file__).parent
@@ -80,6 +80,7 @@ def write(results: dict[str, Any], folder: pathlib.Path) -> None:
 
 def main() -> None:
   arguments = parse_arguments()
+  timing.keep_freed_memory()
   folder = arguments.out or (HERE if arguments == parse_arguments([]) else None)
   results = measure(arguments)
   if folder:

@@ -30,6 +30,7 @@ def make_run(contender: Contender, mesh: jax.sharding.Mesh) -> timing.Run:
 
 
 def main() -> None:
+  timing.keep_freed_memory()
   parser = argparse.ArgumentParser(prog="python -m benchmarks.devices")
   parser.add_argument("--rounds", type=int, default=5)
   rounds = parser.parse_args().rounds

@@ -1,5 +1,6 @@
 """Measures compiled steps in turn, and divides their times by the time of the base's step."""
 
+import ctypes
 import math
 import statistics
 import time
@@ -13,6 +14,7 @@ from benchmarks.models import Model
 
 GRADIENTS_PER_RUN = 10  # a run is a number of whole periods with at least this many gradients
 BASE_EVERY = 4  # the number of other contenders between two runs of the base
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # options of glibc's mallopt
 
 
 class Ratio(NamedTuple):
@@ -58,6 +60,20 @@ def run_from(contender, compiled, carry, batch, *, gradients=GRADIENTS_PER_RUN, 
   return run
 
 
+def keep_freed_memory() -> None:
+  """Lets the process keep the memory that it frees, where the C library is glibc.
+
+  glibc gives large blocks back to the system, and the next step pays for fresh pages. How much a
+  step pays depends on what the process freed before, so it differs from process to process. Call
+  it before JAX starts its threads, each of which would otherwise free memory in its own way.
+  """
+  mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+  if mallopt:
+    mallopt(M_ARENA_MAX, 1)
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(M_MMAP_THRESHOLD, 2**31 - 1)
+
+
 def interleave(runs: Mapping[str, Run], rounds: int, base: str = "base") -> dict[str, Ratio]:
   """Runs all contenders in turn, ``rounds`` times.
 
@@ -65,9 +81,7 @@ def interleave(runs: Mapping[str, Run], rounds: int, base: str = "base") -> dict
   mean of these two, so that both are slow when the machine is. Every other round runs in reverse
   order, so that a slow trend affects all contenders equally.
   """
-  for (
-    run
-  ) in runs.values():  # once without measuring, to get past SALA's first stage and lazy set-up
+  for run in runs.values():  # not measured: SALA's first stage, lazy set-up, fresh pages
     run()
   others = [name for name in runs if name != base]
   ratios: dict[str, list[float]] = {name: [] for name in runs}

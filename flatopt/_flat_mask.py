@@ -12,6 +12,7 @@ from flatopt._typing import AxisName, Limbs, Params
 from flatopt.curvature.hutchinson import hutchinson
 from flatopt.selection import (
   LIMB_BITS,
+  count_true,
   from_ordered_integer,
   kth_smallest_ordered,
   less,
@@ -88,7 +89,7 @@ def flat_mask(
     kth = jnp.where(rank_is_positive, kth, to_ordered_integers(-jnp.ones((), dtype)))
     largest = to_ordered_integers(jnp.asarray(jnp.finfo(dtype).max, dtype))
     flat = jax.tree.map(lambda x: (x <= kth) & (x <= largest), ordered)
-    counts = [jnp.sum(x, dtype=jnp.int32).astype(jnp.float32) for x in jax.tree.leaves(flat)]
+    counts = [count_true(x).astype(jnp.float32) for x in jax.tree.leaves(flat)]
     share = _devices.total(counts, axes) / float(size)
     return FlatMask(
       flat=flat,

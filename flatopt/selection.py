@@ -94,17 +94,24 @@ def kth_smallest_ordered(ordered: list[jax.Array], rank: Limbs, axes: Axes) -> j
 
   def fix_bit(i, answer):
     candidate = answer | (jnp.ones((), unsigned) << jnp.asarray(bits - 1 - i, unsigned))
-    below = add_counts([_count_below(x, candidate) for x in ordered], axes)
+    below = add_counts([count_true(x < candidate) for x in ordered], axes)
     return jnp.where(less(below, rank), candidate, answer)
 
   return jax.lax.fori_loop(0, bits, fix_bit, jnp.zeros((), unsigned))
 
 
-def _count_below(x: jax.Array, candidate: jax.Array) -> jax.Array:
-  """Counts the entries below the candidate, as uint32."""
-  # float32 represents whole numbers exactly up to 2^24, and XLA:CPU adds floats twice as fast.
-  dtype = jnp.float32 if x.size < 2**24 else jnp.uint32
-  return jnp.sum(x < candidate, dtype=dtype).astype(jnp.uint32)
+def count_true(flags: jax.Array) -> jax.Array:
+  """Counts the True entries, as uint32.
+
+  XLA:CPU writes what a long sum adds into memory, four bytes for each flag. If 16 flags are first
+  added as uint8, it writes only these sums. This needs a reshape, which must not happen to flags
+  that are spread over devices; and under ``jit`` nobody knows yet whether they are.
+  """
+  add = lambda x: jnp.sum(x, dtype=jnp.uint32)
+  if jax.device_count() > 1:
+    return add(flags)
+  rows, rest = jnp.split(jnp.ravel(flags), [flags.size - flags.size % 256])
+  return add(jnp.sum(rows.reshape(-1, 16, 16), axis=1, dtype=jnp.uint8)) + add(rest)
 
 
 def add_counts(counts: list[jax.Array], axes: Axes | None = None) -> Limbs:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,8 @@ A_FEW_SCALARS = 64
 
 @functools.cache
 def cost(name, model="mlp"):
-  return program.measure(CONTENDERS[name], MODELS[model])[0]
+  with mock.patch.object(jax, "device_count", lambda: 1):  # one device, as most users have
+    return program.measure(CONTENDERS[name], MODELS[model])[0]
 
 
 @pytest.mark.parametrize(
@@ -102,8 +104,10 @@ def test_memory_is_that_of_optax_sam(name, model):
     ("sala(5), stage 2", 1.1),
     # The equation needs g at the end.
     ("gsam", 1.1),
-    # XLA copies donated params that a branch reads, and every count writes its comparison out.
-    ("ire(10), GNB", 1.1),
+    # The curvature estimate, of which the base's own gradient leaves a part for free.
+    ("ire(10), GNB", 0.7),
+    # The same beside the incoming gradient, which the perturbation needs afterwards.
+    ("ire(rho), GNB", 1.1),
     ("lookbehind(5), fixed", 2.2),
     ("lookbehind(5), adaptive", 3.2),
     # Written out, XLA keeps gradients of several rounds.
@@ -113,11 +117,6 @@ def test_memory_is_that_of_optax_sam(name, model):
 )
 def test_memory_above_the_base_step(name, limit):
   assert limit - 0.2 < copies_above_base(name, "mlp") <= limit
-
-
-def test_memory_of_ire_drift_is_that_of_sam_or_ire():
-  dearer = max(copies_above_base(name, "mlp") for name in ("sam", "ire(10), GNB"))
-  assert copies_above_base("ire(rho), GNB", "mlp") <= dearer + 0.02
 
 
 def measured(program, **options):
@@ -135,8 +134,9 @@ def measured(program, **options):
 
 TIMES = """
 import json, sys
-from benchmarks import steps
+from benchmarks import steps, timing
 from benchmarks.models import MLP
+timing.keep_freed_memory()
 rows = steps.measure(MLP, json.loads(sys.argv[1])["only"], rounds=11)["rows"]
 print(json.dumps({name: row["time"]["median"] for name, row in rows.items()}))
 """

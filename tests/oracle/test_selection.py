@@ -45,6 +45,18 @@ def test_every_k(x64, dtype):
     np.testing.assert_array_equal(np.float64(result), kth_by_partition(values, k))
 
 
+@pytest.mark.parametrize("shape", [(), (0,), (255,), (256,), (5, 103), (3, 16, 32), (70_001,)])
+@pytest.mark.parametrize("num_devices", [1, 8])
+def test_counts_every_flag_once(monkeypatch, shape, num_devices):
+  """One device counts 16 flags at a time, and all of these may be True."""
+  monkeypatch.setattr(jax, "device_count", lambda: num_devices)
+  for share in (0.3, 1):
+    flags = np.random.default_rng(0).random(shape) < share
+    total = selection.count_true(jnp.asarray(flags))
+    assert total.dtype == jnp.uint32
+    assert int(total) == np.sum(flags)
+
+
 def test_mixed_dtypes_are_promoted(x64):
   rng = np.random.default_rng(0)
   leaves = [rng.normal(size=7).astype(dtype) for dtype in DTYPES]
