@@ -70,7 +70,7 @@ class _Cnn(nn.Module):
     self.layers = nn.Sequential(*layers, nn.Flatten(), hidden, nn.ReLU(), _linear(**out))
 
   def forward(self, x):
-    return self.layers(x.permute(0, 3, 1, 2))
+    return self.layers(x.permute(0, 3, 1, 2))  # channels last in memory: faster on a CPU
 
 
 class _Norm(nn.Module):

@@ -1,4 +1,8 @@
-"""Steps of PyTorch's SGD and of pytorch_optimizer's methods, which count their gradients."""
+"""Steps of PyTorch's SGD and of pytorch_optimizer's methods, which count their gradients.
+
+They were run with pytorch_optimizer 4.1. An older LookSAM may count its steps in another way; then
+the table shows more than 1.2 gradients a step.
+"""
 
 import os
 from collections.abc import Callable
@@ -72,7 +76,10 @@ def friendly_sam_step(problem: Problem) -> Step:
 
 
 def looksam_step(problem: Problem) -> Step:
-  """A step of LookSAM from its parts: its own ``step`` always computes the second gradient."""
+  """A step of LookSAM from its parts: its own ``step`` always computes the second gradient.
+
+  Its equation differs from ours: it takes the norm of each param where ours takes one of all.
+  """
   optimizer = _over_sgd("LookSAM", problem, k=5)
 
   def update():
