@@ -97,13 +97,24 @@ def test_every_peer_is_that_of_a_method():
   assert torch_peers.PEERS.keys() <= {contender.name for contender in contenders()}
 
 
-def test_table_has_both_rows_side_by_side():
+COST = {
+  "flops": 1,
+  "bytes_accessed": 1,
+  "temp_bytes": 0,
+  "state_bytes": 0,
+  "compile_seconds": 0.0,
+}
+
+
+def test_tables_have_both_rows_side_by_side():
   time = lambda median, seconds: timing.Ratio(median, median - 0.5, 9, 0.96, seconds)._asdict()
   measured = {
+    "model": "mlp",
+    "num_params": 8,
     "rows": {
-      "base": {"gradients": 1, "time": time(1.0, 0.010)},
-      "momentum_sam": {"gradients": 1, "time": time(1.1, 0.011)},
-      "sam": {"gradients": 2, "time": time(1.9, 0.019)},
+      "base": COST | {"gradients": 1, "time": time(1.0, 0.010)},
+      "momentum_sam": COST | {"gradients": 1, "time": time(1.1, 0.011)},
+      "sam": COST | {"gradients": 2, "time": time(1.9, 0.019)},
     },
     "torch": {
       "versions": {"torch": "2.14"},
@@ -114,9 +125,10 @@ def test_table_has_both_rows_side_by_side():
       },
     },
   }
-  table = report.torch_table(measured)
-  assert "(torch 2.14, 3 threads)" in table
-  assert table.splitlines()[-2:] == [
+  tables = report.model_tables(measured)
+  assert "(torch 2.14, 3 threads)" in tables
+  assert tables.splitlines()[-2:] == [
     "| torch.optim.SGD | 1 | 20 | 1.00 | 0.50 to 9.00 | base | 1 | 10 | 1.00 | 0.50 to 9.00 |",
     "| SAM | 2 | 45 | 2.25 | 1.75 to 9.00 | sam | 2 | 19 | 1.90 | 1.40 to 9.00 |",
   ]
+  assert "PyTorch" not in report.model_tables(measured | {"torch": {}})
