@@ -3,6 +3,8 @@
 python -m benchmarks                                  # everything; writes benchmarks/RESULTS.md
 python -m benchmarks --no-time --models mlp llama     # only flops, bytes and memory, without noise
 python -m benchmarks --only sam ire --models mlp --rounds 5 --no-growth
+
+With PyTorch installed, pytorch_optimizer's counterparts of the methods are measured beside them.
 """
 
 import argparse
@@ -56,12 +58,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
   }
   for name in arguments.models:
     table = steps.measure(MODELS[name], arguments.only, rounds)
+    table["torch"] = torch_peers.measure(MODELS[name], table["rows"], rounds)
     results["models"].append(table)
-    print(report.step_table(table), flush=True)
+    print(report.model_tables(table), flush=True)
   if not rounds or arguments.no_growth:
     return results
-  peers = torch_peers.measure(rounds)
-  results["torch"] = {name: ratio._asdict() for name, ratio in peers.items()}
   results["params"] = growth.with_params()
   results["k"] = growth.with_k(rounds)
   results["devices"] = growth.with_devices(rounds)

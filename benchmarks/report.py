@@ -36,6 +36,9 @@ jax {jax}, optax {optax}, {device}.
   **Above base, in params**: how much more of it the method needs than the base, in copies of the
   params.
 - **state**: what the method keeps between steps in addition to the base, for float32 params.
+
+Where PyTorch is installed, a second table for each model has the methods of pytorch_optimizer. The
+module has the same params and batch, and its logits are checked. The gradients are counted.
 """
 
 
@@ -69,6 +72,32 @@ def step_table(measured: dict[str, Any]) -> str:
       ]
     )
   return f"### {measured['model']}: {size:,} params\n\n{table(STEP_COLUMNS, rows)}\n"
+
+
+def torch_table(measured: dict[str, Any]) -> str:
+  """Makes the table of the peers in PyTorch on one model, beside our methods."""
+  peers, ours = measured["torch"], measured["rows"]
+  rows = []
+  for name, row in peers["rows"].items():
+    cells = [row["peer"], f"{row['gradients']:g}", *_steps(row["time"])]
+    rows.append([*cells, name, f"{ours[name]['gradients']:g}", *_steps(ours[name]["time"])])
+  versions = ", ".join(f"{name} {version}" for name, version in peers["versions"].items())
+  columns = ("gradients", "ms", "time / base", "interval")
+  return (
+    f"The same model in PyTorch, relative to PyTorch's SGD ({versions}, {peers['threads']} "
+    f"threads):\n\n{table(('PyTorch', *columns, 'JAX', *columns), rows)}\n"
+  )
+
+
+def _steps(ratio: dict[str, float]) -> tuple[str, str, str]:
+  """Returns the text for the milliseconds of a step, for its ratio and for the interval."""
+  return f"{1e3 * ratio['seconds']:.3g}", *times(ratio)
+
+
+def model_tables(measured: dict[str, Any]) -> str:
+  """Makes the tables of one model: our methods, and the peers in PyTorch if there are any."""
+  tables = [step_table(measured), *([torch_table(measured)] if measured["torch"] else [])]
+  return "\n".join(tables)
 
 
 def exact_table(models: list[dict[str, Any]]) -> str:
@@ -141,13 +170,6 @@ def growth_tables(results: dict[str, Any]) -> str:
       ),
     ),
   ]
-  if results["torch"]:
-    rows = ([name, *times(ratio)] for name, ratio in results["torch"].items())
-    parts += [
-      "\n## PyTorch\n",
-      "pytorch_optimizer on the MLP. The time is divided by that of PyTorch's SGD with momentum.\n",
-      table(("method", "time / base", "interval"), rows),
-    ]
   return "\n".join(parts) + "\n"
 
 
@@ -173,7 +195,7 @@ def page(results: dict[str, Any]) -> str:
     f"![{title}](figures/{name}-light.png)"
     for name, title in (("steps", "Time / time of the base"), ("growth", "How costs grow"))
   )
-  parts = [introduction, figure, "\n## Steps\n", *map(step_table, results["models"])]
+  parts = [introduction, figure, "\n## Steps\n", *map(model_tables, results["models"])]
   if "params" in results:
     parts.append(growth_tables(results))
   return "\n".join(parts)

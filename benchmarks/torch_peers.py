@@ -1,119 +1,82 @@
-"""Measures the methods of pytorch_optimizer on the MLP, relative to PyTorch's SGD.
+"""Measures the methods of pytorch_optimizer on the same models, relative to PyTorch's SGD.
 
 PyTorch is not a dependency. ``pip install torch pytorch_optimizer`` adds these rows.
 """
 
+import importlib.metadata
 import importlib.util
-import itertools
 import math
+import sys
 import time
-
-import numpy as np
+from collections.abc import Callable, Container
+from typing import Any
 
 from benchmarks import timing
-from benchmarks.models import MLP, WIDTHS
+from benchmarks.contenders import contenders
+from benchmarks.models import Model
 
-RHO = 0.05
+PACKAGES = ("torch", "pytorch_optimizer")
+PEERS = {  # of ours by name
+  "base": "torch.optim.SGD",
+  "sam": "SAM",
+  "gsam": "GSAM",
+  "friendly_sam": "FriendlySAM",
+  "looksam(5)": "LookSAM(5)",
+  "lookahead(5)": "Lookahead(5)",
+}
 
 
 def available() -> bool:
-  return all(importlib.util.find_spec(name) for name in ("torch", "pytorch_optimizer"))
+  return all(importlib.util.find_spec(name) for name in PACKAGES)
 
 
-def measure(rounds: int) -> dict[str, timing.Ratio]:
-  """Returns time / time of PyTorch's SGD with momentum by name, or nothing without PyTorch."""
-  return timing.interleave(_runs(), rounds) if rounds and available() else {}
+def measure(model: Model, names: Container[str], rounds: int) -> dict[str, Any]:
+  """Measures the base and the peers of our methods ``names``.
+
+  Returns:
+    ``{"versions", "threads", "rows"}``, with ``peer``, ``gradients`` and ``time`` by the name of
+    our method; nothing without PyTorch, without rounds or if none of the methods has a peer.
+  """
+  pairs = [c for c in contenders() if c.name in PEERS and (c.name == "base" or c.name in names)]
+  if not rounds or not available() or len(pairs) == 1:
+    return {}
+  from benchmarks import torch_steps
+
+  threads = torch_steps.use_all_cores()
+  rows, runs = {}, {}
+  for ours in pairs:
+    print(f"{model.name}: {PEERS[ours.name]}", file=sys.stderr, flush=True)
+    problem = torch_steps.Problem(model)
+    step = torch_steps.STEPS[ours.name](problem)
+    count = lambda problem=problem: problem.num_gradients
+    gradients = gradients_per_step(step, count, ours.period)
+    rows[ours.name] = {"peer": PEERS[ours.name], "gradients": gradients}
+    runs[ours.name] = make_run(step, gradients, ours.period, problem.wait)
+  for name, ratio in timing.interleave(runs, rounds).items():
+    rows[name]["time"] = ratio._asdict()
+  versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+  return {"versions": versions, "threads": threads, "rows": rows}
 
 
-def _runs() -> dict[str, timing.Run]:
-  """Makes the runs of PyTorch's SGD and of pytorch_optimizer's methods."""
-  import pytorch_optimizer
-  import torch
-
-  inputs, labels = (torch.from_numpy(np.array(x)) for x in MLP.make_batch())
-  labels = labels.long()
-  loss_fn = torch.nn.CrossEntropyLoss()
-  settings = {"lr": 0.01, "momentum": 0.9}
-
-  def make_model():
-    layers = [torch.nn.Linear(m, n) for m, n in itertools.pairwise(WIDTHS)]
-    pairs = ((layer, torch.nn.ReLU()) for layer in layers)
-    return torch.nn.Sequential(*itertools.chain.from_iterable(pairs))[:-1]
-
-  def over_sgd(method, **more):
-    build = getattr(pytorch_optimizer, method)
-    return lambda model: build(model.parameters(), torch.optim.SGD, rho=RHO, **settings, **more)
-
-  def make_run(make_optimizer, gradients, period=1, *, takes_closure=True):
-    model = make_model()
-    optimizer = make_optimizer(model)
-
-    def closure():
-      optimizer.zero_grad()
-      loss = loss_fn(model(inputs), labels)
-      loss.backward()
-      return loss
-
-    def step():
-      closure()
-      optimizer.step(closure) if takes_closure else optimizer.step()
-
-    return _repeated(step, gradients, period)
-
-  def make_looksam_run():
-    """Makes a run of LookSAM from its parts: its ``step`` computes two gradients each time."""
-    model = make_model()
-    optimizer = over_sgd("LookSAM", k=5)(model)
-
-    def step():
-      optimizer.zero_grad()
-      loss_fn(model(inputs), labels).backward()
-      if optimizer.get_step() % 5 == 0:
-        optimizer.first_step(zero_grad=True)
-        loss_fn(model(inputs), labels).backward()
-      optimizer.second_step()
-
-    return _repeated(step, 1.2, 5)
-
-  def make_gsam_run():
-    """Makes a run of GSAM, which computes the first gradient itself."""
-    model = make_model()
-    base = torch.optim.SGD(model.parameters(), **settings)
-    rate = torch.optim.lr_scheduler.ConstantLR(base, factor=1.0)
-    radius = pytorch_optimizer.ProportionScheduler(rate, max_lr=0.01, max_value=RHO, min_value=RHO)
-    optimizer = pytorch_optimizer.GSAM(model.parameters(), base, model, radius, alpha=0.1)
-
-    def step():
-      optimizer.set_closure(loss_fn, inputs, labels)
-      optimizer.step()
-
-    return _repeated(step, 2, 1)
-
-  sgd = lambda model: torch.optim.SGD(model.parameters(), **settings)
-  return {
-    "base": make_run(sgd, 1, takes_closure=False),
-    "pytorch_optimizer.SAM": make_run(over_sgd("SAM"), 2),
-    "pytorch_optimizer.GSAM": make_gsam_run(),
-    "pytorch_optimizer.LookSAM(5)": make_looksam_run(),
-    "pytorch_optimizer.FriendlySAM": make_run(over_sgd("FriendlySAM"), 2),
-    "pytorch_optimizer.Lookahead(5)": make_run(
-      lambda model: pytorch_optimizer.Lookahead(sgd(model), k=5), 1, 5, takes_closure=False
-    ),
-  }
+def gradients_per_step(step: Callable[[], None], count: Callable[[], int], period: int) -> float:
+  """Runs a period of steps and returns how many gradients a step computed on average."""
+  before = count()
+  for _ in range(period):
+    step()
+  return (count() - before) / period
 
 
-def _repeated(step, gradients, period) -> timing.Run:
-  """Makes a run of whole periods of a step."""
-  import torch
-
+def make_run(
+  step: Callable[[], None], gradients: float, period: int, wait: Callable[[], None]
+) -> timing.Run:
+  """Makes a run of whole periods of a step. ``wait`` returns when its steps are done."""
   steps = period * math.ceil(timing.GRADIENTS_PER_RUN / (gradients * period))
 
   def run() -> float:
     start = time.perf_counter()
     for _ in range(steps):
       step()
-    if torch.cuda.is_available():
-      torch.cuda.synchronize()
+    wait()
     return (time.perf_counter() - start) / steps
 
   return run
