@@ -3,7 +3,7 @@
 import types
 
 import flatopt
-from docs.hooks import docstrings, maths, reference
+from docs.hooks import about, docstrings, maths, reference
 
 FOUND = reference.sections()
 ADDRESSES = [address for parts in FOUND.values() for _, names in parts for address in names]
@@ -60,4 +60,12 @@ def test_docstring_sections_that_griffe_does_not_know():
   assert docstrings.fitted(docstring) == (
     "One line.\n\nArgs:\n  a: any\n    number.\n  b: any\n    number.\n\n"
     '<span class="doc-section-title">State:</span>\n\nc, d: int32.\nmore.\n\n\nExamples:\n  >>> 1\n'
+  )
+
+
+def test_a_page_leads_to_the_repository():
+  page = "git clone REPOSITORY_URL flatopt\n`tests/a_b.py`, [`tests/c.py`](c.md), `flatopt/d.py`\n"
+  assert about.with_repository(page, "https://x.org/o/r") == (
+    "git clone https://x.org/o/r flatopt\n"
+    "[`tests/a_b.py`](https://x.org/o/r/blob/main/tests/a_b.py), [`tests/c.py`](c.md), `flatopt/d.py`\n"
   )
