@@ -89,7 +89,7 @@ Args:
 - `g`: h.
 
 Raises:
-  ValueError, TypeError: both.
+  ValueError | TypeError: both.
 
 Examples:
   >>> 1

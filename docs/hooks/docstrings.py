@@ -2,7 +2,7 @@
 
 ``Example:`` becomes ``Examples:``, whose prompts are highlighted; ``State:`` and ``Source:``, which
 it would draw as boxes, become a titled list of fields and a titled paragraph. Where several arguments
-share a text, each gets it.
+share a text, each gets it. Two errors with one text become a union: a tuple would get brackets.
 """
 
 import re
@@ -20,6 +20,7 @@ GROUPED = re.compile(r"^  ([a-z]\w*(?:, [a-z]\w*)+): (.*(?:\n   +.*)*)", re.MULT
 
 def fitted(docstring: str) -> str:
   docstring = EXAMPLE.sub("Examples:", docstring)
+  docstring = docstring.replace("ValueError, TypeError:", "ValueError | TypeError:")
   docstring = TITLED.sub(_paragraph, docstring)
   return GROUPED.sub(_one_each, docstring)
 
