@@ -84,7 +84,9 @@ def _first_eval_params(states: Iterator[MethodState], params: Params) -> Params:
       continue
     kept = _like_params(kept, params)
     ready = getattr(state, "has_eval_params", None)
-    return kept if ready is None else _tree.where(ready, kept, _first_eval_params(states, params))
+    if ready is None:
+      return kept
+    return _tree.where(_unwrap(ready) > 0, kept, _first_eval_params(states, params))
   return params
 
 
