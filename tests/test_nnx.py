@@ -214,3 +214,28 @@ def test_eval_model_has_slow_weights_and_buffers_of_its_own():
     leaf.delete()
   assert np.all(np.isfinite(copy.dense.kernel[...]))
   assert np.all(np.isfinite(copy.norm.mean[...]))
+
+
+@pytest.mark.parametrize("wrapper", [flatopt.lookahead, flatopt.sala, flatopt.weight_average])
+def test_the_state_of_an_nnx_optimizer_can_be_read_with_and_without_variables(wrapper):
+  model = Model()
+  base = optax.chain(flatopt.sam(0.1), optax.sgd(0.1), flatopt.ire())
+  optimizer = nnx.Optimizer(model, wrapper(base), wrt=nnx.Param)
+  step_fn = flatopt.nnx.value_and_grad(own_state_loss)
+  for _ in range(2):
+    _, grads, grad_fn = step_fn(model, X)
+    optimizer.update(model, grads, grad_fn=grad_fn)
+  params = nnx.state(model, nnx.Param)
+  wrapped, arrays = optimizer.opt_state, pure(optimizer.opt_state)
+
+  assert flatopt.extra_gradient_evaluations(wrapped) == 4  # 2 of sam, 2 of hutchinson
+  group_fn = lambda path: path.split("/")[0]
+  metrics = flatopt.metrics(wrapped, group_fn=group_fn)
+  assert_close(metrics, flatopt.metrics(arrays, group_fn=group_fn))
+  assert all(isinstance(value, jax.Array) for value in metrics.values())
+  assert metrics["sam/count"] == 2
+  for opt_state in (wrapped, arrays):
+    for given in (params, pure(params)):
+      slow = flatopt.eval_params(opt_state, given)
+      assert jax.tree.structure(slow) == jax.tree.structure(given)
+      assert_close(pure(slow), arrays.eval_params)
