@@ -214,3 +214,23 @@ def test_eval_model_has_slow_weights_and_buffers_of_its_own():
     leaf.delete()
   assert np.all(np.isfinite(copy.dense.kernel[...]))
   assert np.all(np.isfinite(copy.norm.mean[...]))
+
+
+@pytest.mark.parametrize("keep_variables", [True, False])
+def test_a_dict_is_a_prefix_mask(keep_variables):
+  """Of an ``nnx.State``, for frozen params and for SAM's perturbation, here w + eps = w + w."""
+  params = nnx.state(Model(), nnx.Param)
+  params = params if keep_variables else pure(params)
+  mask = {"norm": False, "dense": {"kernel": True, "bias": False}}
+  kernel = pure(params)["dense"]["kernel"]
+  rho = jnp.linalg.norm(kernel)
+  for optimizer, factors in (
+    (flatopt.trainable(optax.sgd(1.0), mask), (-1, 0)),
+    (flatopt.sam(rho, mask=mask), (2, 1)),
+  ):
+    updates, _ = optimizer.update(params, optimizer.init(params), params, grad_fn=lambda p: p)
+    dense, norm = pure(updates)["dense"], pure(updates)["norm"]
+    assert_close(dense["kernel"], factors[0] * kernel)
+    assert_close(norm["scale"], factors[1] * pure(params)["norm"]["scale"])
+  with pytest.raises(ValueError, match="trainable: mask does not fit the params"):
+    flatopt.trainable(optax.sgd(1.0), {"other": True}).init(params)
