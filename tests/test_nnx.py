@@ -239,3 +239,23 @@ def test_the_state_of_an_nnx_optimizer_can_be_read_with_and_without_variables(wr
       slow = flatopt.eval_params(opt_state, given)
       assert jax.tree.structure(slow) == jax.tree.structure(given)
       assert_close(pure(slow), arrays.eval_params)
+
+
+@pytest.mark.parametrize("keep_variables", [True, False])
+def test_a_dict_is_a_prefix_mask(keep_variables):
+  """Of an ``nnx.State``, for frozen params and for SAM's perturbation, here w + eps = w + w."""
+  params = nnx.state(Model(), nnx.Param)
+  params = params if keep_variables else pure(params)
+  mask = {"norm": False, "dense": {"kernel": True, "bias": False}}
+  kernel = pure(params)["dense"]["kernel"]
+  rho = jnp.linalg.norm(kernel)
+  for optimizer, factors in (
+    (flatopt.trainable(optax.sgd(1.0), mask), (-1, 0)),
+    (flatopt.sam(rho, mask=mask), (2, 1)),
+  ):
+    updates, _ = optimizer.update(params, optimizer.init(params), params, grad_fn=lambda p: p)
+    dense, norm = pure(updates)["dense"], pure(updates)["norm"]
+    assert_close(dense["kernel"], factors[0] * kernel)
+    assert_close(norm["scale"], factors[1] * pure(params)["norm"]["scale"])
+  with pytest.raises(ValueError, match="trainable: mask does not fit the params"):
+    flatopt.trainable(optax.sgd(1.0), {"other": True}).init(params)
