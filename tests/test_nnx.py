@@ -189,6 +189,29 @@ def test_averaged_over_devices_it_is_the_global_batch():
     assert_close(grads, expected)
 
 
+@pytest.mark.parametrize(
+  "make_step",
+  [
+    lambda loss_fn: flatopt.closures.value_and_grad(loss_fn),
+    lambda loss_fn: flatopt.closures.micro_value_and_grad(loss_fn, num_microbatches=2),
+  ],
+  ids=["value_and_grad", "micro_value_and_grad"],
+)
+def test_functional_closures_work_in_nnx_optimizer(make_step):
+  """nnx.Optimizer calls the closure without variables; the step was made with them."""
+  loss_fn = lambda model, x: jnp.mean(model(x) ** 4)
+  model, twin = (nnx.Linear(3, 8, rngs=nnx.Rngs(0)) for _ in range(2))
+  tx = optax.chain(flatopt.sam(0.5), optax.sgd(0.1))
+  optimizer, twin_optimizer = (nnx.Optimizer(m, tx, wrt=nnx.Param) for m in (model, twin))
+  graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+  micro_loss_fn = lambda p, x: loss_fn(nnx.merge(graphdef, p, rest, copy=True), x)
+  _, grads, grad_fn = make_step(micro_loss_fn)(params, X)
+  optimizer.update(model, grads, grad_fn=grad_fn)
+  _, grads, grad_fn = flatopt.nnx.value_and_grad(loss_fn)(twin, X)
+  twin_optimizer.update(twin, grads, grad_fn=grad_fn)
+  assert_close(pure(nnx.state(model)), pure(nnx.state(twin)))
+
+
 def test_eval_model_has_slow_weights_and_buffers_of_its_own():
   model = Model()
   optimizer = nnx.Optimizer(model, flatopt.lookahead(optax.sgd(0.1), sync_period=5), wrt=nnx.Param)
