@@ -63,7 +63,10 @@ def varying(tree: Params, axis_name: AxisName) -> Params:
 
 def varying_like(tree: Params, like: Params) -> Params:
   """Marks each leaf as varying over the axes over which the same leaf of ``like`` varies."""
-  return jax.tree.map(lambda x, y: _cast(x, _varying_names(y)), tree, like)
+  leaves, structure = jax.tree.flatten(tree)
+  # By leaves, because nnx.Optimizer removes the variables of ``tree`` and not those of ``like``.
+  pairs = zip(leaves, jax.tree.leaves(like), strict=True)
+  return structure.unflatten(_cast(x, _varying_names(y)) for x, y in pairs)
 
 
 def check_varying(method: str, updates: Params, axis_name: AxisName) -> None:

@@ -6,6 +6,7 @@ ASAM:  eps(g) = rho * T^2 g / ||T g||,  T = |w| + eta on the leaves of scale_mas
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -29,8 +30,8 @@ def perturb(
 ) -> tuple[Params, jax.Array]:
   """Returns ``params + eps(grads)``, and whether the gradients are finite.
 
-  The perturbation is ASAM's if ``eta`` is given. Only the leaves of ``mask`` are perturbed and
-  counted in the norm; ``None``: all leaves. A zero gradient does not change the params; a gradient
+  The perturbation is ASAM's if ``eta`` is given. The masks have one bool per leaf. Only the leaves
+  of ``mask`` are perturbed and counted in the norm; ``None``: all leaves. A zero gradient does not change the params; a gradient
   that is not finite makes them NaN. If the params are sharded over mesh axes other than
   ``axis_name``, the norm is over all shards.
   """
@@ -38,7 +39,7 @@ def perturb(
   finite = jnp.array(True)
   if mask is not None:
     finite = jnp.isfinite(_tree.norm(grads, axes))
-    grads = jax.tree.map(lambda on, g: jnp.where(on, g, 0), full_mask(mask, params), grads)
+    grads = jax.tree.map(lambda on, g: jnp.where(on, g, 0), mask, grads)
   if eta is None:
     scale, scaled = (), grads
   else:
@@ -88,6 +89,8 @@ def perturbed_gradient(
 
   Each device gets its own result. With ``sync_perturbation`` all use the averaged gradients.
   """
+  mask = full_mask(f"{method}: mask", mask, params)
+  scale_mask = full_mask(f"{method}: scale_mask", scale_mask, params)
   source = _devices.mean(grads, axis_name) if sync_perturbation else grads
   perturbed, finite = perturb(
     params, source, rho, eta=eta, scale_mask=scale_mask, mask=mask, axis_name=axis_name
@@ -112,13 +115,26 @@ def adaptive_scale(params: Params, eta: Any, scale_mask: Mask | None) -> Params:
     dtype = _tree.wide_dtype(w)
     return jnp.where(scaled, jnp.abs(jnp.asarray(w, dtype)) + jnp.asarray(eta, dtype), 1)
 
-  return jax.tree.map(scale, full_mask(scale_mask, params), params)
+  return jax.tree.map(scale, scale_mask, params)
 
 
-def full_mask(mask: Mask, params: Params) -> Params:
-  """Returns a mask with one bool per leaf; ``mask`` may be a callable or a prefix of the tree."""
+def full_mask(name: str, mask: Mask | None, params: Params) -> Params:
+  """Returns a mask with one bool per leaf, or ``None`` for ``None``.
+
+  ``mask`` may be a callable or a prefix of the tree. ``name`` is for the error message.
+  """
+  if mask is None:
+    return None
   mask = mask(params) if callable(mask) else mask
-  return jax.tree.map(lambda on, subtree: jax.tree.map(lambda _: on, subtree), mask, params)
+  if type(mask) is dict and isinstance(params, Mapping) and type(params) is not dict:
+    mask = type(params)(mask)  # nnx.State, FrozenDict: otherwise no dict is a prefix of them
+  try:
+    return jax.tree.map(lambda on, subtree: jax.tree.map(lambda _: on, subtree), mask, params)
+  except ValueError:
+    raise ValueError(
+      f"{name} does not fit the params: it has the structure {jax.tree.structure(mask)}; it must"
+      f" be that of params, {jax.tree.structure(params)}, or a prefix of it"
+    ) from None
 
 
 def is_bias(path: tuple[Any, ...]) -> bool:

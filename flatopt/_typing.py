@@ -21,8 +21,8 @@ class MethodState(Protocol):
   """What a state must have so that ``introspection`` can read it.
 
   A state may also have these attributes: ``eval_params``, the params to evaluate at;
-  ``has_eval_params``, a bool array that is False as long as ``eval_params`` is not valid; and
-  ``flat``, a bool mask like the params.
+  ``has_eval_params``, a scalar that is 0 as long as ``eval_params`` is not valid; and ``flat``, a
+  bool mask like the params.
   """
 
   @property

@@ -6,7 +6,11 @@ This module needs equinox. ``import flatopt`` does not import it.
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
+try:
+  import equinox as eqx
+except ModuleNotFoundError as error:
+  message = "flatopt.equinox needs equinox: pip install 'flatopt[equinox]'"
+  raise ModuleNotFoundError(message) from error
 
 from flatopt import _arguments, closures
 from flatopt._typing import GradFn, Params

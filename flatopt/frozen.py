@@ -37,7 +37,7 @@ def trainable(
   Args:
     optimizer: any optax transformation, with methods of flatopt anywhere inside.
     mask: bool pytree like the params, or a prefix of it, or a callable ``params -> bool pytree``;
-      True for a leaf to train.
+      True for a leaf to train. A dict is also a prefix of an ``nnx.State``.
 
   Returns:
     A transformation whose ``update`` needs ``params``. It passes all extra arguments on.
@@ -122,10 +122,7 @@ def _prune(is_trained: Params, tree: Params) -> Params:
 
 def _checked_mask(mask: Mask, params: Params) -> Params:
   """Returns the mask with one Python bool per leaf of the params."""
-  try:
-    leaves_of_mask = full_mask(mask, params)
-  except ValueError as error:
-    raise ValueError(f"trainable: mask does not fit the params: {error}") from None
+  leaves_of_mask = full_mask("trainable: mask", mask, params)
   found = jax.tree.leaves(leaves_of_mask)
   if not all(isinstance(on, bool | np.bool_) for on in found):
     raise TypeError(

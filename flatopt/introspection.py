@@ -59,6 +59,7 @@ def eval_params(opt_state: optax.OptState, params: Params) -> Params:
   Raises:
     TypeError: the state has lost its types, for example in a checkpoint that was restored
       without a target.
+    ValueError: the state keeps another number of arrays than ``params`` has.
 
   Example:
     >>> import jax.numpy as jnp, optax, flatopt
@@ -81,14 +82,32 @@ def _first_eval_params(states: Iterator[MethodState], params: Params) -> Params:
     kept = getattr(state, "eval_params", None)
     if kept is None:
       continue
-    kept = jax.tree.map(_copy_unless_frozen, kept, params, is_leaf=_is_frozen)
+    kept = _like_params(kept, params)
     ready = getattr(state, "has_eval_params", None)
-    return kept if ready is None else _tree.where(ready, kept, _first_eval_params(states, params))
+    if ready is None:
+      return kept
+    return _tree.where(_unwrap(ready) > 0, kept, _first_eval_params(states, params))
   return params
 
 
 def _is_frozen(x: Any) -> bool:
   return isinstance(x, FrozenNode)
+
+
+def _like_params(kept: Params, params: Params) -> Params:
+  """Copies the kept leaves into the structure of ``params``.
+
+  ``nnx.Optimizer`` wraps the leaves of a state in variables of a type of its own, so the structures
+  may differ in the types of nodes with one leaf.
+  """
+  leaves, structure = jax.tree.flatten(params)
+  kept = jax.tree.leaves(kept, is_leaf=_is_frozen)
+  if len(kept) != len(leaves):
+    raise ValueError(
+      f"eval_params: params has {len(leaves)} arrays, but opt_state keeps {len(kept)}; pass the"
+      " params that this optimizer trains"
+    )
+  return structure.unflatten(map(_copy_unless_frozen, kept, leaves))
 
 
 def _copy_unless_frozen(kept: Any, param: Any) -> Any:
@@ -133,11 +152,17 @@ def metrics(
       quantities = quantities | _shares_by_group(mask, group_fn)
     by_method[state.method].append(quantities)
   return {
-    f"{method}/{quantity}" + (f"[{i}]" if len(found) > 1 else ""): value
+    f"{method}/{quantity}" + (f"[{i}]" if len(found) > 1 else ""): _unwrap(value)
     for method, found in by_method.items()
     for i, quantities in enumerate(found)
     for quantity, value in quantities.items()
   }
+
+
+def _unwrap(scalar: Any) -> jax.Array:
+  """Returns the array, which ``nnx.Optimizer`` wraps in a variable."""
+  (array,) = jax.tree.leaves(scalar)
+  return array
 
 
 def _shares_by_group(mask: Params, group_fn: Callable[[str], str]) -> dict[str, jax.Array]:
@@ -178,6 +203,7 @@ def extra_gradient_evaluations(opt_state: optax.OptState) -> jax.Array:
     0
   """
   states = _method_states("extra_gradient_evaluations", opt_state)
-  counts = [n for n in (state.extra_gradients for state in states) if isinstance(n, jax.Array)]
+  counts = [_unwrap(state.extra_gradients) for state in states]
+  counts = [n for n in counts if not isinstance(n, int)]  # the 0 of methods that never add to it
   # An explicit transfer, because jax.transfer_guard("disallow") forbids an implicit one.
-  return sum(counts[1:], counts[0]) if counts else jax.device_put(np.int32(0))
+  return jax.device_put(sum(counts[1:], counts[0]) if counts else np.int32(0))

@@ -8,7 +8,12 @@ import functools
 from typing import Any, Self
 
 import optax
-from flax.training import train_state
+
+try:
+  from flax.training import train_state
+except ModuleNotFoundError as error:
+  message = "flatopt.linen needs flax: pip install 'flatopt[flax]'"
+  raise ModuleNotFoundError(message) from error
 
 from flatopt._batch_statistics import batch_statistics as batch_statistics
 from flatopt._typing import Params

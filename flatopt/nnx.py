@@ -9,7 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
+
+try:
+  from flax import nnx
+except ModuleNotFoundError as error:
+  message = "flatopt.nnx needs flax: pip install 'flatopt[flax]'"
+  raise ModuleNotFoundError(message) from error
 
 from flatopt import _arguments, _batch_statistics, _devices, introspection
 from flatopt._typing import GradFn, Params

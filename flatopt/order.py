@@ -1,6 +1,8 @@
 """Checks the order in which the parts of an optimizer are combined."""
 
-from typing import Any
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,15 @@ from flatopt._typing import Params
 _NUM_STEPS = 3  # more than one, because a learning rate that warms up can be 0 on the first step
 
 
+class _Call(NamedTuple):
+  """One call of a method's ``update``; ``place`` is that of ``_method.transformation``."""
+
+  method: str
+  place: str
+  input: Params
+  output: Params
+
+
 def check_optimizer(
   optimizer: optax.GradientTransformation | optax.MultiSteps, params: Params
 ) -> None:
@@ -20,16 +31,19 @@ def check_optimizer(
 
   A wrong order raises no error during training: ``chain(sgd, sam)`` makes the loss climb. Call
   this function once after you build an optimizer. It takes three steps on made-up gradients and
-  checks the inputs and outputs of every method of flatopt. It does not change anything. Cost: no
-  gradient; three steps of the optimizer, without compilation.
+  checks the inputs and outputs of every method of flatopt, and the updates. It does not change
+  anything. It does not see everything: ``docs/composition.md`` lists what it accepts although it
+  is not useful. Cost: no gradient; three steps of the optimizer, without compilation.
 
   Args:
     optimizer: any optax transformation, or an ``optax.MultiSteps``.
     params: the params that the optimizer is for.
 
   Raises:
-    ValueError: a method that belongs before the base optimizer is after it; or ``ire_update``
-      has no base optimizer before it; or a transformation changes the updates of a wrapper.
+    ValueError: a method that belongs before the base optimizer is after it or contains it; or
+      such a method replaces the output of another one; or the updates do not descend because
+      there is no base optimizer; or ``ire_update`` has no base optimizer before it; or a
+      transformation changes the updates of a wrapper.
     TypeError: ``optimizer`` is not an optax transformation.
 
   Example:
@@ -48,38 +62,68 @@ it before: optax.chain(flatopt.sam(...), base_optimizer)
     _arguments.check_transformation("check_optimizer", "optimizer", optimizer)
     update = optax.with_extra_args_support(optimizer).update
   got_bare_gradient: dict[str, list[bool]] = {}  # by the name of a method with place "after"
+  slopes: list[jax.Array] = []  # positive if the updates of a step point uphill
+  calls: list[_Call] = []
   with jax.disable_jit():  # so that cond and scan run on values, which can be compared
     state: Any = optimizer.init(params)
     for i in range(_NUM_STEPS):
       grads = _made_up_gradients(params, i)
-      calls: list[tuple[str, str, Params, Params]] = []
+      calls.clear()
       updates, state = update(
         grads, state, params, **_closures(grads), **{_method.OBSERVER: _recorder(calls)}
       )
-      for method, place, method_input, _ in calls:
-        if place == "before" and not _cosine(method_input, grads) > 0:
-          raise ValueError(
-            f"check_optimizer: {method} is after the base optimizer: it gets updates that already"
-            f" descend. Put it before: optax.chain(flatopt.{method}(...), base_optimizer)"
-          )
-        if place == "after":
-          is_bare = _cosine(method_input, grads) > 1 - 1e-6
-          got_bare_gradient.setdefault(method, []).append(bool(is_bare))
+      for j, call in enumerate(calls):
+        gradients = [grads, *(c.output for c in calls[:j] if c.place == "before")]
+        if call.place == "before":
+          _check_gradient_method(call, calls[:j], grads)
+        if call.place == "after":
+          is_bare = any(_is_parallel(call.input, gradient) for gradient in gradients)
+          got_bare_gradient.setdefault(call.method, []).append(is_bare)
       _check_wrapper(calls, updates)
+      slopes.append(_cosine(updates, grads))
   for method, were_bare in got_bare_gradient.items():
     if all(were_bare):
       raise ValueError(
         f"check_optimizer: {method} has nothing before it: it gets the gradient itself. Put it"
         f" after the base optimizer: optax.chain(base_optimizer, flatopt.{method}(...))"
       )
+  if calls and max(slopes) > 0 and not min(slopes) < 0:
+    raise ValueError(
+      f"check_optimizer: the updates point uphill, so the loss climbs: {calls[-1].method} has no"
+      f" base optimizer, or the base optimizer no learning rate. Put one into the chain, such as"
+      " optax.sgd(0.1)"
+    )
 
 
-def _check_wrapper(calls: list[tuple[str, str, Params, Params]], updates: Params) -> None:
+def _check_gradient_method(call: _Call, earlier: list[_Call], grads: Params) -> None:
+  """Checks one call of a method that belongs before the base optimizer."""
+  method = call.method
+  if not _cosine(call.input, grads) > 0:
+    raise ValueError(
+      f"check_optimizer: {method} is after the base optimizer: it gets updates that already"
+      f" descend. Put it before: optax.chain(flatopt.{method}(...), base_optimizer)"
+    )
+  if _cosine(call.output, grads) < 0:
+    raise ValueError(
+      f"check_optimizer: {method} contains the base optimizer: its output already descends. Put"
+      f" the base optimizer after it: optax.chain(flatopt.{method}(...), base_optimizer)"
+    )
+  for other in earlier:
+    # A method that contains another one has the same input as it, not its output.
+    made_input = _is_parallel(call.input, other.output)
+    if other.place == "before" and made_input and not _is_parallel(call.input, other.input):
+      raise ValueError(
+        f"check_optimizer: {other.method} is before {method}, which replaces its output by another"
+        f" gradient, so the extra gradient of {other.method} is lost. Keep one of the two"
+      )
+
+
+def _check_wrapper(calls: list[_Call], updates: Params) -> None:
   """Checks that the updates of the outermost wrapper, which is the last call, are not changed."""
-  wrappers = [(method, output) for method, place, _, output in calls if place == "around"]
+  wrappers = [call for call in calls if call.place == "around"]
   if not wrappers:
     return
-  method, output = wrappers[-1]
+  method, _, _, output = wrappers[-1]
   same = jax.tree.map(lambda x, y: bool(jnp.allclose(x, y)), output, updates)
   if not all(jax.tree.leaves(same)):
     raise ValueError(
@@ -102,15 +146,24 @@ def _made_up_gradients(params: Params, i: int) -> Params:
 
 
 def _closures(grads: Params) -> dict[str, Any]:
-  """Returns the closures of a loss that is linear in the params, with gradient ``grads``."""
+  """Returns the closures of a loss that is linear in the params, with gradient ``grads``.
+
+  Each call of a closure returns slightly other gradients, so that one can tell from the input of a
+  method where it comes from.
+  """
+  keys = (jax.random.key(i) for i in itertools.count())
+
+  def grad_fn(params):
+    noise = optax.tree.random_like(next(keys), grads, jax.random.uniform)
+    return _tree.map_wide(lambda g, x: g * (1 + x / 10), (), grads, noise)
 
   # optax's line searches raise an error for extra arguments that value_fn has no parameter for.
   def value_fn(params, *, grad_fn=None, sampled_grad_fn=None, obj_fn=None, flatopt_observer=None):
     return _tree.dot(grads, params)
 
   return {
-    "grad_fn": lambda params: grads,
-    "sampled_grad_fn": lambda params, key: grads,
+    "grad_fn": grad_fn,
+    "sampled_grad_fn": lambda params, key: grad_fn(params),
     "value_fn": value_fn,
     "obj_fn": value_fn,
     "value": jnp.zeros(()),
@@ -118,15 +171,20 @@ def _closures(grads: Params) -> dict[str, Any]:
   }
 
 
-def _recorder(calls: list[tuple[str, str, Params, Params]]):
+def _recorder(calls: list[_Call]) -> Callable[..., None]:
   """Returns an observer that appends each call: method, place, its input and its output."""
 
   def record(*call):
     # A branch that is not taken is traced for its shapes only, without values.
     if not any(isinstance(x, Tracer) for x in jax.tree.leaves(call[2:])):
-      calls.append(call)
+      calls.append(_Call(*call))
 
   return record
+
+
+def _is_parallel(a: Params, b: Params) -> bool:
+  """Whether two trees have the same direction, as after clipping by the global norm."""
+  return bool(_cosine(a, b) > 1 - 1e-6)
 
 
 def _cosine(updates: Params, grads: Params) -> jax.Array:

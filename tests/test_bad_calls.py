@@ -136,6 +136,17 @@ def test_usual_mistakes_with_grad_fn_are_named():
     update("sam", grad_fn=with_aux)
 
 
+@pytest.mark.parametrize(
+  ("name", "argument"), [("sam", "mask"), ("asam", "scale_mask"), ("lookbehind", "scale_mask")]
+)
+def test_a_mask_that_does_not_fit_is_named(name, argument):
+  settings = {"eta": 0.1} if name == "lookbehind" else {}
+  method = METHODS[name](**settings, **{argument: {"other": True}})
+  seen = str(jax.tree.structure({"other": True}))
+  with raises(ValueError, f"{name}: {argument} does not fit the params", seen):
+    method.update(PARAMS, method.init(PARAMS), PARAMS, grad_fn=IDENTITY)
+
+
 def test_flax_train_state_that_drops_the_closure_is_named():
   from flax.training import train_state
 

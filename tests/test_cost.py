@@ -28,7 +28,7 @@ A_FEW_SCALARS = 64
 
 @functools.cache
 def cost(name, model="mlp"):
-  with mock.patch.object(jax, "device_count", lambda: 1):  # one device, as most users have
+  with mock.patch.object(jax, "device_count", return_value=1):  # one device, as most users have
     return program.measure(CONTENDERS[name], MODELS[model])[0]
 
 

@@ -189,6 +189,29 @@ def test_averaged_over_devices_it_is_the_global_batch():
     assert_close(grads, expected)
 
 
+@pytest.mark.parametrize(
+  "make_step",
+  [
+    lambda loss_fn: flatopt.closures.value_and_grad(loss_fn),
+    lambda loss_fn: flatopt.closures.micro_value_and_grad(loss_fn, num_microbatches=2),
+  ],
+  ids=["value_and_grad", "micro_value_and_grad"],
+)
+def test_functional_closures_work_in_nnx_optimizer(make_step):
+  """nnx.Optimizer calls the closure without variables; the step was made with them."""
+  loss_fn = lambda model, x: jnp.mean(model(x) ** 4)
+  model, twin = (nnx.Linear(3, 8, rngs=nnx.Rngs(0)) for _ in range(2))
+  tx = optax.chain(flatopt.sam(0.5), optax.sgd(0.1))
+  optimizer, twin_optimizer = (nnx.Optimizer(m, tx, wrt=nnx.Param) for m in (model, twin))
+  graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+  micro_loss_fn = lambda p, x: loss_fn(nnx.merge(graphdef, p, rest, copy=True), x)
+  _, grads, grad_fn = make_step(micro_loss_fn)(params, X)
+  optimizer.update(model, grads, grad_fn=grad_fn)
+  _, grads, grad_fn = flatopt.nnx.value_and_grad(loss_fn)(twin, X)
+  twin_optimizer.update(twin, grads, grad_fn=grad_fn)
+  assert_close(pure(nnx.state(model)), pure(nnx.state(twin)))
+
+
 def test_eval_model_has_slow_weights_and_buffers_of_its_own():
   model = Model()
   optimizer = nnx.Optimizer(model, flatopt.lookahead(optax.sgd(0.1), sync_period=5), wrt=nnx.Param)
@@ -214,3 +237,48 @@ def test_eval_model_has_slow_weights_and_buffers_of_its_own():
     leaf.delete()
   assert np.all(np.isfinite(copy.dense.kernel[...]))
   assert np.all(np.isfinite(copy.norm.mean[...]))
+
+
+@pytest.mark.parametrize("wrapper", [flatopt.lookahead, flatopt.sala, flatopt.weight_average])
+def test_the_state_of_an_nnx_optimizer_can_be_read_with_and_without_variables(wrapper):
+  model = Model()
+  base = optax.chain(flatopt.sam(0.1), optax.sgd(0.1), flatopt.ire())
+  optimizer = nnx.Optimizer(model, wrapper(base), wrt=nnx.Param)
+  step_fn = flatopt.nnx.value_and_grad(own_state_loss)
+  for _ in range(2):
+    _, grads, grad_fn = step_fn(model, X)
+    optimizer.update(model, grads, grad_fn=grad_fn)
+  params = nnx.state(model, nnx.Param)
+  wrapped, arrays = optimizer.opt_state, pure(optimizer.opt_state)
+
+  assert flatopt.extra_gradient_evaluations(wrapped) == 4  # 2 of sam, 2 of hutchinson
+  group_fn = lambda path: path.split("/")[0]
+  metrics = flatopt.metrics(wrapped, group_fn=group_fn)
+  assert_close(metrics, flatopt.metrics(arrays, group_fn=group_fn))
+  assert all(isinstance(value, jax.Array) for value in metrics.values())
+  assert metrics["sam/count"] == 2
+  for opt_state in (wrapped, arrays):
+    for given in (params, pure(params)):
+      slow = flatopt.eval_params(opt_state, given)
+      assert jax.tree.structure(slow) == jax.tree.structure(given)
+      assert_close(pure(slow), arrays.eval_params)
+
+
+@pytest.mark.parametrize("keep_variables", [True, False])
+def test_a_dict_is_a_prefix_mask(keep_variables):
+  """Of an ``nnx.State``, for frozen params and for SAM's perturbation, here w + eps = w + w."""
+  params = nnx.state(Model(), nnx.Param)
+  params = params if keep_variables else pure(params)
+  mask = {"norm": False, "dense": {"kernel": True, "bias": False}}
+  kernel = pure(params)["dense"]["kernel"]
+  rho = jnp.linalg.norm(kernel)
+  for optimizer, factors in (
+    (flatopt.trainable(optax.sgd(1.0), mask), (-1, 0)),
+    (flatopt.sam(rho, mask=mask), (2, 1)),
+  ):
+    updates, _ = optimizer.update(params, optimizer.init(params), params, grad_fn=lambda p: p)
+    dense, norm = pure(updates)["dense"], pure(updates)["norm"]
+    assert_close(dense["kernel"], factors[0] * kernel)
+    assert_close(norm["scale"], factors[1] * pure(params)["norm"]["scale"])
+  with pytest.raises(ValueError, match="trainable: mask does not fit the params"):
+    flatopt.trainable(optax.sgd(1.0), {"other": True}).init(params)

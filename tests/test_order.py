@@ -29,6 +29,20 @@ WRONG = {
   "lookahead": optax.chain(flatopt.lookahead(ADAM), optax.add_decayed_weights(0.1)),
   "lookahead ": optax.contrib.schedule_free(flatopt.lookahead(SGD), 0.1),
   "lookbehind": optax.chain(flatopt.lookbehind(SGD), flatopt.ire()),
+  "rst contains": flatopt.rst(optax.chain(flatopt.sam(), SGD), 0.5),
+  "rst contains ": optax.chain(flatopt.rst(SGD), ADAM),
+  "g_rst contains": optax.chain(flatopt.g_rst(optax.chain(flatopt.sam(), SGD)), ADAM),
+  "climbs: sam has no base optimizer": flatopt.sam(),
+  "climbs: sam has": optax.chain(flatopt.sam(), optax.scale_by_adam()),
+  "climbs: lookahead has": flatopt.lookahead(flatopt.sam()),
+  "uphill": flatopt.rst(optax.chain(flatopt.sam(), SGD), 0.0),
+  "gsam is before sam": optax.chain(flatopt.gsam(), flatopt.sam(), SGD),
+  "ire_drift is before sam": optax.chain(flatopt.ire(rho=0.1), flatopt.sam(), SGD),
+  "sam is before asam": optax.chain(
+    flatopt.sam(), optax.clip_by_global_norm(0.1), flatopt.rst(flatopt.asam(), 1.0), ADAM
+  ),
+  "looksam is before asam": flatopt.lookbehind(optax.chain(flatopt.looksam(), flatopt.asam(), SGD)),
+  "ire_update has nothing": optax.chain(flatopt.sam(), flatopt.ire(), ADAM),
 }
 
 RIGHT = {
@@ -49,7 +63,12 @@ RIGHT = {
     flatopt.sam(), optax.partition({"a": SGD, "b": ADAM}, {"hidden": "a", "out": "b"})
   ),
   "nested": flatopt.lookahead(flatopt.sala(SGD)),
+  "sam inside lookbehind": flatopt.lookbehind(optax.chain(flatopt.rst(flatopt.sam(), 1.0), SGD)),
+  "sam inside sala": flatopt.sala(optax.chain(flatopt.sam(), SGD), sync_period=2, rho=9.0),
+  "rare g_rst": optax.chain(flatopt.g_rst(flatopt.sam(), 0.1), SGD),
+  "nested rst": optax.chain(flatopt.rst(flatopt.rst(flatopt.sam())), SGD),
   "no method": ADAM,
+  "no base optimizer and no method": optax.scale_by_adam(),
 }
 
 

@@ -1,5 +1,6 @@
 """What is installed: version, metadata, archives, and ``python -m flatopt``."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -84,3 +85,27 @@ def test_the_command_says_what_is_there():
     assert re.search(rf"^  {name} +\S.*gradient", text, re.MULTILINE), name
   before, around = text.index("before the base"), text.index("around the base")
   assert before < text.index("  sam ") < around < text.index("  sala ")
+
+
+@pytest.mark.parametrize(
+  ("module", "library", "extra"),
+  [
+    ("equinox", "equinox", "equinox"),
+    ("linen", "flax", "flax"),
+    ("nnx", "flax", "flax"),
+    ("plots", "matplotlib", "plots"),
+  ],
+)
+def test_without_its_library_a_module_names_the_extra(module, library, extra, monkeypatch):
+  def is_inside(name, package):
+    return name == package or name.startswith(f"{package}.")
+
+  for name in list(sys.modules):
+    if is_inside(name, f"flatopt.{module}"):
+      monkeypatch.delitem(sys.modules, name)
+    if is_inside(name, library):
+      monkeypatch.setitem(sys.modules, name, None)
+  monkeypatch.setitem(sys.modules, library, None)
+  message = rf"flatopt\.{module} needs {library}: pip install 'flatopt\[{extra}\]'"
+  with pytest.raises(ModuleNotFoundError, match=message):
+    importlib.import_module(f"flatopt.{module}")

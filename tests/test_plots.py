@@ -52,6 +52,14 @@ def test_a_spectrum_is_cut_a_million_below_its_peak():
   assert ax.get_yscale() == "log"
 
 
+@pytest.mark.parametrize("order", [(1, 10), (10, 1)])
+def test_the_axis_has_room_for_the_highest_peak_of_several_spectra(order):
+  ax = None
+  for factor in order:
+    ax = plots.spectrum(SPECTRUM._replace(density=factor * SPECTRUM.density), ax=ax)
+  np.testing.assert_allclose(ax.get_ylim(), [20e-6, 40])  # a million below, twice above
+
+
 @pytest.mark.parametrize(
   "draw",
   [

@@ -56,10 +56,44 @@ def test_formulas_become_mathml():
 
 
 def test_docstring_sections_that_griffe_does_not_know():
-  docstring = "One line.\n\nArgs:\n  a, b: any\n    number.\n\nState:\n  c, d: int32.\n  more.\n\nExample:\n  >>> 1\n"
-  assert docstrings.fitted(docstring) == (
-    "One line.\n\nArgs:\n  a: any\n    number.\n  b: any\n    number.\n\n"
-    '<span class="doc-section-title">State:</span>\n\nc, d: int32.\nmore.\n\n\nExamples:\n  >>> 1\n'
+  docstring = """One line.
+
+Args:
+  a, b: any
+    number.
+
+State:
+  c, d.e: int32. f: text, which goes
+  on, 0. g: h.
+
+Raises:
+  ValueError, TypeError: both.
+
+Example:
+  >>> 1
+"""
+  assert (
+    docstrings.fitted(docstring)
+    == """One line.
+
+Args:
+  a: any
+    number.
+  b: any
+    number.
+
+<span class="doc-section-title">State:</span>
+
+- `c`, `d.e`: int32.
+- `f`: text, which goes on, 0.
+- `g`: h.
+
+Raises:
+  ValueError | TypeError: both.
+
+Examples:
+  >>> 1
+"""
   )
 
 

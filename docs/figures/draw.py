@@ -94,4 +94,4 @@ def _perturbed_points(ax, recorded: Run, theme) -> None:
 
 def _axis_names(ax, names, theme) -> None:
   ax.set_xlabel(names[0], size=9.5, color=theme["soft"])
-  ax.set_ylabel(names[1], size=9.5, color=theme["soft"])
+  ax.set_ylabel(names[1], size=9.5, color=theme["soft"], rotation=0)

@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 from types import ModuleType
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -146,8 +147,15 @@ def text_of(page: str, title: str, intro: str, parts: list[tuple[str, list[str]]
       lines += [f"## {heading}", ""]
     marks = "###" if heading else "##"
     for address in addresses:
-      lines += [f"{marks} `{address}` {{ #{address} }}", "", f"::: {where_defined(address)}", ""]
+      # The table of contents has the last name only: it would cut off longer ones.
+      attributes = f'{{ #{address} data-toc-label="{address.rpartition(".")[2]}" }}'
+      lines += [f"{marks} `{address}` {attributes}", "", f"::: {where_defined(address)}", ""]
   return "\n".join(lines)
+
+
+def on_page_content(content: str, **_) -> str:
+  """Without the space that the renderer leaves between a default and its bracket."""
+  return re.sub(r"(</code>)\s+\)", r"\1)", content)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -81,7 +81,7 @@ def _value_of(source: str, namespace: dict[str, Any], path: Path) -> Any:
 
 def _svg(figure: Any) -> str:
   buffer = io.StringIO()
-  figure.savefig(buffer, format="svg", facecolor=figure.get_facecolor())
+  figure.savefig(buffer, format="svg", facecolor=figure.get_facecolor(), bbox_inches="tight")
   pyplot.close(figure)
   return buffer.getvalue()
 

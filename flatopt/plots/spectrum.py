@@ -51,8 +51,10 @@ def spectrum(
   ax.fill_between(grid, np.maximum(values, lowest), lowest, color=colour, alpha=0.2, linewidth=0)
   ax.plot(grid, np.maximum(values, lowest), color=colour, linewidth=1.5, label=label)
   ax.set_yscale("log")
-  if len(ax.lines) == 1:
-    ax.set_ylim(lowest, 2 * top)
+  bottom, ceiling = lowest, 2 * top
+  if len(ax.lines) > 1:  # room for every peak; all areas stand on the same ground
+    bottom, ceiling = np.maximum((bottom, ceiling), ax.get_ylim())
+  ax.set_ylim(bottom, ceiling)
   ax.grid(axis="x", visible=False)
   label_axes(ax, "eigenvalue", "density", colours)
   show_labels(ax, colours)

@@ -22,8 +22,8 @@ def ascent(
 ) -> jax.Array:
   """Returns the largest increase of the loss that gradient ascent finds in a ball of radius rho.
 
-      z starts at 0; num_steps times:
-        z <- project(z + rho * T g / ||T g||)    g: the gradient at w + T z; project: ||z|| <= rho
+      z starts at 0; num_steps times, with the gradient g at w + T z:
+        z <- project(z + rho * T g / ||T g||)    onto ||z|| <= rho
       output: the largest loss_fn(w + T z) - loss_fn(w) after a step
 
   ``T`` is 1. With ``eta`` it is ASAM's ``|w| + eta`` on all leaves except biases; then the result

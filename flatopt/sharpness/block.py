@@ -62,7 +62,7 @@ def _full_mask(method: str, mask: Mask | None, params: Params) -> tuple[bool, ..
   if mask is None:
     return (True,) * len(leaves)
   try:
-    full = jax.tree.leaves(_perturbation.full_mask(mask, params))
+    full = jax.tree.leaves(_perturbation.full_mask(f"{method}: mask", mask, params))
   except ValueError as error:
     raise ValueError(
       f"{method}: mask must be a bool pytree like params, a prefix of it, or a function"

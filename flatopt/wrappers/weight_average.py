@@ -27,7 +27,7 @@ class WeightAverageState(NamedTuple):
 
   @property
   def has_eval_params(self):
-    return self.num_averaged > 0
+    return self.num_averaged
 
   def metrics(self):
     return {"count": self.count, "num_averaged": self.num_averaged}

@@ -152,3 +152,11 @@ def test_extra_gradient_evaluations(x64, optimizer, expected):
   assert cost == expected
   assert cost.dtype == jnp.int32
   assert cost.shape == ()
+
+
+def test_extra_gradient_evaluations_of_a_state_of_numpy_arrays():
+  """As ``flax.serialization`` and ``jax.device_get`` return it."""
+  state = jax.device_get(final(optax.chain(flatopt.sam(), optax.sgd(0.1)), 4)[0])
+  cost = flatopt.extra_gradient_evaluations(state)
+  assert cost == 4
+  assert isinstance(cost, jax.Array)
