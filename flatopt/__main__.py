@@ -42,6 +42,8 @@ def lines() -> Iterator[str]:
     yield f"{place}:"
     for name in methods_of(module):
       yield f"  {name:14} {cost(getattr(flatopt, name))}"
+  yield ""
+  yield "flatopt.ire() is ire_update(), and flatopt.ire(rho=...) is ire_drift()."
 
 
 if __name__ == "__main__":

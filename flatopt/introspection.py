@@ -131,7 +131,8 @@ def metrics(
   Returns:
     A dictionary from ``"<method>/<quantity>"`` to arrays of shape (). If a method occurs several
     times in the state, its keys end in ``[0]``, ``[1]``, ..., in the order of the chain and an
-    outer method before an inner one. ``docs/metrics.md`` lists all keys.
+    outer method before an inner one. The page Metrics of the
+    documentation lists all keys.
 
   Raises:
     TypeError: the state has lost its types, for example in a checkpoint that was restored

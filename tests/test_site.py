@@ -3,7 +3,7 @@
 import types
 
 import flatopt
-from docs.hooks import docstrings, maths, reference
+from docs.hooks import about, docstrings, maths, reference
 
 FOUND = reference.sections()
 ADDRESSES = [address for parts in FOUND.values() for _, names in parts for address in names]
@@ -94,4 +94,12 @@ Raises:
 Examples:
   >>> 1
 """
+  )
+
+
+def test_a_page_leads_to_the_repository():
+  page = "git clone REPOSITORY_URL flatopt\n`tests/a_b.py`, [`tests/c.py`](c.md), `flatopt/d.py`\n"
+  assert about.with_repository(page, "https://x.org/o/r") == (
+    "git clone https://x.org/o/r flatopt\n"
+    "[`tests/a_b.py`](https://x.org/o/r/blob/main/tests/a_b.py), [`tests/c.py`](c.md), `flatopt/d.py`\n"
   )

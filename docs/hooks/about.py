@@ -1,27 +1,37 @@
 """Tells every page the version that it was made from and, where one is known, the repository.
 
-The repository's address is written nowhere; ``REPOSITORY_URL`` holds it where the site is published.
+The repository's address is written nowhere; ``REPOSITORY_URL`` holds it where the site is published. There,
+the same word in a page becomes the address, and the paths of the repository's files become links.
 """
 
 import os
+import re
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.pages import Page
 
 import flatopt
 
+VARIABLE = "REPOSITORY_URL"
+PATH = re.compile(r"(?<!\[)`((?:benchmarks|examples|experiments|tests)/[\w./-]+)`")
+
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
   config.copyright = f"flatopt {flatopt.__version__} · Apache-2.0"
-  if address := os.environ.get("REPOSITORY_URL", "").rstrip("/"):
+  if address := os.environ.get(VARIABLE, "").rstrip("/"):
     config.repo_url = address
     config.repo_name = "/".join(address.split("/")[-2:])
     config.edit_uri = f"{address}/edit/main/docs/"
   return config
 
 
-def on_page_markdown(markdown: str, page: Page, **_) -> str:
-  """The search shows a method's own page before others that name it."""
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_) -> str:
   if page.file.src_uri.startswith("methods/"):
-    page.meta["search"] = {"boost": 2}
-  return markdown
+    page.meta["search"] = {"boost": 2}  # a method's own page comes before others that name it
+  return with_repository(markdown, config.repo_url) if config.repo_url else markdown
+
+
+def with_repository(markdown: str, address: str) -> str:
+  """The page with the repository's address, and with links to the files that it names."""
+  linked = PATH.sub(rf"[`\1`]({address}/blob/main/\1)", markdown)
+  return linked.replace(VARIABLE, address)

@@ -78,7 +78,8 @@ PAGES = (
     "plots",
     "Plots",
     "Figures of the results of `flatopt.sharpness`. They need matplotlib: `pip install"
-    " flatopt[plots]`.",
+    ' ".[plots]"` in a clone. To draw several panels into one figure, pass axes of `pyplot.subplots(1, 2,'
+    ' layout="constrained")` as `ax`; without this layout, labels overlap.',
     (("", "flatopt.plots"),),
   ),
 )

@@ -78,8 +78,8 @@ def loss_fn(params, inputs, labels):
 
 
 # %%
-def train(*after_adamw, num_steps=100, warm_up=10):
-  schedule = optax.warmup_cosine_decay_schedule(0.0, 1e-2, warm_up, num_steps)
+def train(*after_adamw, num_steps=100, warm_up=10, learning_rate=1e-2):
+  schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, warm_up, num_steps)
   adamw = optax.adamw(schedule, b2=0.95, weight_decay=0.1)
   optimizer = optax.chain(optax.clip_by_global_norm(1.0), adamw, *after_adamw)
 
@@ -105,9 +105,20 @@ ire = flatopt.ire(
   start_step=10,
 )
 loss, _ = train()
-print(f"AdamW:       loss {loss:.3f}")
+print(f"AdamW:                          loss {loss:.3f}")
 loss, opt_state = train(ire)
-print(f"AdamW + IRE: loss {loss:.3f}")
+print(f"AdamW + IRE, 9 gradients more:  loss {loss:.3f}")
+loss, _ = train(num_steps=109)
+print(f"AdamW, 9 steps more:            loss {loss:.3f}")
+loss, _ = train(learning_rate=2e-2)
+print(f"AdamW, twice the learning rate: loss {loss:.3f}")
+
+# %% [markdown]
+# The last two lines are controls. IRE makes some steps longer and pays for nine more gradients, so
+# it has to beat AdamW with longer steps, and AdamW with as many gradients. Here twice the learning
+# rate helps more than IRE does: this learning rate was not tuned. One run with one seed proves
+# nothing either way. Before you use IRE, tune AdamW's learning rate, then compare at equal
+# gradients over several seeds.
 
 # %% [markdown]
 # ## What IRE reports

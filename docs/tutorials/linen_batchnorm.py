@@ -58,7 +58,9 @@ state = TrainState.create(
 #
 # `loss_fn` returns the loss and the new statistics. The clean pass keeps both. `grad_fn` starts
 # from the same *old* statistics. The `[0]` at its end keeps the gradient and drops the new
-# statistics.
+# statistics. This page writes the closure by hand to show what it does. In your own code prefer
+# [`closures.value_and_grad(loss_fn, has_aux=True)`](../closures.md): it returns the same closure
+# with the clean pass, so that the two cannot differ.
 
 
 # %%

@@ -87,7 +87,8 @@ ax
 # ## On a plane
 #
 # With two directions, `loss_landscape` computes the loss on a grid, and `plots.landscape_contours`
-# draws it.
+# draws it. To draw several planes side by side, make the axes with
+# `pyplot.subplots(1, 2, layout="constrained")`, so that labels do not overlap, and pass each as `ax`.
 
 # %%
 directions = sharpness.filter_normalized_directions(minima["sam"], num=2, key=1)

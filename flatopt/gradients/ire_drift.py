@@ -93,7 +93,7 @@ def ire_drift(
   Source:
     This method is flatopt's own. It follows from the analysis of Wang, Wang, et al. 2024, arXiv
     2405.20763, but the paper changes only the base optimizer's update (``ire_update``), never
-    the gradient. docs/methods/ire.md has measurements.
+    the gradient. The documentation's page on IRE has measurements.
 
   Example:
     >>> import optax, flatopt

@@ -25,10 +25,11 @@ def hessian(grad_fn: Callable[..., Params], *, mode: str = "forward-reverse") ->
   Outside jit, a measure is compiled once for the same function objects and options. The compiled
   programs of the last 16 functions are kept. Each call of ``jax.grad`` and each lambda makes
   another function object, so make ``grad_fn`` once, outside the loop over epochs. If ``grad_fn``
-  closes over an array, and you bind that name to another array, then the measure is compiled again.
-  To avoid this, put the measure into a jit of your own that takes the batch as an argument. If
-  ``grad_fn`` reads attributes of objects (``self.batch``), they must not change, as under
-  ``jax.jit``.
+  reads a variable that holds an array, or a dict, list or tuple of arrays, and you bind that name
+  to other arrays, then the measure is compiled again. To avoid this, put the measure into a jit of
+  your own that takes the batch as an argument. Nothing else that ``grad_fn`` reads may change, as
+  under ``jax.jit``: a Python number, an attribute (``self.batch``), or a variable of the module
+  that is read by another function which ``grad_fn`` calls. A change goes unnoticed.
 
   Args:
     grad_fn: ``params -> grads``, or ``over_iterable(batch_grad_fn, batches)``. For

@@ -62,7 +62,8 @@ def sala(
   stage 2 the fast weights are closer than ``rho``, so SAM's gradient is computed. Prefer it to
   ``sam`` if you can afford little more than the base optimizer costs. Evaluate at
   ``flatopt.eval_params(state, params)``, which gives the slow weights. Cost: 1 extra gradient
-  every ``sync_period`` steps in stage 2, none in stage 1.
+  every ``sync_period`` steps while the slow and the fast weights are near each other (stage 2),
+  none otherwise (stage 1).
 
   Args:
     base_optimizer: any optax transformation; it gets the extra arguments of ``update``.
