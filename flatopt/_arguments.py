@@ -198,19 +198,6 @@ RESTORE_WITH_TYPES = (
 )
 
 
-def check_gradients(method: str, name: str, grads: Any, params: Params) -> None:
-  """Checks that a closure returned gradients, not ``(value, grads)`` or ``(grads, aux)``."""
-  structure = jax.tree.structure(params)
-  if isinstance(grads, tuple) and len(grads) == 2 and jax.tree.structure(grads) != structure:
-    for i, whole in ((1, "(value, grads), as jax.value_and_grad"), (0, "(grads, aux)")):
-      if jax.tree.structure(grads[i]) == structure:
-        raise ValueError(
-          f"{method}: the result of {name} has the structure of {whole}; it must be the gradients"
-          f" alone: pass lambda *args: {name}(*args)[{i}]"
-        )
-  check_same_tree(method, f"the result of {name}", grads, params)
-
-
 def check_same_tree(method: str, name: str, tree: Any, params: Params) -> None:
   """Checks that a tree has the structure and the shapes of the params."""
   seen, wanted = jax.tree.structure(tree), jax.tree.structure(params)
@@ -226,25 +213,6 @@ def check_same_tree(method: str, name: str, tree: Any, params: Params) -> None:
         f"{method}: {name}{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)};"
         f" params have {jnp.shape(param)} there"
       )
-
-
-def check_scalar(method: str, loss: Any) -> jax.Array:
-  """Returns the loss as an array, which must be a real floating scalar."""
-  loss = jnp.asarray(loss)
-  if loss.shape != () or not jnp.issubdtype(loss.dtype, jnp.floating):
-    raise TypeError(
-      f"{method}: loss_fn must return a real floating scalar; got {loss.dtype} of shape"
-      f" {loss.shape}"
-    )
-  return loss
-
-
-def check_finite(method: str, name: str, tree: Any) -> Any:
-  """Returns the tree. Raises an error if an entry is not finite; traced arrays are not checked."""
-  for leaf in jax.tree.leaves(tree):
-    if not isinstance(leaf, Tracer) and not bool(jnp.all(jnp.isfinite(leaf))):
-      raise ValueError(f"{method}: {name} is not finite at these params")
-  return tree
 
 
 def value_at(value: Any, step: jax.typing.ArrayLike) -> Any:

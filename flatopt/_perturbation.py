@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flatopt import _arguments, _devices, _tree
+from flatopt import _devices, _results, _tree
 from flatopt._typing import AxisName, GradFn, Mask, Params
 
 _BIAS = re.compile(r"b\d*|(.*_)?bias(_.*)?")
@@ -97,7 +97,7 @@ def perturbed_gradient(
   )
   perturbed = _devices.varying(perturbed, axis_name)
   sharp = grad_fn(perturbed)
-  _arguments.check_gradients(method, "grad_fn", sharp, params)
+  _results.check_gradients(method, "grad_fn", sharp, params)
   return _devices.varying(_tree.cast_like(sharp, params), axis_name), perturbed, finite
 
 

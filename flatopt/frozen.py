@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from flatopt import _arguments, _method
+from flatopt import _arguments, _method, _results
 from flatopt._perturbation import full_mask
 from flatopt._typing import Mask, Params
 
@@ -89,7 +89,7 @@ def trainable(
         result = fn(fill(pruned, params), *args, **kwargs)
         if not returns_gradients:
           return result
-        _arguments.check_gradients("trainable", "a closure", result, params)
+        _results.check_gradients("trainable", "a closure", result, params)
         return _prune(is_trained, result)
 
       return closure
