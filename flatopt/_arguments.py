@@ -202,8 +202,10 @@ def check_same_tree(method: str, name: str, tree: Any, params: Params) -> None:
   """Checks that a tree has the structure and the shapes of the params."""
   seen, wanted = jax.tree.structure(tree), jax.tree.structure(params)
   if seen != wanted:
+    is_nnx = type(params).__module__.startswith("flax.nnx")
+    remedy = ": pass the same wrt to value_and_grad and to nnx.Optimizer" if is_nnx else ""
     raise ValueError(
-      f"{method}: {name} has the structure {seen}; it must have that of params, {wanted}"
+      f"{method}: {name} has the structure {seen}; it must have that of params, {wanted}{remedy}"
     )
   for (path, leaf), param in zip(
     jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(params), strict=True

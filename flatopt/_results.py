@@ -1,5 +1,6 @@
 """Checks of what the caller's functions return. The errors are as those of ``_arguments``."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -44,6 +45,25 @@ def check_scalar(method: str, loss: Any) -> jax.Array:
     f"{method}: loss_fn must return a real floating scalar; got {seen}: pass the loss, not its"
     " gradient, and without aux"
   )
+
+
+def with_checked_aux(method: str, loss_fn: Callable[..., Any], has_aux: bool) -> Callable[..., Any]:
+  """Returns ``loss_fn`` with a check that it returns ``(loss, aux)`` exactly if ``has_aux``."""
+
+  def checked_loss(*args, **kwargs):
+    output = loss_fn(*args, **kwargs)
+    if has_aux and not (isinstance(output, tuple) and len(output) == 2):
+      raise TypeError(
+        f"{method}: with has_aux=True, loss_fn must return (loss, aux); got"
+        f" {_arguments.describe(output)}"
+      )
+    if not has_aux and isinstance(output, tuple):
+      raise TypeError(
+        f"{method}: loss_fn returned a tuple; if it is (loss, aux), pass has_aux=True"
+      )
+    return output
+
+  return checked_loss
 
 
 def check_finite(method: str, name: str, tree: Any) -> Any:
