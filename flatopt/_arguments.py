@@ -182,6 +182,15 @@ _HINTS_FOR_MISSING_CLOSURES = {
 }
 
 
+def check_no_positional(method: str, positional: tuple[Any, ...]) -> None:
+  """Checks that ``update`` got closures and other extra arguments by keyword only."""
+  if positional:
+    raise TypeError(
+      f"{method}: update takes three arguments by position; pass the others by keyword:"
+      " update(updates, state, params, grad_fn=grad_fn)"
+    )
+
+
 def check_state(method: str, state_type: type, state: Any) -> None:
   """Checks the type of the state, which is lost if a checkpoint is restored without a target."""
   if not isinstance(state, state_type):

@@ -71,7 +71,8 @@ def trainable(
       return TrainableState(optimizer.init(params))
     return TrainableState(optimizer.init(_prune(_checked_mask(mask, params), params)))
 
-  def update(updates, state, params: Any = None, **extra_args):
+  def update(updates, state, params: Any = None, *positional, **extra_args):
+    _arguments.check_no_positional("trainable", positional)
     _arguments.check_state("trainable", TrainableState, state)
     if params is None:
       raise ValueError("trainable: params is None; pass them: update(updates, state, params, ...)")
