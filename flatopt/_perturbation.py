@@ -127,7 +127,8 @@ def full_mask(name: str, mask: Mask | None, params: Params) -> Params:
     return None
   mask = mask(params) if callable(mask) else mask
   if type(mask) is dict and isinstance(params, Mapping) and type(params) is not dict:
-    mask = type(params)(mask)  # nnx.State, FrozenDict: otherwise no dict is a prefix of them
+    # nnx.State, FrozenDict: otherwise no dict is a prefix of them.
+    mask = type(params)(mask)  # pyright: ignore[reportCallIssue]
   try:
     return jax.tree.map(lambda on, subtree: jax.tree.map(lambda _: on, subtree), mask, params)
   except ValueError:
