@@ -1,5 +1,8 @@
 """Flat-minima optimizers for JAX, as optax gradient transformations."""
 
+import importlib
+from typing import TYPE_CHECKING
+
 from flatopt import closures as closures
 from flatopt import curvature as curvature
 from flatopt import schedules as schedules
@@ -28,3 +31,11 @@ from flatopt.wrappers import lookbehind as lookbehind
 from flatopt.wrappers import momentum_sam as momentum_sam
 from flatopt.wrappers import sala as sala
 from flatopt.wrappers import weight_average as weight_average
+
+if not TYPE_CHECKING:  # for type checkers, every attribute would exist
+
+  def __getattr__(name: str):
+    """Imports the modules that need another library when they are used."""
+    if name in ("equinox", "linen", "nnx", "plots"):
+      return importlib.import_module(f"flatopt.{name}")
+    raise AttributeError(f"module 'flatopt' has no attribute {name!r}")

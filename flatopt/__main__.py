@@ -1,5 +1,6 @@
 """``python -m flatopt`` prints versions, devices, and all methods with place and cost."""
 
+import argparse
 import inspect
 import platform
 import re
@@ -47,4 +48,6 @@ def lines() -> Iterator[str]:
 
 
 if __name__ == "__main__":
+  description = "Prints versions, devices, and all methods with place and cost."
+  argparse.ArgumentParser("python -m flatopt", description=description).parse_args()
   print("\n".join(lines()))

@@ -182,6 +182,15 @@ _HINTS_FOR_MISSING_CLOSURES = {
 }
 
 
+def check_no_positional(method: str, positional: tuple[Any, ...]) -> None:
+  """Checks that ``update`` got closures and other extra arguments by keyword only."""
+  if positional:
+    raise TypeError(
+      f"{method}: update takes three arguments by position; pass the others by keyword:"
+      " update(updates, state, params, grad_fn=grad_fn)"
+    )
+
+
 def check_state(method: str, state_type: type, state: Any) -> None:
   """Checks the type of the state, which is lost if a checkpoint is restored without a target."""
   if not isinstance(state, state_type):
@@ -198,25 +207,14 @@ RESTORE_WITH_TYPES = (
 )
 
 
-def check_gradients(method: str, name: str, grads: Any, params: Params) -> None:
-  """Checks that a closure returned gradients, not ``(value, grads)`` or ``(grads, aux)``."""
-  structure = jax.tree.structure(params)
-  if isinstance(grads, tuple) and len(grads) == 2 and jax.tree.structure(grads) != structure:
-    for i, whole in ((1, "(value, grads), as jax.value_and_grad"), (0, "(grads, aux)")):
-      if jax.tree.structure(grads[i]) == structure:
-        raise ValueError(
-          f"{method}: the result of {name} has the structure of {whole}; it must be the gradients"
-          f" alone: pass lambda *args: {name}(*args)[{i}]"
-        )
-  check_same_tree(method, f"the result of {name}", grads, params)
-
-
 def check_same_tree(method: str, name: str, tree: Any, params: Params) -> None:
   """Checks that a tree has the structure and the shapes of the params."""
   seen, wanted = jax.tree.structure(tree), jax.tree.structure(params)
   if seen != wanted:
+    is_nnx = type(params).__module__.startswith("flax.nnx")
+    remedy = ": pass the same wrt to value_and_grad and to nnx.Optimizer" if is_nnx else ""
     raise ValueError(
-      f"{method}: {name} has the structure {seen}; it must have that of params, {wanted}"
+      f"{method}: {name} has the structure {seen}; it must have that of params, {wanted}{remedy}"
     )
   for (path, leaf), param in zip(
     jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(params), strict=True
@@ -226,25 +224,6 @@ def check_same_tree(method: str, name: str, tree: Any, params: Params) -> None:
         f"{method}: {name}{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)};"
         f" params have {jnp.shape(param)} there"
       )
-
-
-def check_scalar(method: str, loss: Any) -> jax.Array:
-  """Returns the loss as an array, which must be a real floating scalar."""
-  loss = jnp.asarray(loss)
-  if loss.shape != () or not jnp.issubdtype(loss.dtype, jnp.floating):
-    raise TypeError(
-      f"{method}: loss_fn must return a real floating scalar; got {loss.dtype} of shape"
-      f" {loss.shape}"
-    )
-  return loss
-
-
-def check_finite(method: str, name: str, tree: Any) -> Any:
-  """Returns the tree. Raises an error if an entry is not finite; traced arrays are not checked."""
-  for leaf in jax.tree.leaves(tree):
-    if not isinstance(leaf, Tracer) and not bool(jnp.all(jnp.isfinite(leaf))):
-      raise ValueError(f"{method}: {name} is not finite at these params")
-  return tree
 
 
 def value_at(value: Any, step: jax.typing.ArrayLike) -> Any:

@@ -43,7 +43,8 @@ def transformation(
     _arguments.check_params(method, params)
     return init(params)
 
-  def checked_update(updates, state, params: Any = None, **extra_args):
+  def checked_update(updates, state, params: Any = None, *positional, **extra_args):
+    _arguments.check_no_positional(method, positional)
     _arguments.check_state(method, state_type, state)
     extra_args = _with_grad_fn(extra_args)
     wanted = {name: extra_args.get(name) for name in closures}

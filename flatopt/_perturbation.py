@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flatopt import _arguments, _devices, _tree
+from flatopt import _devices, _results, _tree
 from flatopt._typing import AxisName, GradFn, Mask, Params
 
 _BIAS = re.compile(r"b\d*|(.*_)?bias(_.*)?")
@@ -97,7 +97,7 @@ def perturbed_gradient(
   )
   perturbed = _devices.varying(perturbed, axis_name)
   sharp = grad_fn(perturbed)
-  _arguments.check_gradients(method, "grad_fn", sharp, params)
+  _results.check_gradients(method, "grad_fn", sharp, params)
   return _devices.varying(_tree.cast_like(sharp, params), axis_name), perturbed, finite
 
 
@@ -127,7 +127,8 @@ def full_mask(name: str, mask: Mask | None, params: Params) -> Params:
     return None
   mask = mask(params) if callable(mask) else mask
   if type(mask) is dict and isinstance(params, Mapping) and type(params) is not dict:
-    mask = type(params)(mask)  # nnx.State, FrozenDict: otherwise no dict is a prefix of them
+    # nnx.State, FrozenDict: otherwise no dict is a prefix of them.
+    mask = type(params)(mask)  # pyright: ignore[reportCallIssue]
   try:
     return jax.tree.map(lambda on, subtree: jax.tree.map(lambda _: on, subtree), mask, params)
   except ValueError:

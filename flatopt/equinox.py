@@ -12,7 +12,7 @@ except ModuleNotFoundError as error:
   message = "flatopt.equinox needs equinox: pip install 'flatopt[equinox]'"
   raise ModuleNotFoundError(message) from error
 
-from flatopt import _arguments, closures
+from flatopt import _arguments, _results, closures
 from flatopt._typing import GradFn, Params
 
 
@@ -39,7 +39,7 @@ def value_and_grad(
     ``(loss, aux)`` with ``has_aux``.
 
   Raises:
-    TypeError: ``has_aux`` is not a bool.
+    TypeError: ``has_aux`` is not a bool, or ``loss_fn`` does not return what it says.
 
   Example:
     >>> import equinox as eqx, jax, jax.numpy as jnp, optax, flatopt
@@ -57,6 +57,7 @@ def value_and_grad(
     True
   """
   _arguments.check_flag("equinox.value_and_grad", "has_aux", has_aux)
+  loss_fn = _results.with_checked_aux("equinox.value_and_grad", loss_fn, has_aux)
 
   def step_fn(model: Any, *args: Any, **kwargs: Any) -> tuple[Any, Params, GradFn]:
     params, static = eqx.partition(model, eqx.is_inexact_array)

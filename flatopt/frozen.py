@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from flatopt import _arguments, _method
+from flatopt import _arguments, _method, _results
 from flatopt._perturbation import full_mask
 from flatopt._typing import Mask, Params
 
@@ -71,7 +71,8 @@ def trainable(
       return TrainableState(optimizer.init(params))
     return TrainableState(optimizer.init(_prune(_checked_mask(mask, params), params)))
 
-  def update(updates, state, params: Any = None, **extra_args):
+  def update(updates, state, params: Any = None, *positional, **extra_args):
+    _arguments.check_no_positional("trainable", positional)
     _arguments.check_state("trainable", TrainableState, state)
     if params is None:
       raise ValueError("trainable: params is None; pass them: update(updates, state, params, ...)")
@@ -89,7 +90,7 @@ def trainable(
         result = fn(fill(pruned, params), *args, **kwargs)
         if not returns_gradients:
           return result
-        _arguments.check_gradients("trainable", "a closure", result, params)
+        _results.check_gradients("trainable", "a closure", result, params)
         return _prune(is_trained, result)
 
       return closure

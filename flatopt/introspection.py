@@ -20,8 +20,9 @@ def _method_states(name: str, opt_state: Any) -> list[MethodState]:
   found = list(_walk(opt_state))
   if not found and jax.tree.leaves(opt_state) and not _has_named_tuple(opt_state):
     raise TypeError(
-      f"{name}: opt_state has lost its types: it holds {type(opt_state).__name__}s in place of"
-      f" optimizer states. {RESTORE_WITH_TYPES}"
+      f"{name}: opt_state holds no optimizer state: it consists of {type(opt_state).__name__}s. If"
+      " it is the params, pass the state that optimizer.init returned; otherwise it has lost its"
+      f" types. {RESTORE_WITH_TYPES}"
     )
   return found
 
@@ -57,8 +58,8 @@ def eval_params(opt_state: optax.OptState, params: Params) -> Params:
     A pytree like ``params``.
 
   Raises:
-    TypeError: the state has lost its types, for example in a checkpoint that was restored
-      without a target.
+    TypeError: the arguments are swapped, or the state has lost its types, for example in a
+      checkpoint that was restored without a target.
     ValueError: the state keeps another number of arrays than ``params`` has.
 
   Example:
@@ -68,6 +69,11 @@ def eval_params(opt_state: optax.OptState, params: Params) -> Params:
     >>> flatopt.eval_params(optimizer.init(w), w).tolist()
     [1.0]
   """
+  if next(_walk(params), None) is not None:
+    raise TypeError(
+      "eval_params: params is an optimizer state, so the arguments are swapped: write"
+      " eval_params(opt_state, params)"
+    )
   return _first_eval_params(iter(_method_states("eval_params", opt_state)), params)
 
 

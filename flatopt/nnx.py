@@ -16,7 +16,7 @@ except ModuleNotFoundError as error:
   message = "flatopt.nnx needs flax: pip install 'flatopt[flax]'"
   raise ModuleNotFoundError(message) from error
 
-from flatopt import _arguments, _batch_statistics, _devices, introspection
+from flatopt import _arguments, _batch_statistics, _devices, _results, introspection
 from flatopt._typing import GradFn, Params
 
 
@@ -88,7 +88,9 @@ def value_and_grad(
     states like the params, with or without variables.
 
   Raises:
-    TypeError: ``has_aux`` is not a bool.
+    TypeError: ``has_aux`` is not a bool, ``loss_fn`` does not return what it says, or ``wrt`` is
+      not a filter.
+    ValueError: no variable of the model passes ``wrt``.
 
   Example:
     >>> import jax.numpy as jnp, optax, flatopt
@@ -109,6 +111,7 @@ def value_and_grad(
     True
   """
   _arguments.check_flag("nnx.value_and_grad", "has_aux", has_aux)
+  loss_fn = _results.with_checked_aux("nnx.value_and_grad", loss_fn, has_aux)
   transform = transform or (lambda grads: grads)
   # Keyword arguments are passed as one dict: nnx.value_and_grad does not support keyword-only ones.
   clean_pass = nnx.value_and_grad(
@@ -118,11 +121,16 @@ def value_and_grad(
   )
 
   def step_fn(model: nnx.Module, *args: Any, **kwargs: Any) -> tuple[Any, Params, GradFn]:
-    loss_at, counts = _snapshot(loss_fn, model, args, kwargs, wrt, has_aux)
+    loss_at, counts = _snapshot("nnx.value_and_grad", loss_fn, model, args, kwargs, wrt, has_aux)
     start = nnx.as_pure(nnx.state(model, wrt))
     value, grads = clean_pass(model, args, kwargs)
 
     def gradient(params: Params) -> Params:
+      if jax.tree.structure(params) != jax.tree.structure(start):
+        raise ValueError(
+          f"nnx.value_and_grad: grad_fn got {jax.tree.structure(params)}; the params that wrt"
+          f" selects are {jax.tree.structure(start)}: pass the same wrt to nnx.Optimizer"
+        )
       # Inside shard_map the first gradient is per device if the params vary; so must this one be.
       params = _devices.varying_like(params, start)
       return transform(jax.grad(lambda params: loss_at(params, counts)[0])(params))
@@ -164,7 +172,9 @@ def grad_fn(
     ``grad_fn(params) -> grads`` on states like the params, with or without variables.
 
   Raises:
-    TypeError: ``has_aux`` is not a bool.
+    TypeError: ``has_aux`` is not a bool, ``loss_fn`` does not return what it says, or ``wrt`` is
+      not a filter.
+    ValueError: no variable of the model passes ``wrt``.
 
   Example:
     >>> import jax.numpy as jnp, flatopt
@@ -177,7 +187,8 @@ def grad_fn(
     (2, 1)
   """
   _arguments.check_flag("nnx.grad_fn", "has_aux", has_aux)
-  loss_at, counts = _snapshot(loss_fn, model, args, kwargs, wrt, has_aux)
+  loss_fn = _results.with_checked_aux("nnx.grad_fn", loss_fn, has_aux)
+  loss_at, counts = _snapshot("nnx.grad_fn", loss_fn, model, args, kwargs, wrt, has_aux)
 
   def gradient(params: Params) -> Params:
     counts_now = nnx.as_pure(nnx.state((model, args, kwargs), nnx.RngCount))
@@ -226,6 +237,7 @@ def eval_model(
 
 
 def _snapshot(
+  name: str,
   loss_fn: Callable[..., Any],
   model: nnx.Module,
   args: tuple[Any, ...],
@@ -236,15 +248,22 @@ def _snapshot(
   """Returns ``loss_at(params, counts) -> (loss, new counts)``, and the random counts of now.
 
   ``loss_at`` uses all other state as it is now. The arguments are split together, so that objects
-  they share stay shared.
+  they share stay shared. ``name`` is for error messages.
   """
-  is_param = nnx.filterlib.to_predicate(wrt)
-  graphdef, _, counts, rest = nnx.split(
+  try:
+    is_param = nnx.filterlib.to_predicate(wrt)
+  except (TypeError, ValueError):
+    raise TypeError(
+      f"{name}: wrt must be a filter of NNX, such as nnx.Param; got {_arguments.describe(wrt)}"
+    ) from None
+  graphdef, params, counts, rest = nnx.split(
     (model, args, kwargs),
     lambda path, x: path[0] == 0 and is_param(path[1:], x),
     nnx.RngCount,
     ...,
   )
+  if not jax.tree.leaves(params):
+    raise ValueError(f"{name}: no variable of the model passes wrt={getattr(wrt, '__name__', wrt)}")
   counts, rest = nnx.as_pure((counts, rest))
 
   def loss_at(params: Params, counts: Params) -> tuple[jax.Array, Params]:

@@ -6,7 +6,7 @@ import optax
 import pytest
 
 import flatopt
-from tests.test_bad_input import METHODS, OPTIMIZERS, raises
+from tests.test_bad_input import METHODS, OPTIMIZERS, SGD, raises
 
 GRADIENT_USERS = ["sam", "asam", "ire_drift", "sala", "lookbehind", "hutchinson"]
 GRADIENT_USERS += ["empirical_fisher"]
@@ -134,6 +134,21 @@ def test_usual_mistakes_with_grad_fn_are_named():
   with_aux = jax.grad(lambda params: (loss_fn(params), {"accuracy": 0.5}), has_aux=True)
   with raises(ValueError, "(grads, aux)", "lambda *args: grad_fn(*args)[0]"):
     update("sam", grad_fn=with_aux)
+
+
+def test_a_closure_by_position_is_named():
+  for name, method in (("sam", flatopt.sam()), ("trainable", flatopt.trainable(SGD, True))):
+    with raises(TypeError, f"{name}: update takes three arguments", "grad_fn=grad_fn"):
+      method.update(PARAMS, method.init(PARAMS), PARAMS, IDENTITY)
+
+
+def test_params_in_the_place_of_the_state():
+  state = flatopt.sam().init(PARAMS)
+  with raises(TypeError, "eval_params: params is an optimizer state", "eval_params(opt_state, par"):
+    flatopt.eval_params(PARAMS, state)
+  for function in (flatopt.metrics, flatopt.extra_gradient_evaluations):
+    with raises(TypeError, f"{function.__name__}: opt_state holds no", "If it is the params"):
+      function(PARAMS)
 
 
 @pytest.mark.parametrize(

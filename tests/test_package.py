@@ -109,3 +109,24 @@ def test_without_its_library_a_module_names_the_extra(module, library, extra, mo
   message = rf"flatopt\.{module} needs {library}: pip install 'flatopt\[{extra}\]'"
   with pytest.raises(ModuleNotFoundError, match=message):
     importlib.import_module(f"flatopt.{module}")
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), (["sam"], 2)])
+def test_the_command_explains_its_arguments(arguments, code):
+  run = subprocess.run(
+    [sys.executable, "-m", "flatopt", *arguments], cwd=ROOT, capture_output=True, text=True
+  )
+  assert run.returncode == code
+  assert "usage: python -m flatopt [-h]" in run.stdout + run.stderr
+  assert "before the base optimizer" not in run.stdout
+
+
+def test_modules_that_need_other_libraries_are_imported_when_used():
+  """And not before: ``import flatopt`` stays light."""
+  program = """
+import sys, flatopt
+assert not {"flax", "equinox", "matplotlib"} & set(sys.modules)
+assert all(hasattr(flatopt, name) for name in ("equinox", "linen", "nnx", "plots"))
+assert flatopt.nnx.value_and_grad and not hasattr(flatopt, "SAM")
+"""
+  subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)

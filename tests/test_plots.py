@@ -86,3 +86,8 @@ def test_dark_ground_is_dark(draw):
 def test_bad_input_is_named(draw, message):
   with pytest.raises(ValueError, match=message):
     draw()
+
+
+def test_an_array_that_is_no_spectrum():
+  with pytest.raises(TypeError, match=r"spectrum: density must be .*spectral_density; got float"):
+    plots.spectrum(jnp.ones(5))

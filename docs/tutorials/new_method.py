@@ -55,6 +55,10 @@ def both_sides(rho=0.05):
 # chain with others. With `callable(rho)`, a schedule also works. The two `jnp.where` make the
 # perturbation zero, not NaN, if the gradient is zero.
 #
+# Two things flatopt does for its own methods only: from `value_fn` or `obj_fn` it makes a `grad_fn`
+# that is not passed, and `check_optimizer` looks at their inputs and outputs. So always pass
+# `grad_fn` to your method, and put it before the base optimizer yourself.
+#
 # ## It works with the other methods
 #
 # The method works alone, inside `rst`, and inside a wrapper such as `lookahead`:

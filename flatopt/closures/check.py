@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from flatopt import _arguments, _tree
+from flatopt import _arguments, _results, _tree
 from flatopt._typing import GradFn, Params
 
 _CAUSES_WHEN_PARALLEL = (
@@ -62,11 +62,11 @@ def check(grads: Params, params: Params, grad_fn: GradFn, *, rtol: float = 1e-3)
   _arguments.check_closures("check", params, grad_fn=grad_fn)
   _arguments.check_same_tree("check", "grads", grads, params)
   again = grad_fn(params)
-  _arguments.check_gradients("check", "grad_fn", again, params)
+  _results.check_gradients("check", "grad_fn", again, params)
   if any(isinstance(x, Tracer) for x in jax.tree.leaves((grads, params, again))):
     raise ValueError("check: its arguments are traced; call it outside jit, on concrete arrays")
-  _arguments.check_finite("check", "grads", grads)
-  _arguments.check_finite("check", "the result of grad_fn", again)
+  _results.check_finite("check", "grads", grads)
+  _results.check_finite("check", "the result of grad_fn", again)
 
   distance = _relative_distance(grads, again)
   if distance <= rtol:

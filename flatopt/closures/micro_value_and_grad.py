@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flatopt import _arguments, _devices
+from flatopt import _arguments, _devices, _results
 from flatopt._typing import GradFn, Params
 from flatopt.closures import _microbatches
 
@@ -42,8 +42,9 @@ def micro_value_and_grad(
     ``has_aux``; then aux is stacked along a new leading axis of length ``num_microbatches``.
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of the wrong type, or
-      ``num_microbatches`` does not divide the length of the batch.
+    ValueError, TypeError: an argument is out of range or of the wrong type,
+      ``num_microbatches`` does not divide the length of the batch, or ``loss_fn`` does not return
+      what ``has_aux`` says.
 
   Example:
     >>> import jax.numpy as jnp, flatopt
@@ -59,6 +60,7 @@ def micro_value_and_grad(
   name = "micro_value_and_grad"
   _arguments.check_integer(name, "num_microbatches", num_microbatches, minimum=1)
   _arguments.check_flag(name, "has_aux", has_aux)
+  loss_fn = _results.with_checked_aux(name, loss_fn, has_aux)
   transform = transform or (lambda grads: grads)
   clean_pass = jax.value_and_grad(loss_fn, has_aux=has_aux)
 
@@ -66,7 +68,15 @@ def micro_value_and_grad(
     grads = jax.grad(loss_fn, has_aux=has_aux)(params, microbatch)
     return None, grads[0] if has_aux else grads
 
-  def step_fn(params: Params, batch: Any) -> tuple[Any, Params, GradFn]:
+  def step_fn(
+    params: Params, batch: Any, *others: Any, **named_others: Any
+  ) -> tuple[Any, Params, GradFn]:
+    if others or named_others:
+      raise TypeError(
+        f"{name}: step_fn takes (params, batch) and nothing else, because it cuts the batch into"
+        " microbatches: put what belongs to each example into batch, and let loss_fn close over"
+        " the rest: lambda params, microbatch: loss_fn(params, microbatch, key)"
+      )
     microbatches = _microbatches.cut(name, "batch", batch, num_microbatches)
 
     def grad_fn(p: Params) -> Params:

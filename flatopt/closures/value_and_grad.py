@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from flatopt import _arguments, _devices
+from flatopt import _arguments, _devices, _results
 from flatopt._typing import GradFn, Params
 
 
@@ -35,7 +35,7 @@ def value_and_grad(
     ``(loss, aux)`` with ``has_aux``.
 
   Raises:
-    TypeError: ``has_aux`` is not a bool.
+    TypeError: ``has_aux`` is not a bool, or ``loss_fn`` does not return what it says.
 
   Example:
     >>> import jax.numpy as jnp, optax, flatopt
@@ -48,6 +48,7 @@ def value_and_grad(
     (1.0, [-1.0, -1.0])
   """
   _arguments.check_flag("value_and_grad", "has_aux", has_aux)
+  loss_fn = _results.with_checked_aux("value_and_grad", loss_fn, has_aux)
   transform = transform or (lambda grads: grads)
 
   def step_fn(params: Params, *args: Any, **kwargs: Any) -> tuple[Any, Params, GradFn]:

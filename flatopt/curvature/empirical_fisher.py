@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _devices, _method, _tree
+from flatopt import _arguments, _devices, _method, _results, _tree
 from flatopt._typing import AxisName
 
 
@@ -70,7 +70,7 @@ def empirical_fisher(*, axis_name: AxisName = None) -> optax.GradientTransformat
   def update(updates, state, params, step, extra_args):
     del updates, step
     grads = extra_args["grad_fn"](_devices.varying(params, axis_name))
-    _arguments.check_gradients("empirical_fisher", "grad_fn", grads, params)
+    _results.check_gradients("empirical_fisher", "grad_fn", grads, params)
     estimate = jax.tree.map(lambda g: jnp.square(g.astype(_tree.wide_dtype(g))), grads)
     return _devices.mean(estimate, axis_name), EmpiricalFisherState(_tree.increment(state.count))
 

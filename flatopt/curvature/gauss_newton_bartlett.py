@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _devices, _method, _tree
+from flatopt import _arguments, _devices, _method, _results, _tree
 from flatopt._typing import AxisName
 
 
@@ -83,7 +83,7 @@ def gauss_newton_bartlett(
     del updates, step
     params = _devices.varying(params, axis_name)
     grads = extra_args["sampled_grad_fn"](params, _arguments.draw_key(key, state.count))
-    _arguments.check_gradients("gauss_newton_bartlett", "sampled_grad_fn", grads, params)
+    _results.check_gradients("gauss_newton_bartlett", "sampled_grad_fn", grads, params)
     square = lambda g: batch_size * jnp.square(g.astype(_tree.wide_dtype(g)))
     estimate = jax.tree.map(square, grads)
     return _devices.mean(estimate, axis_name), GaussNewtonBartlettState(

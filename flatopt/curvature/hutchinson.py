@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _devices, _forward_mode, _method, _tree
+from flatopt import _arguments, _devices, _forward_mode, _method, _results, _tree
 from flatopt._typing import Axes, AxisName, Params
 
 
@@ -97,7 +97,7 @@ def hutchinson(
       signs = _signs(sample_key, params, axes)
       v = _devices.varying_like(_tree.cast_like(signs, params), params)
       hv = product(extra_args["grad_fn"], params, v)
-      _arguments.check_gradients("hutchinson", "grad_fn", hv, params)
+      _results.check_gradients("hutchinson", "grad_fn", hv, params)
       wide = lambda s, x: s.astype(_tree.wide_dtype(x)) * x.astype(_tree.wide_dtype(x))
       return jax.tree.map(wide, signs, hv)
 

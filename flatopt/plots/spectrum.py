@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 
+from flatopt import _arguments
 from flatopt.plots._style import as_array, label_axes, next_colour, show_labels, styled_axes
 from flatopt.sharpness import SpectralDensity
 
@@ -32,6 +33,7 @@ def spectrum(
     The axes; ``ax.figure.savefig("spectrum.svg")`` writes the figure.
 
   Raises:
+    TypeError: ``density`` is not the result of ``sharpness.spectral_density``.
     ValueError: the grid or the density is not a vector.
 
   Example:
@@ -43,6 +45,11 @@ def spectrum(
     >>> ax.get_yscale()
     'log'
   """
+  if not isinstance(density, SpectralDensity):
+    raise TypeError(
+      "spectrum: density must be the result of sharpness.spectral_density; got"
+      f" {_arguments.describe(density)}"
+    )
   grid = as_array("spectrum", "density.grid", density.grid, num_axes=1)
   values = as_array("spectrum", "density.density", density.density, num_axes=1)
   ax, colours = styled_axes(ax, dark)

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flatopt import _arguments, _perturbation, _tree
+from flatopt import _arguments, _perturbation, _results, _tree
 from flatopt._typing import Params
 from flatopt.sharpness.host import fori_loop, value_and_grad
 from flatopt.sharpness.programs import run
@@ -64,7 +64,7 @@ def ascent(
   _arguments.check_closures("ascent", params, loss_fn=loss_fn)
   params = jax.tree.map(jnp.asarray, params)
   start, increase = run(loss_fn, _increase, (loss_fn, num_steps), params, rho, eta)
-  _arguments.check_finite("ascent", "the loss", start)
+  _results.check_finite("ascent", "the loss", start)
   return increase
 
 
@@ -76,7 +76,7 @@ def _increase(
   if eta is not None:
     scale = _perturbation.adaptive_scale(params, eta, None)
   losses_and_grads = value_and_grad(loss_fn)
-  start = _arguments.check_scalar("ascent", loss_fn(params))
+  start = _results.check_scalar("ascent", loss_fn(params))
 
   def perturbed(z):
     return jax.tree.map(lambda w, t, x: (w + t * x).astype(w.dtype), params, scale, z)

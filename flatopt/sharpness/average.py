@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _tree
+from flatopt import _arguments, _results, _tree
 from flatopt._typing import Params
 from flatopt.sharpness.estimate import Estimate, estimate
 from flatopt.sharpness.host import map_over
@@ -59,7 +59,7 @@ def average(
   params = jax.tree.map(jnp.asarray, params)
   key = _arguments.as_key("average", key)
   start, draws = run(loss_fn, _increases, (loss_fn, num_samples), params, sigma, key)
-  _arguments.check_finite("average", "the loss", start)
+  _results.check_finite("average", "the loss", start)
   return estimate(draws)
 
 
@@ -67,7 +67,7 @@ def _increases(
   loss_fn: Callable, num_samples: int, params: Params, sigma: Any, key: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Returns the loss at the params, and its increase for each draw of the noise."""
-  start = _arguments.check_scalar("average", loss_fn(params))
+  start = _results.check_scalar("average", loss_fn(params))
 
   def draw(key):
     wide = jax.tree.map(lambda w: jnp.asarray(w, _tree.wide_dtype(w)), params)

@@ -6,7 +6,7 @@ from typing import Any, overload
 import jax
 import jax.numpy as jnp
 
-from flatopt import _arguments
+from flatopt import _results
 from flatopt._typing import Params
 from flatopt.sharpness.host import HostMean
 from flatopt.sharpness.operator import MeanOverBatches, MeanOverIterable, Operator
@@ -61,11 +61,13 @@ def over_batches(loss_fn: Any, stacked_batches: Any) -> Any:
 
   @jax.jit  # so that it is compiled once when it is called or differentiated outside jit
   def mean_loss(params, stacked_batches):
+    loss_at = lambda *args: _results.check_scalar("over_batches", loss_fn(*args))
+
     def add(total, batch):
-      return total + _arguments.check_scalar("over_batches", loss_fn(params, batch)), None
+      return total + loss_at(params, batch), None
 
     first = jax.tree.map(lambda x: x[0], stacked_batches)
-    dtype = jax.eval_shape(loss_fn, params, first).dtype
+    dtype = jax.eval_shape(loss_at, params, first).dtype
     body = jax.checkpoint(add, prevent_cse=False)  # pyright: ignore[reportPrivateImportUsage]
     total, _ = jax.lax.scan(body, jnp.zeros((), dtype), stacked_batches)
     return total / num_batches

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-from flatopt import _arguments
+from flatopt import _arguments, _results
 from flatopt._typing import Mask, Params
 from flatopt.sharpness.block import Block, as_block, check_num_matvecs
 from flatopt.sharpness.lanczos import combine, lanczos, random_unit, ritz
@@ -133,7 +133,7 @@ def _extreme_eigenvalues(
   key = _arguments.as_key(name, key)
   sizes = (num, num_matvecs, basis_size)
   values, vectors, projected = run(block.operator, _eigenpairs, (block, sign, *sizes), params, key)
-  _arguments.check_finite(name, "the Hessian", projected)
+  _results.check_finite(name, "the Hessian", projected)
   return values, vectors
 
 

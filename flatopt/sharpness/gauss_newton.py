@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flatopt import _arguments, _forward_mode
+from flatopt import _arguments, _forward_mode, _results
 from flatopt._typing import Params
 from flatopt.sharpness.operator import Operator
 
@@ -76,7 +76,7 @@ class GaussNewton(Operator):
 
   def product(self, method: str, params: Params, vector: Params, *batch: Any) -> Params:
     logits_fn = lambda w: self.logits_fn(w, *batch)
-    loss_fn = lambda z: _arguments.check_scalar(method, self.loss_fn(z, *batch))
+    loss_fn = lambda z: _results.check_scalar(method, self.loss_fn(z, *batch))
     logits, transposed = jax.vjp(logits_fn, params)
     if self.mode == "forward-reverse":
       jvp = lambda fn, at, v: _forward_mode.jvp(method, _REMEDY, fn, (at,), (v,))[1]

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from flatopt import _arguments, _forward_mode, _tree
+from flatopt import _arguments, _forward_mode, _results, _tree
 from flatopt._typing import Params
 from flatopt.sharpness.host import HostMean
 from flatopt.sharpness.operator import MeanOverIterable, Operator
@@ -73,8 +73,8 @@ class Hessian(Operator):
     grad_fn = lambda w: self.grad_fn(w, *batch)
     if self.mode == "forward-reverse":
       grads, product = _forward_mode.jvp(method, _REMEDY, grad_fn, (params,), (vector,))
-      _arguments.check_gradients(method, "grad_fn", grads, params)
+      _results.check_gradients(method, "grad_fn", grads, params)
       return product
     grads, vjp = jax.vjp(grad_fn, params)
-    _arguments.check_gradients(method, "grad_fn", grads, params)
+    _results.check_gradients(method, "grad_fn", grads, params)
     return vjp(_tree.cast_like(vector, grads))[0]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _tree
+from flatopt import _arguments, _results, _tree
 from flatopt._typing import Params
 from flatopt.sharpness.host import map_over
 from flatopt.sharpness.programs import run
@@ -154,6 +154,6 @@ def _losses(
     point = params
     for a, direction in zip(coordinates, directions, strict=True):
       point = _tree.map_wide(lambda a, w, d: w + a * d, (a,), point, direction)
-    return _arguments.check_scalar("loss_landscape", loss_fn(point))
+    return _results.check_scalar("loss_landscape", loss_fn(point))
 
   return map_over(loss_fn, loss_at, jnp.stack([a.ravel() for a in axes], axis=1))

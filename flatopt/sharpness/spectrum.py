@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from flatopt import _arguments
+from flatopt import _arguments, _results
 from flatopt._typing import Mask, Params
 from flatopt.sharpness.block import Block, as_block, check_num_matvecs
 from flatopt.sharpness.host import map_over
@@ -80,7 +80,7 @@ def spectral_density(
   _arguments.check_integer(name, "num_samples", num_samples, minimum=1)
   key = _arguments.as_key(name, key)
   nodes, density = run(block.operator, _density, (block, num_matvecs, num_samples), params, key)
-  _arguments.check_finite(name, "the Hessian", nodes)
+  _results.check_finite(name, "the Hessian", nodes)
   return density
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _tree
+from flatopt import _arguments, _results, _tree
 from flatopt._typing import Mask, Params
 from flatopt.sharpness.block import Block, as_block
 from flatopt.sharpness.estimate import Estimate, estimate
@@ -58,7 +58,7 @@ def trace(
   block, params = as_block("trace", grad_fn, params, mask)
   key = _arguments.as_key("trace", key)
   draws = run(block.operator, _draws, (block, num_samples), params, key)
-  return estimate(_arguments.check_finite("trace", "the Hessian", draws))
+  return estimate(_results.check_finite("trace", "the Hessian", draws))
 
 
 def _draws(block: Block, num_samples: int, params: Params, key: jax.Array) -> jax.Array:

@@ -4,7 +4,9 @@ import re
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
+from flax import nnx
 
 import flatopt.equinox
 import flatopt.nnx
@@ -60,6 +62,62 @@ def test_has_aux(name):
   for value in (1, "yes", None):
     with raises(TypeError, f"{name}: has_aux must be True or False", repr(value).strip("'")):
       WITH_AUX[name](LOSS, has_aux=value)
+
+
+PAIR = jnp.ones((2, 2))
+STEPS = {
+  "value_and_grad": lambda loss_fn, **kwargs: closures.value_and_grad(loss_fn, **kwargs)(
+    PAIR, PAIR
+  ),
+  "micro_value_and_grad": lambda loss_fn, **kwargs: closures.micro_value_and_grad(
+    loss_fn, 2, **kwargs
+  )(PAIR, PAIR),
+  "nnx.value_and_grad": lambda loss_fn, **kwargs: flatopt.nnx.value_and_grad(loss_fn, **kwargs)(
+    nnx.Linear(2, 1, rngs=nnx.Rngs(0)), PAIR
+  ),
+  "nnx.grad_fn": lambda loss_fn, **kwargs: flatopt.nnx.grad_fn(
+    loss_fn, (model := nnx.Linear(2, 1, rngs=nnx.Rngs(0))), PAIR, **kwargs
+  )(nnx.state(model, nnx.Param)),
+  "equinox.value_and_grad": lambda loss_fn, **kwargs: flatopt.equinox.value_and_grad(
+    loss_fn, **kwargs
+  )(PAIR, PAIR),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_has_aux_that_does_not_fit_loss_fn(name):
+  loss = jnp.zeros(())
+  with raises(TypeError, f"{name}: loss_fn returned a tuple", "pass has_aux=True"):
+    STEPS[name](lambda model, x: (loss, 1.0))
+  with raises(TypeError, f"{name}: with has_aux=True, loss_fn must return (loss, aux)"):
+    STEPS[name](lambda model, x: loss, has_aux=True)
+
+
+def test_further_arguments_of_a_step_over_microbatches():
+  step_fn = closures.micro_value_and_grad(LOSS, 2)
+  for args, kwargs in (((1,), {}), ((), {"key": 1})):
+    with raises(TypeError, "micro_value_and_grad: step_fn takes (params, batch)", "close over"):
+      step_fn(jnp.ones(2), BATCH, *args, **kwargs)
+
+
+@pytest.mark.parametrize("name", ["nnx.value_and_grad", "nnx.grad_fn"])
+def test_wrt_that_selects_nothing_or_is_no_filter(name):
+  with raises(ValueError, f"{name}: no variable of the model passes wrt=", "BatchStat"):
+    STEPS[name](lambda model, x: jnp.mean(model(x)), wrt=nnx.BatchStat)
+  with raises(TypeError, f"{name}: wrt must be a filter of NNX", "got 3"):
+    STEPS[name](lambda model, x: jnp.mean(model(x)), wrt=3)
+
+
+@pytest.mark.parametrize("is_short", [True, False])
+def test_wrt_that_differs_from_the_optimizers(is_short):
+  """In one case the params that the optimizer passes do not fit, in the other the gradients."""
+  model, kernel = nnx.Linear(2, 1, rngs=nnx.Rngs(0)), nnx.PathContains("kernel")
+  wrt, other = (nnx.Param, kernel) if is_short else (kernel, nnx.Param)
+  optimizer = nnx.Optimizer(model, optax.chain(flatopt.sam(), optax.sgd(0.1)), wrt=other)
+  step_fn = flatopt.nnx.value_and_grad(lambda model, x: jnp.mean(model(x)), wrt=wrt)
+  _, grads, grad_fn = step_fn(model, PAIR)
+  with raises(ValueError, "pass the same wrt", "nnx.Optimizer"):
+    optimizer.update(model, grads, grad_fn=grad_fn)
 
 
 def test_check():

@@ -54,10 +54,21 @@ def test_loss_is_not_a_real_scalar(name, fn):
     LOSS_MEASURES[name](fn, W)
 
 
+@pytest.mark.parametrize("name", LOSS_MEASURES)
+def test_a_gradient_where_a_loss_belongs(name):
+  loss_fn = lambda params: LOSS(params["w"])
+  message = f"{name}: loss_fn must return a real floating scalar; got a {{}}: pass the loss"
+  for fn, seen in ((jax.grad(loss_fn), "dict"), (jax.value_and_grad(loss_fn), "tuple")):
+    with pytest.raises(TypeError, match=message.format(seen)):
+      LOSS_MEASURES[name](fn, {"w": W})
+
+
 @pytest.mark.parametrize("name", GRADIENT_MEASURES)
 def test_a_loss_where_a_gradient_belongs(name):
-  with pytest.raises(ValueError, match=rf"{name}: the result of grad_fn has shape \(\)"):
-    GRADIENT_MEASURES[name](LOSS, W)
+  for fn, params in ((LOSS, W), (lambda params: LOSS(params["w"]), {"w": W})):
+    message = rf"{name}: the result of grad_fn has shape \(\), as a loss.*jax\.grad\(grad_fn\)"
+    with pytest.raises(ValueError, match=message):
+      GRADIENT_MEASURES[name](fn, params)
 
 
 @pytest.mark.parametrize(

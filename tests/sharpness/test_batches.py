@@ -98,6 +98,8 @@ def test_messages(params):
     sharpness.over_batches(loss_fn, (jnp.ones((2, 3)), jnp.ones(3)))
   with pytest.raises(TypeError, match=r"over_batches.*real floating scalar.*shape \(2,\)"):
     sharpness.over_batches(lambda w, x: w, jnp.ones((2, 3)))(jnp.ones(2))
+  with pytest.raises(TypeError, match=r"over_batches.*real floating scalar; got a dict"):
+    sharpness.over_batches(lambda w, x: {"w": w}, jnp.ones((2, 3)))(jnp.ones(2))
   with pytest.raises(ValueError, match=r"over_iterable: batches is empty"):
     sharpness.over_iterable(loss_fn, [])(jnp.ones(2))
   with pytest.raises(TypeError, match=r"over_iterable.*more than once.*generator"):
