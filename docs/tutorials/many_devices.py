@@ -38,6 +38,10 @@ def loss_fn(params, batch):
 # Split the batch over the devices, and copy the params to all of them. The training step is the
 # usual one. `grad_fn` is the gradient of the whole batch, so SAM perturbs the params by the
 # gradient of the whole batch.
+#
+# `init` creates the counts of the state on one device. `on_mesh` copies them to all devices.
+# Otherwise the second step would be compiled again, because the first one returns them on all
+# devices.
 
 # %%
 optimizer = optax.chain(flatopt.sam(rho=0.05), optax.sgd(0.1, momentum=0.9))
@@ -52,12 +56,18 @@ def train_step(params, opt_state, batch):
 
 everywhere = NamedSharding(mesh, PartitionSpec())
 split = NamedSharding(mesh, PartitionSpec("data"))
+
+
+def on_mesh(opt_state):
+  return jax.tree.map(lambda x: x if x.ndim else jax.device_put(x, everywhere), opt_state)
+
+
 on_all = jax.device_put(params, everywhere)
-opt_state = jax.jit(optimizer.init)(on_all)
+opt_state = on_mesh(optimizer.init(on_all))
 sharded = jax.device_put(batch, split)
 for _ in range(20):
   on_all, opt_state = train_step(on_all, opt_state, sharded)
-print(f"loss {loss_fn(on_all, batch):.4f}")
+print(f"loss {loss_fn(on_all, batch):.4f}, {train_step._cache_size()} compilation")
 
 # %% [markdown]
 # ## `shard_map`: a perturbation for each device
@@ -67,7 +77,8 @@ print(f"loss {loss_fn(on_all, batch):.4f}")
 # called m-sharpness; the SAM paper uses it. It needs one all-reduce less per step.
 #
 # `jax.lax.pcast` marks the params as varying over the devices. Otherwise `shard_map` would sum the
-# gradients over the devices before the method gets them.
+# gradients over the devices before the method gets them. Do not average the gradients yourself: the
+# method does it.
 
 # %%
 per_device = optax.chain(flatopt.sam(rho=0.05, axis_name="data"), optax.sgd(0.1, momentum=0.9))
@@ -90,7 +101,7 @@ step_on_all = jax.jit(
   )
 )
 on_all = jax.device_put(params, everywhere)
-opt_state = jax.jit(per_device.init)(on_all)
+opt_state = on_mesh(per_device.init(on_all))
 for _ in range(20):
   on_all, opt_state = step_on_all(on_all, opt_state, sharded)
 print(f"loss {loss_fn(on_all, batch):.4f}")
@@ -98,5 +109,5 @@ print(f"loss {loss_fn(on_all, batch):.4f}")
 # %% [markdown]
 # The two losses differ a little, because the gradient of a part of the batch gives another
 # perturbation. With `sync_perturbation=True`, all devices perturb by the averaged gradient, and the
-# result is that of `jit` again. [Several devices](../devices.md) also covers sharded params,
-# `pmap`, and the errors that you get if you forget the axis.
+# result is that of `jit` again. [Several devices](../devices.md) also covers Flax NNX, sharded
+# params, `pmap`, and what happens if you forget the axis.
