@@ -212,7 +212,7 @@ def check_same_tree(method: str, name: str, tree: Any, params: Params) -> None:
   seen, wanted = jax.tree.structure(tree), jax.tree.structure(params)
   if seen != wanted:
     is_nnx = type(params).__module__.startswith("flax.nnx")
-    remedy = ": pass the same wrt to value_and_grad and to nnx.Optimizer" if is_nnx else ""
+    remedy = ": pass the same wrt to nnx.Optimizer, and variables, not arrays" if is_nnx else ""
     raise ValueError(
       f"{method}: {name} has the structure {seen}; it must have that of params, {wanted}{remedy}"
     )

@@ -31,9 +31,9 @@ def perturb(
   """Returns ``params + eps(grads)``, and whether the gradients are finite.
 
   The perturbation is ASAM's if ``eta`` is given. The masks have one bool per leaf. Only the leaves
-  of ``mask`` are perturbed and counted in the norm; ``None``: all leaves. A zero gradient does not change the params; a gradient
-  that is not finite makes them NaN. If the params are sharded over mesh axes other than
-  ``axis_name``, the norm is over all shards.
+  of ``mask`` are perturbed and counted in the norm; ``None``: all leaves. A zero gradient does not
+  change the params; a gradient that is not finite makes them NaN. If the params are sharded over
+  mesh axes other than ``axis_name``, the norm is over all shards.
   """
   axes = _devices.shard_axes(params, axis_name)
   finite = jnp.array(True)
