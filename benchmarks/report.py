@@ -26,7 +26,8 @@ jax {jax}, optax {optax}, {device}.
   with momentum) that ran just before and after it. It is the median over {rounds} runs. The
   interval contains the true median with a probability of 95 % or more, and assumes no
   distribution. The row of the base shows the noise: it compares a run of the base with the run of
-  the base before it.
+  the base before it. The process keeps the memory that it frees, where the C library is glibc:
+  otherwise a step also pays for fresh pages, how many depends on what ran before it.
 - **gradients**: gradients per step, on average. A Hessian-vector product counts as 2.
 - **flops**, **bytes accessed**: what XLA counts in the compiled step. Of a conditional it counts
   the most expensive branch, so `rst`, `sala`, `looksam` and `ire` are cheaper on average than these
@@ -191,11 +192,11 @@ def params_table(rows: list[dict[str, Any]]) -> str:
 def page(results: dict[str, Any]) -> str:
   """Makes the whole page."""
   introduction = INTRODUCTION.format(**(results | results["versions"]))
-  figure = "\n".join(
-    f"![{title}](figures/{name}-light.png)"
-    for name, title in (("steps", "Time / time of the base"), ("growth", "How costs grow"))
-  )
-  parts = [introduction, figure, "\n## Steps\n", *map(model_tables, results["models"])]
+  figures = ["![Time / time of the base](figures/steps-light.png)"]
+  growth = []
   if "params" in results:
-    parts.append(growth_tables(results))
+    figures.append("![How costs grow](figures/growth-light.png)")
+    growth.append(growth_tables(results))
+  tables = map(model_tables, results["models"])
+  parts = [introduction, *figures, "\n## Steps\n", *tables, *growth]
   return "\n".join(parts)

@@ -61,13 +61,7 @@ def _full_mask(method: str, mask: Mask | None, params: Params) -> tuple[bool, ..
   leaves = jax.tree.leaves(params)
   if mask is None:
     return (True,) * len(leaves)
-  try:
-    full = jax.tree.leaves(_perturbation.full_mask(f"{method}: mask", mask, params))
-  except ValueError as error:
-    raise ValueError(
-      f"{method}: mask must be a bool pytree like params, a prefix of it, or a function"
-      f" params -> bool pytree; got {_arguments.describe(mask)}"
-    ) from error
+  full = jax.tree.leaves(_perturbation.full_mask(f"{method}: mask", mask, params))
   for on in full:
     if not isinstance(on, bool | np.bool_):
       raise TypeError(
