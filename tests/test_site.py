@@ -1,6 +1,11 @@
 """The site's own code: the reference has everything, formulas and docstrings become what they should."""
 
+import re
 import types
+from pathlib import Path
+
+import markdown
+import pytest
 
 import flatopt
 from docs.hooks import about, docstrings, maths, reference
@@ -103,3 +108,13 @@ def test_a_page_leads_to_the_repository():
     "git clone https://x.org/o/r flatopt\n"
     "[`tests/a_b.py`](https://x.org/o/r/blob/main/tests/a_b.py), [`tests/c.py`](c.md), `flatopt/d.py`\n"
   )
+
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda p: str(p.relative_to(DOCS)))
+def test_no_bullet_stands_inside_a_paragraph(page):
+  """As it does after an indented paragraph without an empty line between them."""
+  html = markdown.markdown(page.read_text(), extensions=["tables", "pymdownx.superfences"])
+  assert not re.findall(r"<p>[^<]*(?:<(?!/p>)[^<]*)*\n\s*- .*", html)
