@@ -11,11 +11,11 @@ import jax
 import optax
 
 import flatopt
-from flatopt import gradients, updates, wrappers
+from flatopt import gradients, implicit_regularisation, wrappers
 
 PLACES = (
   ("before the base optimizer", gradients),
-  ("after the base optimizer", updates),
+  ("before or after the base optimizer", implicit_regularisation),
   ("around the base optimizer", wrappers),
 )
 
@@ -44,7 +44,7 @@ def lines() -> Iterator[str]:
     for name in methods_of(module):
       yield f"  {name:14} {cost(getattr(flatopt, name))}"
   yield ""
-  yield "flatopt.ire() is ire_update(), and flatopt.ire(rho=...) is ire_drift()."
+  yield "flatopt.ire() goes after the base optimizer, and flatopt.ire(rho=...) before it."
 
 
 if __name__ == "__main__":

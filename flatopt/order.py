@@ -42,7 +42,7 @@ def check_optimizer(
   Raises:
     ValueError: a method that belongs before the base optimizer is after it or contains it; or
       such a method replaces the output of another one; or the updates do not descend because
-      there is no base optimizer; or ``ire_update`` has no base optimizer before it; or a
+      there is no base optimizer; or ``ire()`` has no base optimizer before it; or a
       transformation changes the updates of a wrapper.
     TypeError: ``optimizer`` is not an optax transformation.
 
@@ -85,7 +85,7 @@ it before: optax.chain(flatopt.sam(...), base_optimizer)
     if all(were_bare):
       raise ValueError(
         f"check_optimizer: {method} has nothing before it: it gets the gradient itself. Put it"
-        f" after the base optimizer: optax.chain(base_optimizer, flatopt.{method}(...))"
+        f" after the base optimizer: optax.chain(base_optimizer, flatopt.{method}())"
       )
   if calls and max(slopes) > 0 and not min(slopes) < 0:
     raise ValueError(
@@ -98,15 +98,16 @@ it before: optax.chain(flatopt.sam(...), base_optimizer)
 def _check_gradient_method(call: _Call, earlier: list[_Call], grads: Params) -> None:
   """Checks one call of a method that belongs before the base optimizer."""
   method = call.method
+  in_a_chain = f"flatopt.{method}({'rho=...' if method == 'ire' else '...'})"
   if not _cosine(call.input, grads) > 0:
     raise ValueError(
       f"check_optimizer: {method} is after the base optimizer: it gets updates that already"
-      f" descend. Put it before: optax.chain(flatopt.{method}(...), base_optimizer)"
+      f" descend. Put it before: optax.chain({in_a_chain}, base_optimizer)"
     )
   if _cosine(call.output, grads) < 0:
     raise ValueError(
       f"check_optimizer: {method} contains the base optimizer: its output already descends. Put"
-      f" the base optimizer after it: optax.chain(flatopt.{method}(...), base_optimizer)"
+      f" the base optimizer after it: optax.chain({in_a_chain}, base_optimizer)"
     )
   for other in earlier:
     # A method that contains another one has the same input as it, not its output.

@@ -20,8 +20,7 @@ METHODS = {
   "asam": flatopt.asam,
   "rst": functools.partial(flatopt.rst, flatopt.sam()),
   "g_rst": functools.partial(flatopt.g_rst, flatopt.sam()),
-  "ire_drift": flatopt.ire_drift,
-  "ire_update": flatopt.ire_update,
+  "ire": flatopt.ire,
   "lookahead": functools.partial(flatopt.lookahead, SGD),
   "sala": functools.partial(flatopt.sala, SGD),
   "lookbehind": functools.partial(flatopt.lookbehind, SGD),
@@ -38,7 +37,7 @@ METHODS = {
   ),
   "micro_grad_fn": functools.partial(closures.micro_grad_fn, None, jnp.ones(6)),
 }
-OPTIMIZERS = list(METHODS)[:12]  # what has an init and an update
+OPTIMIZERS = list(METHODS)[:11]  # what has an init and an update
 ANY, POSITIVE, SHARE = (-math.inf, math.inf), (0, math.inf), (0, 1)
 NUMBERS = [
   ("sam", "rho", POSITIVE),
@@ -50,11 +49,9 @@ NUMBERS = [
   ("g_rst", "degree", POSITIVE),
   ("ae_sam", "low", ANY),
   ("ae_sam", "high", ANY),
-  ("ire_drift", "rho", POSITIVE),
-  ("ire_drift", "kappa", POSITIVE),
-  ("ire_drift", "flat_fraction", SHARE),
-  ("ire_update", "kappa", POSITIVE),
-  ("ire_update", "flat_fraction", SHARE),
+  ("ire", "rho", POSITIVE),
+  ("ire", "kappa", POSITIVE),
+  ("ire", "flat_fraction", SHARE),
   ("lookahead", "slow_step_size", SHARE),
   ("sala", "slow_step_size", SHARE),
   ("sala", "rho", POSITIVE),
@@ -70,10 +67,8 @@ INTEGERS = [  # with the smallest that is allowed
   ("ae_sam", "num_steps", 1),
   ("weight_average", "start_step", 0),
   ("weight_average", "update_interval", 1),
-  ("ire_drift", "update_interval", 1),
-  ("ire_drift", "start_step", 0),
-  ("ire_update", "update_interval", 1),
-  ("ire_update", "start_step", 0),
+  ("ire", "update_interval", 1),
+  ("ire", "start_step", 0),
   ("lookahead", "sync_period", 1),
   ("sala", "sync_period", 2),
   ("lookbehind", "ascent_steps", 1),
@@ -84,9 +79,10 @@ INTEGERS = [  # with the smallest that is allowed
   ("expected_gradient_evaluations", "num_steps", 0),
   ("micro_grad_fn", "num_microbatches", 1),
 ]
-KEYED = ["rst", "g_rst", "ire_drift", "ire_update", "hutchinson", "gauss_newton_bartlett"]
-PERTURBING = ["sam", "asam", "ire_drift", "sala", "lookbehind"]
-MAPPED = [*PERTURBING, "rst", "g_rst", "ire_update", *KEYED[-2:], "empirical_fisher"]
+KEYED = ["rst", "g_rst", "ire", "hutchinson", "gauss_newton_bartlett"]
+PERTURBING = ["sam", "asam", "ire", "sala", "lookbehind"]
+MAPPED = [*PERTURBING, "rst", "g_rst", *KEYED[-2:], "empirical_fisher"]
+OPTIONAL = ("lookbehind", "eta"), ("lookbehind", "interpolation"), ("ire", "rho")
 PER_NAME = functools.partial(pytest.mark.parametrize, ids=lambda x: x if type(x) is str else None)
 
 
@@ -126,7 +122,7 @@ class TestNumbers:
 
   def test_no_number(self, name, argument, bounds):
     for value in ("0.5", True, None, [0.5], 1j, np.bool_(True)):
-      if value is None and name == "lookbehind" and argument in ("eta", "interpolation"):
+      if value is None and (name, argument) in OPTIONAL:
         continue
       error = (TypeError, ValueError) if argument == "interpolation" else TypeError
       with raises(error, f"{name}: {argument} must be", repr(value)):
@@ -161,7 +157,7 @@ class TestIntegers:
         make(name, **{argument: value})
 
 
-@pytest.mark.parametrize("name", ["ire_drift", "ire_update", "ae_sam", "weight_average"])
+@pytest.mark.parametrize("name", ["ire", "ae_sam", "weight_average"])
 def test_decay(name):
   for value in (-0.25, 1.0, math.nan, math.inf):
     with raises(ValueError, f"{name}: decay must be in [0, 1); got", repr(value)):
@@ -213,8 +209,7 @@ TRANSFORMATIONS = {
   "rst": ("inner", flatopt.rst),
   "g_rst": ("inner", flatopt.g_rst),
   "ae_sam": ("inner", lambda x: flatopt.ae_sam(x, num_steps=3)),
-  "ire_drift": ("curvature", lambda x: flatopt.ire_drift(curvature=x)),
-  "ire_update": ("curvature", lambda x: flatopt.ire_update(curvature=x)),
+  "ire": ("curvature", lambda x: flatopt.ire(curvature=x)),
   "lookahead": ("base_optimizer", flatopt.lookahead),
   "weight_average": ("base_optimizer", flatopt.weight_average),
   "sala": ("base_optimizer", flatopt.sala),
@@ -241,8 +236,7 @@ def test_no_transformation(name):
 STATICS = [
   *((name, argument, minimum) for name, argument, minimum in INTEGERS if name in OPTIMIZERS),
   *((name, "key", 0) for name in KEYED),
-  ("ire_drift", "decay", 0.5),
-  ("ire_update", "decay", 0.5),
+  ("ire", "decay", 0.5),
 ]
 
 

@@ -33,8 +33,8 @@ def ae_sam(threshold):
   return flatopt.ae_sam(flatopt.sam(0.3), num_steps=NUM_STEPS, low=threshold, high=threshold)
 
 
-def ire(method, *args):
-  return method(*args, curvature=FISHER, update_interval=2)
+def ire(kappa, **settings):
+  return flatopt.ire(kappa, curvature=FISHER, update_interval=2, **settings)
 
 
 LIMITS = {
@@ -66,25 +66,25 @@ LIMITS = {
     lambda: before(flatopt.g_rst(flatopt.sam(0.3), 0.4, degree=0.4)),
     lambda: before(flatopt.rst(flatopt.sam(0.3), 0.4)),
   ),
-  "ire_update_kappa_0": (lambda: after(ire(flatopt.ire_update, 0.0, 0.5)), base),
-  "ire_update_none_flat": (lambda: after(ire(flatopt.ire_update, 2.0, 0.0)), base),
-  "ire_update_all_flat": (
-    lambda: after(ire(flatopt.ire_update, 2.0, 1.0)),
+  "ire_kappa_0": (lambda: after(ire(0.0, flat_fraction=0.5)), base),
+  "ire_none_flat": (lambda: after(ire(2.0, flat_fraction=0.0)), base),
+  "ire_all_flat": (
+    lambda: after(ire(2.0, flat_fraction=1.0)),
     lambda: after(optax.scale(3.0)),
   ),
-  "ire_update_later": (
-    lambda: after(flatopt.ire_update(curvature=FISHER, start_step=NUM_STEPS)),
+  "ire_later": (
+    lambda: after(flatopt.ire(curvature=FISHER, start_step=NUM_STEPS)),
     base,
   ),
-  "ire_drift_kappa_0": (lambda: before(ire(flatopt.ire_drift, 0.3, 0.0, 0.5)), sam),
-  "ire_drift_none_flat": (lambda: before(ire(flatopt.ire_drift, 0.3, 2.0, 0.0)), sam),
-  "ire_drift_rho_0": (lambda: before(ire(flatopt.ire_drift, 0.0, 2.0, 0.5)), base),
-  "ire_drift_all_flat": (
-    lambda: before(ire(flatopt.ire_drift, 0.3, 2.0, 1.0)),
+  "ire_rho_kappa_0": (lambda: before(ire(0.0, flat_fraction=0.5, rho=0.3)), sam),
+  "ire_rho_none_flat": (lambda: before(ire(2.0, flat_fraction=0.0, rho=0.3)), sam),
+  "ire_rho_rho_0": (lambda: before(ire(2.0, flat_fraction=0.5, rho=0.0)), base),
+  "ire_rho_all_flat": (
+    lambda: before(ire(2.0, flat_fraction=1.0, rho=0.3)),
     lambda: before(flatopt.rst(flatopt.sam(0.3), 1.0, mixing=3.0)),  # g + 3 d
   ),
-  "ire_drift_later": (
-    lambda: before(flatopt.ire_drift(0.3, curvature=FISHER, start_step=NUM_STEPS)),
+  "ire_rho_later": (
+    lambda: before(flatopt.ire(rho=0.3, curvature=FISHER, start_step=NUM_STEPS)),
     sam,
   ),
   "lookahead_slow_step_size_1": (

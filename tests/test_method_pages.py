@@ -21,11 +21,11 @@ DOCS = Path(__file__).parents[1] / "docs"
 METHODS = sorted(name for _, module in PLACES for name in methods_of(module))
 FIGURES = sorted([*CASES, "asam"])
 PAGES = sorted((DOCS / "methods").glob("*.md"))
-ROW = re.compile(r"^\| `(\w+)`(?: \(`(\w+)`\)| \(\w+\))?(?:, `\w+`)? \| (.*?) \|", re.MULTILINE)
+ROW = re.compile(r"^\| `(\w+)`(?: \(\w+\))?(?:, `\w+`)? \| (.*?) \|", re.MULTILINE)
 
 
 def table_of(page):
-  """Of the page's table of hyper-parameters: name, method if it is one's own, default."""
+  """Of the page's table of hyper-parameters: name, default."""
   section = page.read_text().split("## Hyper-parameters")[1].split("\n## ")[0]
   return ROW.findall(section)
 
@@ -34,17 +34,15 @@ def table_of(page):
 def test_defaults_are_those_of_the_signature(page):
   rows = table_of(page)
   assert rows
-  for name, method, default in rows:
-    factory = getattr(flatopt, method or {"ire": "ire_update"}.get(page.stem, page.stem))
-    expected = inspect.signature(factory).parameters[name].default
+  for name, default in rows:
+    expected = inspect.signature(getattr(flatopt, page.stem)).parameters[name].default
     written = re.match(r"`?(\"?[\w.-]+\"?)`?", default)[1]
     value = inspect.Parameter.empty if written == "required" else eval(written)
     assert value == expected, (page.stem, name)
 
 
 def test_every_method_has_a_page():
-  both_forms = {"ire_update": "ire", "ire_drift": "ire"}
-  assert {both_forms.get(name, name) for name in METHODS} <= {page.stem for page in PAGES}
+  assert set(METHODS) <= {page.stem for page in PAGES}
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -84,8 +84,8 @@ METHODS = {
   "rst": flatopt.rst(flatopt.sam(), 1.0),
   "g_rst": flatopt.g_rst(flatopt.sam(), 0.5),
   "g_rst_0": flatopt.g_rst(flatopt.sam(), 0.0),
-  "ire_drift": flatopt.ire_drift(),
-  "ire_update": flatopt.ire(curvature=gauss_newton_bartlett(), update_interval=1),
+  "ire_rho": flatopt.ire(rho=0.05),
+  "ire": flatopt.ire(curvature=gauss_newton_bartlett(), update_interval=1),
   "ire_none_flat": flatopt.ire(flat_fraction=0.0),
   "lookahead": flatopt.lookahead(SGD, sync_period=1),
   "sala": flatopt.sala(SGD, sync_period=2),
@@ -122,7 +122,7 @@ OF_RHO = {
   "gsam": flatopt.gsam,
   "looksam": lambda rho: flatopt.looksam(rho, update_interval=2),
   "friendly_sam": flatopt.friendly_sam,
-  "ire_drift": lambda rho: flatopt.ire_drift(rho, curvature=gauss_newton_bartlett()),
+  "ire_rho": lambda rho: flatopt.ire(rho=rho, curvature=gauss_newton_bartlett()),
   "sala": lambda rho: flatopt.sala(SGD, sync_period=2, rho=rho),
   "lookbehind": lambda rho: flatopt.lookbehind(
     SGD, ascent_steps=2, rho=rho, interpolation="adaptive"

@@ -19,12 +19,12 @@ WRONG = {
   "sam ": optax.chain(WARMING_UP, flatopt.sam()),
   "rst": optax.chain(optax.adamw(1e-3), flatopt.rst(flatopt.sam())),
   "gsam": flatopt.sala(optax.chain(SGD, flatopt.gsam())),
-  "ire_drift": optax.chain(ADAM, flatopt.ire(rho=0.1)),
+  "ire is after": optax.chain(ADAM, flatopt.ire(rho=0.1)),
   "asam": flatopt.trainable(optax.chain(SGD, flatopt.asam()), MASK),
   "looksam": optax.MultiSteps(optax.chain(SGD, flatopt.looksam()), 2),
-  "ire_update": flatopt.ire(),
-  "ire_update ": optax.chain(flatopt.ire(), SGD),
-  "ire_update  ": optax.chain(optax.clip_by_global_norm(1.0), flatopt.ire(), ADAM),
+  "ire has nothing": flatopt.ire(),
+  "ire has nothing ": optax.chain(flatopt.ire(), SGD),
+  "ire has nothing  ": optax.chain(optax.clip_by_global_norm(1.0), flatopt.ire(), ADAM),
   "sala": optax.chain(flatopt.sala(SGD), optax.clip(1e-5)),
   "lookahead": optax.chain(flatopt.lookahead(ADAM), optax.add_decayed_weights(0.1)),
   "lookahead ": optax.contrib.schedule_free(flatopt.lookahead(SGD), 0.1),
@@ -37,12 +37,12 @@ WRONG = {
   "climbs: lookahead has": flatopt.lookahead(flatopt.sam()),
   "uphill": flatopt.rst(optax.chain(flatopt.sam(), SGD), 0.0),
   "gsam is before sam": optax.chain(flatopt.gsam(), flatopt.sam(), SGD),
-  "ire_drift is before sam": optax.chain(flatopt.ire(rho=0.1), flatopt.sam(), SGD),
+  "ire is before sam": optax.chain(flatopt.ire(rho=0.1), flatopt.sam(), SGD),
   "sam is before asam": optax.chain(
     flatopt.sam(), optax.clip_by_global_norm(0.1), flatopt.rst(flatopt.asam(), 1.0), ADAM
   ),
   "looksam is before asam": flatopt.lookbehind(optax.chain(flatopt.looksam(), flatopt.asam(), SGD)),
-  "ire_update has nothing": optax.chain(flatopt.sam(), flatopt.ire(), ADAM),
+  "ire has nothing   ": optax.chain(flatopt.sam(), flatopt.ire(), ADAM),
 }
 
 RIGHT = {

@@ -18,7 +18,7 @@ BASE = optax.sgd(0.1)
 METHODS = {
   "sam": lambda **d: optax.chain(flatopt.sam(**d), BASE),
   "rst": lambda **d: optax.chain(flatopt.rst(flatopt.sam(**d), **d), BASE),
-  "ire_update": lambda **d: optax.chain(
+  "ire": lambda **d: optax.chain(
     flatopt.sam(**d), BASE, flatopt.ire(curvature=gauss_newton_bartlett(), **d)
   ),
   "sala": lambda **d: flatopt.sala(BASE, **d),
@@ -123,7 +123,7 @@ EAGER = {
   "sala": flatopt.sala(BASE, sync_period=2),
   "lookahead": flatopt.lookahead(BASE, sync_period=2),
   "momentum_sam": flatopt.momentum_sam(BASE),
-  "ire_update": flatopt.ire(curvature=gauss_newton_bartlett(), update_interval=2),
+  "ire": flatopt.ire(curvature=gauss_newton_bartlett(), update_interval=2),
 }
 
 

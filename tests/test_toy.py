@@ -29,8 +29,8 @@ OPTIMIZERS = {
     optax.stateless(lambda g, _: {"u": (1 + ENHANCEMENT["kappa"]) * g["u"], "v": g["v"]}),
     optax.adam(1e-3),
   ),
-  "ire_update": lambda: optax.chain(flatopt.sam(RHO), optax.adam(1e-3), flatopt.ire(**ENHANCEMENT)),
-  "ire_drift": lambda: optax.chain(flatopt.ire(rho=RHO, **ENHANCEMENT), optax.adam(1e-3)),
+  "ire": lambda: optax.chain(flatopt.sam(RHO), optax.adam(1e-3), flatopt.ire(**ENHANCEMENT)),
+  "ire_rho": lambda: optax.chain(flatopt.ire(rho=RHO, **ENHANCEMENT), optax.adam(1e-3)),
 }
 
 
@@ -58,7 +58,7 @@ def fall_of_mean_square(name, seed):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("name", ["ire_update", "ire_drift"])
+@pytest.mark.parametrize("name", ["ire", "ire_rho"])
 def test_ire_lowers_u_at_least_half_as_far_again_as_sam(name, seed):
   assert fall_of_mean_square(name, seed) >= 1.5 * fall_of_mean_square("sam", seed) > 0
 

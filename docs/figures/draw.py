@@ -15,8 +15,9 @@ from flatopt.__main__ import PLACES
 
 def colour(theme: dict[str, str], name: str) -> str:
   """Of the method's place relative to the base optimizer."""
-  method = {"ire": "ire_update"}.get(name, name)
-  place = next(place for place, module in PLACES if hasattr(module, method))
+  if name == "ire":  # the form that is drawn
+    return theme["after the base"]
+  place = next(place for place, module in PLACES if hasattr(module, name))
   return theme[place.removesuffix(" optimizer")]
 
 

@@ -27,8 +27,7 @@ PAGES = (
     "#the-methods) explain when to use which.",
     (
       ("Before the base optimizer", "flatopt.gradients"),
-      ("After the base optimizer", "flatopt.updates"),
-      ("Before or after the base optimizer", "flatopt._ire"),
+      ("Before or after the base optimizer", "flatopt.implicit_regularisation"),
       ("Around the base optimizer", "flatopt.wrappers"),
     ),
   ),

@@ -19,7 +19,7 @@ from experiments.measures.flatness import FlatnessOptions
 from experiments.presets.demo import CHOSEN
 from experiments.reports import directory
 
-PICTURED = "sgd", "sam", "ire_drift"  # methods whose landscapes are drawn
+PICTURED = "sgd", "sam", "ire_rho"  # methods whose landscapes are drawn
 
 
 @dataclasses.dataclass(frozen=True)

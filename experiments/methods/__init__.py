@@ -23,7 +23,7 @@ from experiments.methods.before import PeriodicSam as PeriodicSam
 from experiments.methods.before import Rst as Rst
 from experiments.methods.before import Sam as Sam
 from experiments.methods.ire import Ire as Ire
-from experiments.methods.ire import IreDrift as IreDrift
+from experiments.methods.ire import IreRho as IreRho
 from experiments.methods.ire import SamIre as SamIre
 from experiments.methods.optimizer import eval_params as eval_params
 from experiments.methods.optimizer import learning_rate as learning_rate

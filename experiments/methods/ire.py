@@ -21,7 +21,7 @@ class Ire(Method):
   def enhance(self, steps, key, **options):
     return flatopt.ire(
       self.kappa,
-      self.flat_fraction,
+      flat_fraction=self.flat_fraction,
       update_interval=self.update_interval,
       start_step=round(self.start * steps),
       curvature=flatopt.curvature.gauss_newton_bartlett(key=key),
@@ -43,9 +43,9 @@ class SamIre(Ire):
     return optax.chain(flatopt.sam(self.rho), base, self.enhance(steps, key))
 
 
-@register_method("ire_drift", place="before the base", aliases=("ire(rho)",))
+@register_method("ire_rho", place="before the base", aliases=("ire(rho)",))
 @dataclasses.dataclass(frozen=True)
-class IreDrift(Ire):
+class IreRho(Ire):
   rho: float = 0.05
   search = ("kappa", "rho")
   gradients = 2.0

@@ -4,7 +4,7 @@ import dataclasses
 
 from experiments.config import Augment, Config, Data, Opt
 from experiments.data.sets import TfdsImages
-from experiments.methods import Ire, IreDrift, SamIre, Sgd
+from experiments.methods import Ire, IreRho, SamIre, Sgd
 from experiments.models import VIT_SHAPES
 from experiments.models.shapes import RESNET56, WRN28, VisionTransformer
 from experiments.presets import language
@@ -47,4 +47,4 @@ CONFIGS = (
   _cifar(100, "vit-s", VisionTransformer(patch=4, **VIT_SHAPES["s"]), _ADAMW),
   _imagenet(),
 )
-TUNED = tuned(CONFIGS, sam_ire=SamIre(**_SETTINGS), ire_drift=IreDrift(**_SETTINGS))
+TUNED = tuned(CONFIGS, sam_ire=SamIre(**_SETTINGS), ire_rho=IreRho(**_SETTINGS))

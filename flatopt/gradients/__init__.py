@@ -5,7 +5,6 @@ from flatopt.gradients.asam import asam as asam
 from flatopt.gradients.friendly_sam import friendly_sam as friendly_sam
 from flatopt.gradients.g_rst import g_rst as g_rst
 from flatopt.gradients.gsam import gsam as gsam
-from flatopt.gradients.ire_drift import ire_drift as ire_drift
 from flatopt.gradients.looksam import looksam as looksam
 from flatopt.gradients.rst import rst as rst
 from flatopt.gradients.sam import sam as sam

@@ -19,7 +19,7 @@ METHODS = {
   "lookbehind": flatopt.lookbehind(SGD, ascent_steps=2, rho=0.2, interpolation=1.0),
   "rst": flatopt.rst(flatopt.sam(0.2), 0.5),
   "g_rst": flatopt.g_rst(flatopt.sam(0.2), 0.5, degree=0.3),
-  "ire_drift": flatopt.ire_drift(0.2, curvature=flatopt.curvature.empirical_fisher()),
+  "ire_rho": flatopt.ire(rho=0.2, curvature=flatopt.curvature.empirical_fisher()),
   "gsam": flatopt.gsam(0.2),
   "looksam": flatopt.looksam(0.2),
   "sala": flatopt.sala(SGD),

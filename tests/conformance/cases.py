@@ -66,12 +66,12 @@ CASES = [
     _before(lambda **d: flatopt.ae_sam(flatopt.sam(0.1, **d), num_steps=12, **d)),
   ),
   Case(
-    "ire_drift",
-    _before(lambda **d: flatopt.ire_drift(0.1, curvature=gauss_newton_bartlett(), **d)),
+    "ire_rho",
+    _before(lambda **d: flatopt.ire(rho=0.1, curvature=gauss_newton_bartlett(), **d)),
   ),
   Case(
-    "ire_update",
-    _after(flatopt.ire_update, curvature=gauss_newton_bartlett(), update_interval=3),
+    "ire",
+    _after(flatopt.ire, curvature=gauss_newton_bartlett(), update_interval=3),
   ),
   Case(
     "ire_hutchinson",
@@ -112,7 +112,7 @@ CASES = [
   ),
 ]
 
-ONE_OF_EACH_PLACE = [c for c in CASES if c.name in ("sam", "ire_update", "sala", "lookbehind")]
+ONE_OF_EACH_PLACE = [c for c in CASES if c.name in ("sam", "ire", "sala", "lookbehind")]
 OTHERS = [c for c in CASES if c not in ONE_OF_EACH_PLACE]
 
 # For programs that are dear to compile: in the fast suite, one method of each place.

@@ -61,7 +61,7 @@ def large(found):
 @pytest.mark.parametrize(
   "estimator", [hutchinson(), gauss_newton_bartlett()], ids=["hutchinson", "gauss_newton_bartlett"]
 )
-@pytest.mark.parametrize("method", ["ire_update", "ire_drift"])
+@pytest.mark.parametrize("method", ["ire", "ire_rho"])
 def test_a_refresh_gathers_no_params(estimator, method):
   params = sharded_params()
   assert large(sent(jax.grad(loss_fn), params)) == []

@@ -82,9 +82,7 @@ SYNCHRONISED = {
     flatopt.sam(0.1, ascent=optax.scale_by_rms(), **d), optax.sgd(0.1)
   ),
   "asam": lambda **d: optax.chain(flatopt.asam(0.5, **d), optax.sgd(0.1)),
-  "ire_drift": lambda **d: optax.chain(
-    flatopt.ire_drift(0.1, update_interval=2, **d), optax.sgd(0.1)
-  ),
+  "ire_rho": lambda **d: optax.chain(flatopt.ire(rho=0.1, update_interval=2, **d), optax.sgd(0.1)),
   "sala": lambda **d: flatopt.sala(optax.sgd(0.1), sync_period=2, rho=0.3, **d),
   "lookbehind": lambda **d: flatopt.lookbehind(
     optax.sgd(0.1), ascent_steps=2, interpolation="adaptive", **d

@@ -45,8 +45,8 @@ def test_unknown_extra_arguments_are_accepted(case):
     flatopt.weight_average,
     flatopt.sala,
     lambda inner: flatopt.lookbehind(inner, ascent_steps=1),
-    lambda inner: flatopt.ire_update(curvature=inner),
-    lambda inner: flatopt.ire_drift(curvature=inner),
+    lambda inner: flatopt.ire(curvature=inner),
+    lambda inner: flatopt.ire(rho=0.05, curvature=inner),
   ],
   ids=[
     "rst",
@@ -57,8 +57,8 @@ def test_unknown_extra_arguments_are_accepted(case):
     "weight_average",
     "sala",
     "lookbehind",
-    "ire_update",
-    "ire_drift",
+    "ire",
+    "ire_rho",
   ],
 )
 def test_extra_arguments_reach_what_is_inside(wrap):
@@ -101,13 +101,13 @@ INJECTABLE = {
     ("num_steps", "decay"),
     {"inner": flatopt.sam(0.1), "num_steps": 12, "low": 1.5, "high": 1.5},
   ),
-  "ire_drift": (
-    flatopt.ire_drift,
+  "ire_rho": (
+    flatopt.ire,
     ("update_interval", "start_step", "decay", "key"),
     {"rho": 0.1, "kappa": 1.0, "flat_fraction": 0.5},
   ),
-  "ire_update": (
-    flatopt.ire_update,
+  "ire": (
+    flatopt.ire,
     ("update_interval", "start_step", "decay", "key"),
     {"kappa": 1.0, "flat_fraction": 0.5},
   ),

@@ -111,10 +111,10 @@ METHODS = {
   "gsam": lambda **d: optax.chain(flatopt.gsam(0.3, 0.4, **d), SGD),
   "looksam": lambda **d: optax.chain(flatopt.looksam(0.3, update_interval=2, **d), SGD),
   "friendly_sam": lambda **d: optax.chain(flatopt.friendly_sam(0.3, **d), SGD),
-  "ire_drift": lambda **d: optax.chain(
-    flatopt.ire_drift(0.3, flat_fraction=0.4, curvature=empirical_fisher(), **d), SGD
+  "ire_rho": lambda **d: optax.chain(
+    flatopt.ire(rho=0.3, flat_fraction=0.4, curvature=empirical_fisher(), **d), SGD
   ),
-  "ire_update": lambda **d: optax.chain(
+  "ire": lambda **d: optax.chain(
     flatopt.sam(0.1, **d),
     SGD,
     flatopt.ire(flat_fraction=0.4, curvature=empirical_fisher(), update_interval=2, decay=0.5, **d),
@@ -148,7 +148,7 @@ def test_tensor_parallel_training_is_that_of_one_device(x64, name):
   chex.assert_trees_all_close(jax.device_get(found), expected, rtol=1e-10, atol=1e-12)
 
 
-@each_method("sam", "asam", "ire_update", "sala", "lookbehind")
+@each_method("sam", "asam", "ire", "sala", "lookbehind")
 def test_data_and_tensor_parallel_training_is_m_sharpness(x64, name):
   """Over the data axis every device has its own gradient; over the model axis, the whole norm."""
   batches = make_batches()

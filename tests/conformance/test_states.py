@@ -48,7 +48,7 @@ WRAPPED = {
   "lookahead": flatopt.lookahead(optax.sgd(0.1)),
   "sala": flatopt.sala(optax.adam(0.1)),
   "sam": optax.chain(flatopt.sam(), optax.sgd(0.1, momentum=0.9)),
-  "ire_update": optax.chain(optax.sgd(0.1), flatopt.ire()),
+  "ire": optax.chain(optax.sgd(0.1), flatopt.ire()),
 }
 
 

@@ -96,7 +96,7 @@ BEFORE = {
   "asam": flatopt.asam(0.5),
   "rst": flatopt.rst(flatopt.sam(0.1)),
   "g_rst": flatopt.g_rst(flatopt.sam(0.1)),
-  "ire_drift": flatopt.ire(rho=0.1),
+  "ire_rho": flatopt.ire(rho=0.1),
   "gsam": flatopt.gsam(0.1),
   "looksam": flatopt.looksam(0.1),
   "friendly_sam": flatopt.friendly_sam(0.1),

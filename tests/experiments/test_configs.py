@@ -44,7 +44,7 @@ def test_cifar_is_trained_for_200_epochs(name):
   assert config.data.augment.crop == 4
 
 
-@pytest.mark.parametrize("method", ["ire", "sam_ire", "ire_drift", "sam+ire", "ire(rho)"])
+@pytest.mark.parametrize("method", ["ire", "sam_ire", "ire_rho", "sam+ire", "ire(rho)"])
 def test_ire_begins_where_the_paper_has_it(method):
   chosen = presets.find("ire-cifar10-resnet56", method).opt.method
   assert (chosen.kappa, chosen.flat_fraction, chosen.update_interval) == (2, 0.8, 10)

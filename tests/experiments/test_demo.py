@@ -32,7 +32,7 @@ TINY = equal_budgets.Comparison(
     model={"width": 8, "blocks": 1},
     training={"evaluations": 2},
   ),
-  methods=("sgd", "sam", "lookbehind", "ire_drift"),
+  methods=("sgd", "sam", "lookbehind", "ire_rho"),
   seeds=2,
   trials=0,
   unit="gradients",

@@ -63,9 +63,9 @@ def test_own_metrics_are_means_over_windows_and_seeds():
 
 
 def test_own_metrics_leave_out_what_is_not_finite():
-  rows = [{"step": step, "ire_update/threshold": x} for step, x in enumerate((-np.inf, 2.0), 1)]
+  rows = [{"step": step, "ire/threshold": x} for step, x in enumerate((-np.inf, 2.0), 1)]
   found = over_training([rows])
-  np.testing.assert_allclose(found["ire_update/threshold"], [[0.525, 2.0]])
+  np.testing.assert_allclose(found["ire/threshold"], [[0.525, 2.0]])
   assert over_training([[]]) == {}
 
 

@@ -64,9 +64,9 @@ class TestMetrics:
     assert metrics(flatopt.rst(optax.identity())) == {f"rst/{q}" for q in coin}
     assert metrics(flatopt.g_rst(optax.identity())) == {f"g_rst/{q}" for q in coin}
     estimator = {"empirical_fisher/count"}
-    for method in (flatopt.ire_drift, flatopt.ire_update):
-      expected = {f"{method.__name__}/{q}" for q in mask} | estimator
-      assert metrics(method(curvature=empirical_fisher())) == expected
+    for rho in (None, 0.05):
+      expected = {f"ire/{q}" for q in mask} | estimator
+      assert metrics(flatopt.ire(rho=rho, curvature=empirical_fisher())) == expected
     assert metrics(flatopt.lookahead(base)) == {"lookahead/count"}
     sala = {"count", "stage", "distance", "extra_gradients"}
     assert metrics(flatopt.sala(base)) == {f"sala/{q}" for q in sala}
@@ -99,11 +99,11 @@ class TestMetrics:
   def test_flat_share_by_group(self):
     params = {"a": {"x": jnp.arange(4.0), "y": jnp.arange(4.0, 6.0)}, "b": jnp.arange(6.0, 10.0)}
     estimator = optax.stateless(lambda updates, params: params)  # curvature 0, 1, ..., 9
-    for method, name in ((flatopt.ire_update, "ire_update"), (flatopt.ire_drift, "ire_drift")):
-      optimizer = method(flat_fraction=0.5, curvature=estimator)
+    for rho in (None, 0.05):
+      optimizer = flatopt.ire(rho=rho, flat_fraction=0.5, curvature=estimator)
       _, state = optimizer.update(params, optimizer.init(params), params, grad_fn=lambda p: p)
-      share = lambda group_fn, state=state, name=name: {
-        key.removeprefix(f"{name}/flat_share/"): float(value)
+      share = lambda group_fn, state=state: {
+        key.removeprefix("ire/flat_share/"): float(value)
         for key, value in flatopt.metrics((state,), group_fn=group_fn).items()
         if "flat_share/" in key
       }
@@ -127,7 +127,7 @@ COSTS = {
   "two_sams": (optax.chain(flatopt.sam(), flatopt.sam(), optax.sgd(0.1)), 8),
   "never": (optax.chain(flatopt.rst(flatopt.sam(), 0.0), optax.sgd(0.1)), 0),
   "drift": (
-    optax.chain(flatopt.ire_drift(curvature=hutchinson(3), update_interval=2), optax.sgd(0.1)),
+    optax.chain(flatopt.ire(rho=0.05, curvature=hutchinson(3), update_interval=2), optax.sgd(0.1)),
     4 + 2 * 3 * 2,
   ),
   "update": (

@@ -12,7 +12,9 @@ import flatopt
 
 SIZE = 8
 # With the identity for an estimator the updates are their own curvature.
-METHOD = lambda flat_fraction: flatopt.ire_update(1.0, flat_fraction, curvature=optax.identity())
+METHOD = lambda flat_fraction: flatopt.ire(
+  1.0, flat_fraction=flat_fraction, curvature=optax.identity()
+)
 ties = st.lists(st.integers(-3, 3), min_size=SIZE, max_size=SIZE).map(np.float32)
 numbers = st.floats(-1e3, 1e3, width=32, allow_subnormal=False)
 usual = st.lists(numbers, min_size=SIZE, max_size=SIZE).map(np.float32)

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 import flatopt
-from flatopt import _flat_mask
+from flatopt.implicit_regularisation import flat_mask
 from flatopt.selection import LIMB_BITS
 from tests.oracle.trajectory import assert_close, drive, flat, once, table, tree
 
@@ -50,9 +50,9 @@ SETTINGS = {
 @pytest.mark.parametrize(("diagonals", "settings"), SETTINGS.values(), ids=SETTINGS)
 def test_equation(x64, diagonals, settings):
   interval, start = settings.get("interval", 1), settings.get("start", 0)
-  method = flatopt.ire_update(
+  method = flatopt.ire(
     1.5,
-    0.5,
+    flat_fraction=0.5,
     curvature=PARAMS_ARE_CURVATURE,
     update_interval=interval,
     start_step=start,
@@ -68,22 +68,26 @@ def test_equation(x64, diagonals, settings):
   assert (state.mask.curvature == ()) == ("decay" not in settings)
 
 
-def test_ire_without_rho_is_ire_update(x64):
+def test_averaged_curvature_update(x64):
   settings = dict(update_interval=3, start_step=2, decay=0.7, curvature=PARAMS_ARE_CURVATURE)
-  rows, _ = drive(flatopt.ire(1.5, 0.5, **settings), UPDATES, DIAGONALS)
+  rows, _ = drive(flatopt.ire(1.5, flat_fraction=0.5, **settings), UPDATES, DIAGONALS)
   masks = masks_numpy(DIAGONALS, 3, interval=3, start=2, decay=0.7)
   assert_close(rows, UPDATES * (1 + 1.5 * masks))
 
 
 def test_kappa_schedule_reads_the_count(x64):
   kappas = np.linspace(0, 3, 12)
-  method = flatopt.ire_update(table(kappas), 0.5, curvature=PARAMS_ARE_CURVATURE, update_interval=1)
+  method = flatopt.ire(
+    table(kappas), flat_fraction=0.5, curvature=PARAMS_ARE_CURVATURE, update_interval=1
+  )
   rows, _ = drive(method, UPDATES, DIAGONALS)
   assert_close(rows, UPDATES * (1 + kappas[:, None] * masks_numpy(DIAGONALS, 3)))
 
 
 def test_schedules_read_step_where_given():
-  method = flatopt.ire_update(table([0, 5.0]), table([0.0, 0.5]), curvature=PARAMS_ARE_CURVATURE)
+  method = flatopt.ire(
+    table([0, 5.0]), flat_fraction=table([0.0, 0.5]), curvature=PARAMS_ARE_CURVATURE
+  )
   output, _ = once(method, jnp.ones(2), jnp.array([2.0, 1.0]), step=jnp.array(1))
   assert output.tolist() == [1, 6]
 
@@ -104,22 +108,22 @@ MASKS = [
 
 @pytest.mark.parametrize(("curvature", "flat_fraction", "expected"), MASKS)
 def test_which_coordinates_are_flat(curvature, flat_fraction, expected):
-  method = flatopt.ire_update(1.0, flat_fraction, curvature=PARAMS_ARE_CURVATURE)
+  method = flatopt.ire(1.0, flat_fraction=flat_fraction, curvature=PARAMS_ARE_CURVATURE)
   output, _ = once(method, tree(jnp.ones(6)), tree(jnp.asarray(curvature, jnp.float32)))
   np.testing.assert_array_equal(flat(output), 1 + np.array(expected))
 
 
 def test_threshold_is_below_every_magnitude_where_none_are_flat():
   w = jnp.ones(4)
-  _, state = once(flatopt.ire_update(1.0, 0.2, curvature=PARAMS_ARE_CURVATURE), w, w)
+  _, state = once(flatopt.ire(1.0, flat_fraction=0.2, curvature=PARAMS_ARE_CURVATURE), w, w)
   assert state.mask.threshold < 0
   assert not state.mask.flat.any()
 
 
 def test_which_coordinates_are_flat_by_a_schedule():
   curvatures, fractions, expected = (np.array(x, np.float32) for x in zip(*MASKS, strict=True))
-  method = flatopt.ire_update(
-    1.0, table(fractions), curvature=PARAMS_ARE_CURVATURE, update_interval=1
+  method = flatopt.ire(
+    1.0, flat_fraction=table(fractions), curvature=PARAMS_ARE_CURVATURE, update_interval=1
   )
   rows, _ = drive(method, np.ones_like(curvatures), curvatures)
   np.testing.assert_array_equal(rows, 1 + expected)
@@ -133,7 +137,7 @@ def test_which_coordinates_are_flat_by_a_schedule():
 def test_rank_is_an_int_for_numbers_and_float32_for_arrays(flat_fraction, num_flat):
   """100 * 0.29 is 28.999999999999996, but 29 in float32."""
   w = jnp.arange(1.0, 101.0)
-  method = flatopt.ire_update(1.0, flat_fraction, curvature=PARAMS_ARE_CURVATURE)
+  method = flatopt.ire(1.0, flat_fraction=flat_fraction, curvature=PARAMS_ARE_CURVATURE)
   _, state = once(method, w, w)
   assert state.mask.flat.sum() == num_flat
   assert state.mask.threshold == num_flat
@@ -150,7 +154,7 @@ def test_rank_is_an_int_for_numbers_and_float32_for_arrays(flat_fraction, num_fl
   ],
 )
 def test_rank_in_large_models(size, flat_fraction, expected):
-  high, low = _flat_mask._rank(size, flat_fraction)
+  high, low = flat_mask._rank(size, flat_fraction)
   assert int(high) * 2**LIMB_BITS + int(low) == expected
 
 
@@ -165,7 +169,7 @@ ESTIMATORS = {
 @pytest.mark.parametrize("curvature", ESTIMATORS.values(), ids=ESTIMATORS)
 def test_hutchinson_estimators(curvature):
   obj_fn = lambda w: jnp.sum(SCALES * w**2) / 2
-  method = flatopt.ire_update(1.0, 0.5, curvature=curvature)
+  method = flatopt.ire(1.0, flat_fraction=0.5, curvature=curvature)
   w = jnp.ones(4)
   output, _ = once(method, w, w, grad_fn=jax.grad(obj_fn), obj_fn=obj_fn)
   assert output.tolist() == [1, 2, 1, 2]
@@ -175,7 +179,9 @@ def test_key_is_that_of_the_default_estimator():
   grad_fn = jax.grad(lambda w: jnp.sum(jnp.outer(w, w) ** 3 * jnp.arange(9.0).reshape(3, 3)))
   w = jnp.array([1.0, 2.0, 3.0])
   thresholds = [
-    float(once(flatopt.ire_update(1.0, 1.0, **settings), w, w, grad_fn=grad_fn)[1].mask.threshold)
+    float(
+      once(flatopt.ire(1.0, flat_fraction=1.0, **settings), w, w, grad_fn=grad_fn)[1].mask.threshold
+    )
     for key in (1, 3)
     for settings in (dict(key=key), dict(curvature=flatopt.curvature.hutchinson(key=key)))
   ]
@@ -184,7 +190,7 @@ def test_key_is_that_of_the_default_estimator():
 
 def test_bfloat16_is_scaled_in_float32():
   u = np.linspace(1, 2, 64).astype(ml_dtypes.bfloat16)
-  method = flatopt.ire_update(0.3, 1.0, curvature=PARAMS_ARE_CURVATURE)
+  method = flatopt.ire(0.3, flat_fraction=1.0, curvature=PARAMS_ARE_CURVATURE)
   output, _ = once(method, jnp.asarray(u), jnp.zeros(64, jnp.bfloat16))
   expected = (u.astype(np.float32) * np.float32(1.3)).astype(ml_dtypes.bfloat16)
   np.testing.assert_array_equal(output, expected)
@@ -193,7 +199,7 @@ def test_bfloat16_is_scaled_in_float32():
 
 def test_bfloat16_params_keep_a_float32_average():
   w = jnp.full(2, 0.01, jnp.bfloat16)
-  method = flatopt.ire_update(1.0, 1.0, curvature=PARAMS_ARE_CURVATURE, decay=0.999)
+  method = flatopt.ire(1.0, flat_fraction=1.0, curvature=PARAMS_ARE_CURVATURE, decay=0.999)
   _, state = once(method, w, w)
   assert state.mask.curvature.dtype == jnp.float32
   np.testing.assert_allclose(state.mask.curvature, 0.001 * np.float32(w), rtol=1e-4)

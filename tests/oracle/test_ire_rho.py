@@ -6,7 +6,7 @@ import optax
 import pytest
 
 import flatopt
-from tests.oracle.test_ire_update import (
+from tests.oracle.test_ire import (
   DIAGONALS,
   HOLES,
   PARAMS_ARE_CURVATURE,
@@ -45,27 +45,34 @@ def drift_numpy(radii, kappas, masks, params=DIAGONALS):
 
 
 def test_equation(x64):
-  method = flatopt.ire_drift(
-    0.3, 1.5, 0.5, curvature=PARAMS_ARE_CURVATURE, update_interval=3, start_step=2
+  method = flatopt.ire(
+    rho=0.3,
+    kappa=1.5,
+    flat_fraction=0.5,
+    curvature=PARAMS_ARE_CURVATURE,
+    update_interval=3,
+    start_step=2,
   )
   rows, _ = drive(method, GRADS, DIAGONALS, grad_fn=cube)
   masks = masks_numpy(DIAGONALS, 3, interval=3, start=2)
   assert_close(rows, drift_numpy([0.3] * 12, [1.5] * 12, masks))
 
 
-def test_ire_with_rho_is_ire_drift(x64):
+def test_averaged_curvature(x64):
   settings = dict(update_interval=3, start_step=2, decay=0.7, curvature=PARAMS_ARE_CURVATURE)
-  rows, _ = drive(flatopt.ire(1.5, 0.5, rho=0.3, **settings), GRADS, DIAGONALS, grad_fn=cube)
+  rows, _ = drive(
+    flatopt.ire(1.5, flat_fraction=0.5, rho=0.3, **settings), GRADS, DIAGONALS, grad_fn=cube
+  )
   masks = masks_numpy(DIAGONALS, 3, interval=3, start=2, decay=0.7)
   assert_close(rows, drift_numpy([0.3] * 12, [1.5] * 12, masks))
 
 
 def test_schedules_read_the_count(x64):
   ranks = [1, 0, 6, 3, 2, 5, 4, 0, 1, 2, 3, 6]
-  method = flatopt.ire_drift(
-    table(RADII),
-    table(KAPPAS),
-    table(np.minimum((np.array(ranks) + 0.5) / 6, 1)),
+  method = flatopt.ire(
+    rho=table(RADII),
+    kappa=table(KAPPAS),
+    flat_fraction=table(np.minimum((np.array(ranks) + 0.5) / 6, 1)),
     curvature=PARAMS_ARE_CURVATURE,
     update_interval=1,
   )
@@ -75,8 +82,11 @@ def test_schedules_read_the_count(x64):
 
 
 def test_schedules_read_step_where_given():
-  method = flatopt.ire_drift(
-    table([0, 0.5]), table([0, 4.0]), table([0.0, 1.0]), curvature=PARAMS_ARE_CURVATURE
+  method = flatopt.ire(
+    rho=table([0, 0.5]),
+    kappa=table([0, 4.0]),
+    flat_fraction=table([0.0, 1.0]),
+    curvature=PARAMS_ARE_CURVATURE,
   )
   one = jnp.ones(1)
   output, _ = once(method, one, one, grad_fn=lambda w: w, step=jnp.array(1))
@@ -85,13 +95,15 @@ def test_schedules_read_step_where_given():
 
 def test_default_estimator_is_hutchinson():
   grad_fn = lambda w: jnp.array([5.0, -1.0, 3.0, 2.0]) * w
-  _, state = once(flatopt.ire_drift(flat_fraction=0.5), jnp.ones(4), jnp.ones(4), grad_fn=grad_fn)
+  _, state = once(
+    flatopt.ire(rho=0.05, flat_fraction=0.5), jnp.ones(4), jnp.ones(4), grad_fn=grad_fn
+  )
   assert state.mask.flat.tolist() == [False, True, False, True]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_non_finite_gradient_leaves_as_nan(bad):
-  method = flatopt.ire_drift(0.3, 2.0, 1.0, curvature=PARAMS_ARE_CURVATURE)
+  method = flatopt.ire(rho=0.3, kappa=2.0, flat_fraction=1.0, curvature=PARAMS_ARE_CURVATURE)
   g = jnp.array([1.0, bad, 3.0])
   output, state = once(method, g, jnp.ones(3), grad_fn=jnp.ones_like)
   assert state.mask.flat.all()
@@ -99,8 +111,13 @@ def test_non_finite_gradient_leaves_as_nan(bad):
 
 
 def test_non_finite_curvature_never_enters_the_average(x64):
-  method = flatopt.ire_drift(
-    0.3, 1.5, 0.5, curvature=PARAMS_ARE_CURVATURE, update_interval=1, decay=0.7
+  method = flatopt.ire(
+    rho=0.3,
+    kappa=1.5,
+    flat_fraction=0.5,
+    curvature=PARAMS_ARE_CURVATURE,
+    update_interval=1,
+    decay=0.7,
   )
   _, state = drive(method, GRADS, HOLES, grad_fn=cube)
   h = np.zeros(6)
@@ -112,7 +129,7 @@ def test_non_finite_curvature_never_enters_the_average(x64):
 
 def test_apply_if_finite_behind_it_skips(x64):
   """A bad batch moves neither the params nor the average that ranks them."""
-  method = flatopt.ire_drift(0.3, 1.5, 0.5, update_interval=2, decay=0.5)
+  method = flatopt.ire(rho=0.3, kappa=1.5, flat_fraction=0.5, update_interval=2, decay=0.5)
   rows, (state, _) = follow(optax.chain(method, SKIPPING), 6, with_rows(PULLS, [2, 4], np.nan))
   assert np.isfinite(rows).all()
   np.testing.assert_array_equal(rows[2], rows[1])
@@ -123,6 +140,8 @@ def test_apply_if_finite_behind_it_skips(x64):
 
 def test_bfloat16_keeps_its_dtype():
   w = jnp.ones(4, jnp.bfloat16)
-  output, _ = once(flatopt.ire_drift(0.5, 0.3, 1.0), w, w, grad_fn=lambda w: w * w)
+  output, _ = once(
+    flatopt.ire(rho=0.5, kappa=0.3, flat_fraction=1.0), w, w, grad_fn=lambda w: w * w
+  )
   assert output.dtype == jnp.bfloat16
   np.testing.assert_allclose(output.astype(jnp.float32), 1.5625 + 0.3 * 0.5625, rtol=2**-8)

@@ -1,4 +1,4 @@
-"""The mask of flat coordinates, which ``ire_update`` and ``ire_drift`` share."""
+"""The mask of flat coordinates of ``ire``."""
 
 from typing import Any, NamedTuple
 
