@@ -1,13 +1,14 @@
 """Methods times seeds at an equal budget."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
 
 from experiments.comparisons import equal_budgets
-from experiments.comparisons.sharing import one_at_a_time
+from experiments.comparisons.sharing import beside_helpers, one_at_a_time
 from experiments.config import Config, Inline, Refusal
 from experiments.reports import directory
 
@@ -27,6 +28,7 @@ class Compare:
   gradients: int | None = None  # budget of a run; the config's where no budget is given
   steps: int | None = None  # budget of a run in steps
   seconds: int | None = None  # budget of a run in seconds on this machine, about
+  processes: int = 1  # number of processes that share the runs, each on cores of its own
 
   def run(self, console: Console) -> None:
     amounts = {unit: getattr(self, unit) for unit in ("gradients", "steps", "seconds")}
@@ -41,6 +43,8 @@ class Compare:
     compared = equal_budgets.Comparison(
       self.config, self.methods, self.seeds, self.trials, unit, amount
     )
-    equal_budgets.compare(compared, self.out, console)
-    with one_at_a_time(self.out):
-      directory.write(self.out, console)
+    with beside_helpers(sys.argv[1:], self.processes):
+      equal_budgets.compare(compared, self.out, console)
+    if self.processes:
+      with one_at_a_time(self.out):
+        directory.write(self.out, console)

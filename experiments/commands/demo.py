@@ -1,11 +1,8 @@
 """The smallest comparison."""
 
-import contextlib
 import dataclasses
 import os
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -14,7 +11,7 @@ from experiments import presets
 from experiments.comparisons import equal_budgets
 from experiments.comparisons.directory import with_training
 from experiments.comparisons.flatness import measure_all
-from experiments.comparisons.sharing import one_at_a_time
+from experiments.comparisons.sharing import beside_helpers, one_at_a_time
 from experiments.measures.flatness import FlatnessOptions
 from experiments.presets.demo import CHOSEN
 from experiments.reports import directory
@@ -37,30 +34,9 @@ class Demo:
     compared = equal_budgets.Comparison(
       config, tuple(CHOSEN), self.seeds, 0, "gradients", self.gradients
     )
-    with self.helpers():
+    with beside_helpers(sys.argv[1:], self.processes):
       equal_budgets.compare(compared, self.out, console)
       measure_all(self.out, FlatnessOptions(pictured=PICTURED), console)
     if self.processes:
       with one_at_a_time(self.out):
         directory.write(self.out, console)
-
-  @contextlib.contextmanager
-  def helpers(self) -> Iterator[None]:
-    """Starts the other processes, which share the runs and print nothing."""
-    flags = "--out", str(self.out), "--gradients", str(self.gradients)
-    flags += "--seeds", str(self.seeds), "--processes", "0"
-    started = [
-      subprocess.Popen(
-        [sys.executable, "-m", "experiments", "demo", *flags],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,  # this process reports the same errors
-      )
-      for _ in range(self.processes - 1)
-    ]
-    try:
-      yield
-      for other in started:
-        other.wait()
-    finally:
-      for other in started:
-        other.terminate()

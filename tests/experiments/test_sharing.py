@@ -12,7 +12,14 @@ import time
 import pytest
 from rich.console import Console
 
-from experiments.comparisons.sharing import Job, nobody_else, one_at_a_time, train_all
+from experiments.comparisons.sharing import (
+  Job,
+  beside_helpers,
+  cores_of_each,
+  nobody_else,
+  one_at_a_time,
+  train_all,
+)
 from experiments.training.run_directory import Busy
 from tests.experiments.runs import SMALL
 
@@ -65,6 +72,36 @@ def test_what_all_would_write_is_written_one_at_a_time(tmp_path):
     fcntl.flock(other, attempt)
   with open(tmp_path / "lock") as other:
     fcntl.flock(other, attempt)
+
+
+def test_each_process_has_cores_of_its_own(monkeypatch):
+  monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1, 2, 4, 6, 7}, raising=False)
+  assert cores_of_each(2) == [{1, 4, 7}, {2, 6}]
+  assert cores_of_each(1) == [{1, 2, 4, 6, 7}]
+  assert cores_of_each(7) == [{1}, {2}, {4}, {6}, {7}, {1}, {2}]  # more processes than cores
+  monkeypatch.delattr(os, "sched_getaffinity")
+  assert cores_of_each(2) == [set(), set()]  # a system that cannot tell
+
+
+def test_helpers_and_this_process_are_bound_before_they_work(monkeypatch):
+  """With the flags of this process, and as ``--processes 0``, which starts no others."""
+  started, bound = [], {}
+
+  class Helper:
+    pid = 77
+    wait = terminate = lambda self: None
+
+  monkeypatch.setattr(subprocess, "Popen", lambda command, **_: started.append(command) or Helper())
+  monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
+  monkeypatch.setattr(os, "sched_setaffinity", bound.__setitem__, raising=False)
+  with beside_helpers(["demo", "--out", "x"], 2):
+    assert bound == {77: {1}, 0: {0}}
+  assert [command[1:] for command in started] == [
+    ["-m", "experiments", "demo", "--out", "x", "--processes", "0"]
+  ]
+  bound.clear()
+  with beside_helpers(["demo"], 1), beside_helpers(["demo"], 0):
+    assert not bound  # one process alone keeps every core
 
 
 def start(out):
