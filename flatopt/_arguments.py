@@ -110,12 +110,22 @@ def _is_raw_key(key: jax.Array) -> bool:
   return key.dtype == jnp.uint32 and key.ndim == 1
 
 
-def check_axis(method: str, axis_name: Any, sync_perturbation: Any = False) -> None:
-  """Checks ``axis_name`` and ``sync_perturbation``."""
-  names = axis_name if isinstance(axis_name, tuple) else (axis_name,)
-  if axis_name is not None and not (names and all(isinstance(n, str) for n in names)):
-    raise TypeError(
-      f"{method}: axis_name must be None, a string or a tuple of strings; got {describe(axis_name)}"
+def check_axes(
+  method: str, axis_name: Any, shard_axes: Any = None, sync_perturbation: Any = False
+) -> None:
+  """Checks ``axis_name``, ``shard_axes`` and ``sync_perturbation``."""
+  both = []
+  for argument, value in (("axis_name", axis_name), ("shard_axes", shard_axes)):
+    names = value if isinstance(value, tuple) else (() if value is None else (value,))
+    if not all(isinstance(n, str) for n in names) or (argument == "axis_name" and value == ()):
+      raise TypeError(
+        f"{method}: {argument} must be None, a string or a tuple of strings; got {describe(value)}"
+      )
+    both += names
+  if len(both) != len(set(both)):
+    raise ValueError(
+      f"{method}: axis_name={axis_name!r} and shard_axes={shard_axes!r} name an axis twice; over an"
+      " axis either gradients are averaged or params are sharded"
     )
   check_flag(method, "sync_perturbation", sync_perturbation)
 

@@ -1,18 +1,16 @@
 """Mesh axes under ``pmap`` and ``shard_map``.
 
 Over a data axis (a method's ``axis_name``) gradients differ and are averaged. Params may also be
-sharded over other axes: then sums over their leaves are sums over devices.
+sharded over other axes (``shard_axes``): then sums over their leaves are sums over devices.
 """
 
-import re
-import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from flatopt._typing import Axes, AxisName, Params
+from flatopt._typing import Axes, AxisName, Params, ShardAxes
 
 
 def mean(tree: Params, axis_name: AxisName) -> Params:
@@ -20,15 +18,26 @@ def mean(tree: Params, axis_name: AxisName) -> Params:
   return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 
 
-def shard_axes(params: Params, axis_name: AxisName = None) -> Axes:
-  """Returns, for each leaf, the mesh axes that it is sharded over.
+def leaf_axes(method: str, params: Params, axis_name: AxisName, shard_axes: ShardAxes) -> Axes:
+  """Returns, for each leaf, the mesh axes over which a sum over its entries is one over devices.
 
-  These are the axes over which the leaf varies, without the data axes. They are empty if
-  ``shard_map`` does not track varying axes (``check_vma=False``), and under ``pmap``.
+  These are those of ``shard_axes`` over which the leaf varies. If ``shard_map`` does not track
+  varying axes (``check_vma=False``), and under ``pmap`` and ``vmap``, they are all of
+  ``shard_axes``. If ``shard_axes`` is ``None``, the leaves must not vary over any other axis than
+  ``axis_name``.
   """
-  data_axes = _as_tuple(axis_name)
-  names = (_varying_names(x).difference(data_axes) for x in jax.tree.leaves(params))
-  return tuple(tuple(sorted(n)) for n in names)
+  varies = [_varying_names(x) for x in jax.tree.leaves(params)]
+  if shard_axes is not None:
+    names = _as_tuple(shard_axes)
+    tracked = _tracked_names(names)
+    return tuple(tuple(n for n in names if n not in tracked or n in own) for own in varies)
+  for name in sorted(frozenset().union(*varies).difference(_as_tuple(axis_name))):
+    raise ValueError(
+      f"{method}: params vary over the mesh axis {name!r}. Pass shard_axes=({name!r},) if they are"
+      " sharded over it, so that norms and counts are over all shards, or shard_axes=() if each"
+      " device has a model of its own"
+    )
+  return ((),) * len(varies)
 
 
 def total(parts: list[jax.Array], axes: Axes | None = None) -> jax.Array:
@@ -41,6 +50,13 @@ def total(parts: list[jax.Array], axes: Axes | None = None) -> jax.Array:
     jax.lax.psum(varying(part, names), names) if names else part for names, part in by_names.items()
   ]
   return sum(sums[1:], sums[0])
+
+
+def varying_like_total(x: jax.Array, parts: list[jax.Array], axes: Axes) -> jax.Array:
+  """Marks an array as varying over the axes that ``total(parts, axes)`` varies over."""
+  return _cast(
+    x, {n for p, names in zip(parts, axes, strict=True) for n in _varying_names(p) - {*names}}
+  )
 
 
 def size(params: Params, axes: Axes) -> int:
@@ -81,46 +97,6 @@ def check_varying(method: str, updates: Params, axis_name: AxisName) -> None:
       )
 
 
-def warn_if_replicas_diverge(
-  method: str, updates: Params, params: Params, closures: dict[str, Callable[..., Any]]
-) -> None:
-  """Warns if the method runs on several devices and neither it nor a closure averages.
-
-  If ``shard_map`` tracks varying axes, this is the case for an axis over which the updates vary
-  and the params do not. Otherwise it is the case for every manual axis over which no closure sums.
-  """
-  manual = jax.sharding.get_abstract_mesh().manual_axes
-  if not manual:
-    return
-  arguments = {"grad_fn": (params,), "sampled_grad_fn": (params, jax.random.key(0))}
-  programs = [str(jax.make_jaxpr(fn)(*arguments[name])) for name, fn in closures.items()]
-  for name in manual:
-    tracked = name in _tracked_names(name)
-    # If the axis is tracked, a sum in a closure is no evidence: shard_map itself may have added it.
-    diverge = _vary_more(updates, params, name) if tracked else not _any_sums(programs, name)
-    if diverge:
-      warnings.warn(
-        f"{method}: runs on the devices of axis {name!r} with axis_name=None: each device uses"
-        " the loss of its own part of the batch, and replicas drift apart silently. Pass"
-        f" axis_name={name!r} and each device's own gradient, or average inside grad_fn",
-        stacklevel=4,
-      )
-
-
-def _vary_more(updates: Params, params: Params, name: str) -> bool:
-  """Whether a leaf of the updates varies over the axis and the same leaf of the params does not."""
-  return any(
-    name in _varying_names(u) and name not in _varying_names(w)
-    for u, w in zip(jax.tree.leaves(updates), jax.tree.leaves(params), strict=True)
-  )
-
-
-def _any_sums(programs: list[str], name: str) -> bool:
-  """Whether one of the programs (the text of a jaxpr) sums over the axis."""
-  collective = rf"\b(psum|all_gather|reduce_scatter)\w*\[[^\]]*'{name}'"
-  return any(re.search(collective, program) for program in programs)
-
-
 def _cast(x: jax.Array, names: Iterable[str]) -> jax.Array:
   """Marks an array as varying over the named axes, if it does not vary over them already."""
   missing = tuple(name for name in names if name not in _varying_names(x))
@@ -141,4 +117,5 @@ def _tracked_names(axis_name: AxisName) -> tuple[str, ...]:
 
 def _varying_names(x: Any) -> frozenset[str]:
   """Returns the mesh axes over which ``shard_map`` knows that an array varies."""
-  return jax.typeof(x).manual_axis_type.varying
+  kind = jax.typeof(x)
+  return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma

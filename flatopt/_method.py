@@ -11,8 +11,6 @@ from jax.core import Tracer
 from flatopt import _arguments, _devices
 from flatopt._typing import AxisName, Params
 
-_HAS_NO_AXIS = object()
-
 
 def transformation(
   method: str,
@@ -22,7 +20,7 @@ def transformation(
   *,
   place: str,
   closures: tuple[str, ...] = (),
-  axis_name: AxisName | object = _HAS_NO_AXIS,
+  axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
   """Makes an optax transformation of a method's equations, and checks what it is called with.
 
@@ -36,7 +34,7 @@ def transformation(
     place: "before", "after" or "around" the base optimizer; or "curvature" for estimators, which
       do not read ``updates``.
     closures: names of the closures that the method needs.
-    axis_name: the mapped axis, for methods that have this argument.
+    axis_name: the mapped axis over which the method averages.
   """
 
   def checked_init(params):
@@ -51,20 +49,14 @@ def transformation(
     _arguments.check_closures(method, params, **wanted)
     if place != "curvature":
       _arguments.check_same_tree(method, "updates", updates, params)
-      _check_axis(updates, params, extra_args)
+    if place in ("before", "around"):
+      _devices.check_varying(method, updates, axis_name)
     step = extra_args.get("step")
     step = state.count if step is None else step
     output, new_state = update(updates, state, params, step, extra_args)
     if observe := extra_args.get(OBSERVER):
       observe(method, place, updates, output)
     return output, new_state
-
-  def _check_axis(updates, params, extra_args):
-    if axis_name is None and extra_args.get("axis_name") is None:
-      given = {n: extra_args[n] for n in ("grad_fn", "sampled_grad_fn") if extra_args.get(n)}
-      _devices.warn_if_replicas_diverge(method, updates, params, given)
-    elif axis_name not in (None, _HAS_NO_AXIS) and place != "after":
-      _devices.check_varying(method, updates, axis_name)  # pyright: ignore[reportArgumentType]
 
   return optax.GradientTransformationExtraArgs(checked_init, checked_update)
 
@@ -113,15 +105,6 @@ def prepare_base(
     return inner.update(updates, state, params, **extra_args)
 
   return optax.GradientTransformationExtraArgs(inner.init, update)
-
-
-def args_for_inner(extra_args: dict[str, Any], step: Any, axis_name: AxisName) -> dict[str, Any]:
-  """Returns the extra arguments for a transformation inside a method.
-
-  ``step`` is the outer method's step, so that inner schedules do not lag behind on steps that
-  skip the inner transformation. ``axis_name`` tells it that its output will be averaged.
-  """
-  return extra_args | {"step": step} | ({} if axis_name is None else {"axis_name": axis_name})
 
 
 def cond(predicate: jax.Array, if_true: Callable[[], Any], if_false: Callable[[], Any]) -> Any:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from flatopt import _devices, _results, _tree
-from flatopt._typing import AxisName, GradFn, Mask, Params
+from flatopt._typing import Axes, AxisName, GradFn, Mask, Params
 
 _BIAS = re.compile(r"b\d*|(.*_)?bias(_.*)?")
 
@@ -26,16 +26,14 @@ def perturb(
   eta: Any = None,
   scale_mask: Mask | None = None,
   mask: Mask | None = None,
-  axis_name: AxisName = None,
+  axes: Axes | None = None,
 ) -> tuple[Params, jax.Array]:
   """Returns ``params + eps(grads)``, and whether the gradients are finite.
 
   The perturbation is ASAM's if ``eta`` is given. The masks have one bool per leaf. Only the leaves
   of ``mask`` are perturbed and counted in the norm; ``None``: all leaves. A zero gradient does not
-  change the params; a gradient that is not finite makes them NaN. If the params are sharded over
-  mesh axes other than ``axis_name``, the norm is over all shards.
+  change the params; a gradient that is not finite makes them NaN. ``axes`` as in ``_tree.norm``.
   """
-  axes = _devices.shard_axes(params, axis_name)
   finite = jnp.array(True)
   if mask is not None:
     finite = jnp.isfinite(_tree.norm(grads, axes))
@@ -82,6 +80,7 @@ def perturbed_gradient(
   eta: Any = None,
   scale_mask: Mask | None = None,
   mask: Mask | None = None,
+  axes: Axes | None = None,
   axis_name: AxisName = None,
   sync_perturbation: bool = False,
 ) -> tuple[Params, Params, jax.Array]:
@@ -93,7 +92,7 @@ def perturbed_gradient(
   scale_mask = full_mask(f"{method}: scale_mask", scale_mask, params)
   source = _devices.mean(grads, axis_name) if sync_perturbation else grads
   perturbed, finite = perturb(
-    params, source, rho, eta=eta, scale_mask=scale_mask, mask=mask, axis_name=axis_name
+    params, source, rho, eta=eta, scale_mask=scale_mask, mask=mask, axes=axes
   )
   perturbed = _devices.varying(perturbed, axis_name)
   sharp = grad_fn(perturbed)

@@ -12,6 +12,7 @@ Schedule: TypeAlias = Callable[[jax.typing.ArrayLike], jax.typing.ArrayLike]
 ScalarOrSchedule: TypeAlias = jax.typing.ArrayLike | Schedule
 Mask: TypeAlias = Any  # pytree of bools, or a callable: params -> pytree of bools
 AxisName: TypeAlias = str | tuple[str, ...] | None
+ShardAxes: TypeAlias = str | tuple[str, ...] | None
 Axes: TypeAlias = tuple[tuple[str, ...], ...]  # for each leaf, the mesh axes it is sharded over
 Limbs: TypeAlias = tuple[jax.Array, jax.Array]  # (high, low): high * 2^16 + low
 

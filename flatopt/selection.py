@@ -10,12 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatopt import _arguments, _devices, _tree
-from flatopt._typing import Axes, Limbs, Params
+from flatopt._typing import Axes, Limbs, Params, ShardAxes
 
 LIMB_BITS = 16
 
 
-def kth_smallest(tree: Params, k: jax.typing.ArrayLike) -> jax.Array:
+def kth_smallest(
+  tree: Params, k: jax.typing.ArrayLike, *, shard_axes: ShardAxes = None
+) -> jax.Array:
   """Returns exactly the k-th smallest of all entries of all leaves together.
 
   Floats are mapped to unsigned integers in the same order. Then the bits of the result are found
@@ -29,12 +31,16 @@ def kth_smallest(tree: Params, k: jax.typing.ArrayLike) -> jax.Array:
       ordered. NaN sorts last, with either sign.
     k: rank, from 1 to the number of entries; a Python int or an integer scalar array, whose range
       is not checked.
+    shard_axes: mesh axes that the tree is sharded over inside ``shard_map``; the rank is among the
+      entries of all shards. ``()``: each device has a tree of its own. ``None``: the leaves must
+      not vary over any axis.
 
   Returns:
     A scalar of the promoted dtype.
 
   Raises:
-    ValueError: the tree has no entries, a leaf is too large, or ``k`` is out of range.
+    ValueError: the tree has no entries, a leaf is too large, ``k`` is out of range, or a leaf varies
+      over a mesh axis and ``shard_axes`` is ``None``.
     TypeError: a leaf is not real floating, or ``k`` is not an integer.
 
   Example:
@@ -45,7 +51,7 @@ def kth_smallest(tree: Params, k: jax.typing.ArrayLike) -> jax.Array:
     2.0
   """
   leaves = jax.tree.leaves(tree)
-  axes = _devices.shard_axes(leaves)
+  axes = _devices.leaf_axes("kth_smallest", leaves, None, shard_axes)
   size = _devices.size(leaves, axes)
   if size == 0:
     raise ValueError("kth_smallest: tree has no entries; it must have one or more")
@@ -87,7 +93,7 @@ def _rank_limbs(k: Any, size: int) -> Limbs:
 def kth_smallest_ordered(ordered: list[jax.Array], rank: Limbs, axes: Axes) -> jax.Array:
   """Returns the k-th smallest of unsigned integers; the rank is ``high * 2^16 + low``, unchecked.
 
-  ``axes`` are the mesh axes that each leaf is sharded over (``_devices.shard_axes``).
+  ``axes`` are the mesh axes that each leaf is sharded over (``_devices.leaf_axes``).
   """
   unsigned = ordered[0].dtype
   bits = unsigned.itemsize * 8
@@ -97,7 +103,10 @@ def kth_smallest_ordered(ordered: list[jax.Array], rank: Limbs, axes: Axes) -> j
     below = add_counts([count_true(x < candidate) for x in ordered], axes)
     return jnp.where(less(below, rank), candidate, answer)
 
-  return jax.lax.fori_loop(0, bits, fix_bit, jnp.zeros((), unsigned))
+  # The loop carries a number that varies over devices exactly if its result does.
+  parts, none = [*ordered, *rank], ((),) * len(rank)
+  start = _devices.varying_like_total(jnp.zeros((), unsigned), parts, axes + none)
+  return jax.lax.fori_loop(0, bits, fix_bit, start)
 
 
 def count_true(flags: jax.Array) -> jax.Array:

@@ -62,7 +62,7 @@ def empirical_fisher(*, axis_name: AxisName = None) -> optax.GradientTransformat
     >>> estimator.update(w, estimator.init(w), w, grad_fn=grad_fn)[0].tolist()
     [1.0, 4.0]
   """
-  _arguments.check_axis("empirical_fisher", axis_name)
+  _arguments.check_axes("empirical_fisher", axis_name)
 
   def init(params):
     return EmpiricalFisherState(count=jnp.zeros((), jnp.int32))

@@ -74,7 +74,7 @@ def gauss_newton_bartlett(
   """
   _arguments.check_integer("gauss_newton_bartlett", "batch_size", batch_size, minimum=1)
   _arguments.check_key("gauss_newton_bartlett", key)
-  _arguments.check_axis("gauss_newton_bartlett", axis_name)
+  _arguments.check_axes("gauss_newton_bartlett", axis_name)
 
   def init(params):
     return GaussNewtonBartlettState(count=jnp.zeros((), jnp.int32))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from flatopt import _arguments, _devices, _forward_mode, _method, _results, _tree
-from flatopt._typing import Axes, AxisName, Params
+from flatopt._typing import Axes, AxisName, Params, ShardAxes
 
 
 class HutchinsonState(NamedTuple):
@@ -28,6 +28,7 @@ def hutchinson(
   key: int | jax.Array = 0,
   mode: str = "forward-reverse",
   axis_name: AxisName = None,
+  shard_axes: ShardAxes = None,
 ) -> optax.GradientTransformationExtraArgs:
   """Estimates the diagonal of the Hessian from Hessian-vector products with random vectors.
 
@@ -46,6 +47,9 @@ def hutchinson(
       models whose custom gradients have no forward mode.
     axis_name: mapped axis under ``pmap`` or ``shard_map``; the estimates are averaged over it. All
       devices draw the same vectors.
+    shard_axes: mesh axes that the params are sharded over inside ``shard_map``; the vectors of
+      different shards are independent. ``()``: each device has a model of its own. ``None``: params
+      must not vary over an axis other than ``axis_name``. ``ire`` passes its own.
 
   Returns:
     A transformation whose ``update`` needs ``params`` and ``grad_fn(params) -> grads``. It returns
@@ -75,7 +79,7 @@ def hutchinson(
   """
   _arguments.check_integer("hutchinson", "num_samples", num_samples, minimum=1)
   _arguments.check_key("hutchinson", key)
-  _arguments.check_axis("hutchinson", axis_name)
+  _arguments.check_axes("hutchinson", axis_name, shard_axes)
   _forward_mode.check_mode("hutchinson", mode)
 
   def product(grad_fn, params, vector):
@@ -89,7 +93,9 @@ def hutchinson(
 
   def update(updates, state, params, step, extra_args):
     del updates, step
-    axes = _devices.shard_axes(params, axis_name or extra_args.get("axis_name"))
+    data_axis = axis_name or extra_args.get("axis_name")
+    shards = extra_args.get("shard_axes") if shard_axes is None else shard_axes
+    axes = _devices.leaf_axes("hutchinson", params, data_axis, shards)
     params = _devices.varying(jax.tree.map(jnp.asarray, params), axis_name)
     sample_keys = jax.random.split(_arguments.draw_key(key, state.count), num_samples)
 

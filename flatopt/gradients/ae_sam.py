@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from flatopt import _arguments, _devices, _method, _tree
-from flatopt._typing import AxisName, ScalarOrSchedule
+from flatopt._typing import AxisName, ScalarOrSchedule, ShardAxes
 
 
 class AeSamState(NamedTuple):
@@ -39,6 +39,7 @@ def ae_sam(
   high: ScalarOrSchedule = 1.0,
   decay: float = 0.9,
   axis_name: AxisName = None,
+  shard_axes: ShardAxes = None,
 ) -> optax.GradientTransformationExtraArgs:
   """Takes the sharpness-aware gradient on steps where the gradient is large, compared with before.
 
@@ -67,6 +68,9 @@ def ae_sam(
     axis_name: mapped axis under ``pmap`` or ``shard_map``. The averaged gradient decides for all
       devices together. ``inner`` gets each device's own gradient, and the output is averaged
       over the axis.
+    shard_axes: mesh axes that the params are sharded over inside ``shard_map``; the norm is over
+      all shards. ``()``: each device has a model of its own. ``None``: params must not vary over an
+      axis other than ``axis_name``.
 
   Returns:
     A transformation whose ``update`` needs ``params``. It passes all extra arguments on to
@@ -97,7 +101,7 @@ def ae_sam(
   _arguments.check_number("ae_sam", "low", low)
   _arguments.check_number("ae_sam", "high", high)
   _arguments.check_decay("ae_sam", decay)
-  _arguments.check_axis("ae_sam", axis_name)
+  _arguments.check_axes("ae_sam", axis_name, shard_axes)
   inner = optax.with_extra_args_support(inner)
 
   def init(params):
@@ -110,10 +114,11 @@ def ae_sam(
     )
 
   def update(updates, state, params, step, extra_args):
+    axes = _devices.leaf_axes("ae_sam", params, axis_name, shard_axes)
     dtype = state.mean.dtype
     updates = _tree.cast_like(updates, params)
     averaged = _devices.mean(updates, axis_name)
-    square = _tree.norm(averaged, _devices.shard_axes(params, axis_name)).astype(dtype) ** 2
+    square = _tree.norm(averaged, axes).astype(dtype) ** 2
     mean = decay * state.mean + (1 - decay) * square
     variance = decay * state.variance + (1 - decay) * (square - mean) ** 2
     # Otherwise one number that is not finite would stay in the averages for ever.
@@ -127,7 +132,8 @@ def ae_sam(
     is_sharp = jnp.isfinite(square) & (square >= threshold)
 
     def sharp_gradient():
-      inner_args = _method.args_for_inner(extra_args, step, axis_name)
+      # Schedules of ``inner`` read the step, because its own count lags behind.
+      inner_args = extra_args | {"step": step}
       sharp, inner_state = inner.update(updates, state.inner, params, **inner_args)
       sharp = _devices.varying(_tree.cast_like(sharp, params), axis_name)
       return _devices.mean(sharp, axis_name), inner_state

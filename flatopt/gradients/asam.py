@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from flatopt import _arguments, _devices, _method, _perturbation, _tree
-from flatopt._typing import AxisName, Mask, ScalarOrSchedule
+from flatopt._typing import AxisName, Mask, ScalarOrSchedule, ShardAxes
 
 
 class AsamState(NamedTuple):
@@ -32,6 +32,7 @@ def asam(
   scale_mask: Mask | None = None,
   mask: Mask | None = None,
   axis_name: AxisName = None,
+  shard_axes: ShardAxes = None,
   sync_perturbation: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
   """SAM with a perturbation that grows with the size of each weight.
@@ -56,6 +57,9 @@ def asam(
       perturbed and counted in the norm. ``None``: all leaves. A mask that selects only the
       normalisation layers gives SAM-ON (Mueller et al. 2023, arXiv 2306.04226).
     axis_name: mapped axis under ``pmap`` or ``shard_map``; the output is averaged over it.
+    shard_axes: mesh axes that the params are sharded over inside ``shard_map``; norms are over all
+      shards. ``()``: each device has a model of its own. ``None``: params must not vary over an
+      axis other than ``axis_name``.
     sync_perturbation: if True, perturb by the gradient averaged over ``axis_name``; if False,
       by each device's own gradient (m-sharpness).
 
@@ -86,12 +90,13 @@ def asam(
   """
   _arguments.check_number("asam", "rho", rho, low=0)
   _arguments.check_number("asam", "eta", eta, low=0)
-  _arguments.check_axis("asam", axis_name, sync_perturbation)
+  _arguments.check_axes("asam", axis_name, shard_axes, sync_perturbation)
 
   def init(params):
     return AsamState(count=jnp.zeros((), jnp.int32))
 
   def update(updates, state, params, step, extra_args):
+    axes = _devices.leaf_axes("asam", params, axis_name, shard_axes)
     sharp = _perturbation.sharpness_gradient(
       "asam",
       extra_args["grad_fn"],
@@ -102,6 +107,7 @@ def asam(
       scale_mask=scale_mask,
       mask=mask,
       axis_name=axis_name,
+      axes=axes,
       sync_perturbation=sync_perturbation,
     )
     return _devices.mean(sharp, axis_name), AsamState(_tree.increment(state.count))

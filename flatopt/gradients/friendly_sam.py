@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from flatopt import _arguments, _devices, _method, _perturbation, _tree
-from flatopt._typing import AxisName, Params, ScalarOrSchedule
+from flatopt._typing import AxisName, Params, ScalarOrSchedule, ShardAxes
 
 
 class FriendlySamState(NamedTuple):
@@ -32,6 +32,7 @@ def friendly_sam(
   sigma: ScalarOrSchedule = 1.0,
   decay: float = 0.9,
   axis_name: AxisName = None,
+  shard_axes: ShardAxes = None,
   sync_perturbation: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
   """SAM whose perturbation follows the noise of the batch, not its whole gradient.
@@ -51,6 +52,9 @@ def friendly_sam(
     decay: decay rate of the running average, in [0, 1).
     axis_name: mapped axis under ``pmap`` or ``shard_map``; the output and the running average
       are averaged over it.
+    shard_axes: mesh axes that the params are sharded over inside ``shard_map``; norms are over all
+      shards. ``()``: each device has a model of its own. ``None``: params must not vary over an
+      axis other than ``axis_name``.
     sync_perturbation: if True, perturb by the gradient averaged over ``axis_name``; if False,
       by each device's own gradient (m-sharpness).
 
@@ -75,7 +79,7 @@ def friendly_sam(
   _arguments.check_number("friendly_sam", "rho", rho, low=0)
   _arguments.check_number("friendly_sam", "sigma", sigma, low=0)
   _arguments.check_decay("friendly_sam", decay)
-  _arguments.check_axis("friendly_sam", axis_name, sync_perturbation)
+  _arguments.check_axes("friendly_sam", axis_name, shard_axes, sync_perturbation)
 
   def init(params):
     zeros = lambda w: jnp.zeros_like(w, dtype=_tree.wide_dtype(w))
@@ -83,6 +87,7 @@ def friendly_sam(
 
   def update(updates, state, params, step, extra_args):
     _arguments.check_same_tree("friendly_sam", "average in the state", state.average, params)
+    axes = _devices.leaf_axes("friendly_sam", params, axis_name, shard_axes)
     sigma_t = (_arguments.value_at(sigma, step),)
     direction = _tree.map_wide(lambda s, g, m: g - s * m, sigma_t, updates, state.average)
     sharp = _perturbation.sharpness_gradient(
@@ -92,10 +97,11 @@ def friendly_sam(
       direction,
       _arguments.value_at(rho, step),
       axis_name=axis_name,
+      axes=axes,
       sync_perturbation=sync_perturbation,
     )
     grads = _devices.mean(updates, axis_name)
-    finite = jnp.isfinite(_tree.norm(grads, _devices.shard_axes(params, axis_name)))
+    finite = jnp.isfinite(_tree.norm(grads, axes))
     decay_t = jnp.where(state.count == 0, 0, decay)
     average = _tree.map_wide(lambda d, m, g: d * m + (1 - d) * g, (decay_t,), state.average, grads)
     return _devices.mean(sharp, axis_name), FriendlySamState(

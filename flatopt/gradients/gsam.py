@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from flatopt import _arguments, _devices, _method, _perturbation, _tree
-from flatopt._typing import AxisName, ScalarOrSchedule
+from flatopt._typing import AxisName, ScalarOrSchedule, ShardAxes
 
 
 class GsamState(NamedTuple):
@@ -30,6 +30,7 @@ def gsam(
   alpha: ScalarOrSchedule = 0.1,
   *,
   axis_name: AxisName = None,
+  shard_axes: ShardAxes = None,
   sync_perturbation: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
   """Subtracts from SAM's gradient a multiple of the plain gradient's part orthogonal to it.
@@ -47,6 +48,9 @@ def gsam(
       scalar array or a schedule.
     alpha: multiple of the orthogonal part to subtract, >= 0; 0 is SAM.
     axis_name: mapped axis under ``pmap`` or ``shard_map``; the output is averaged over it.
+    shard_axes: mesh axes that the params are sharded over inside ``shard_map``; norms are over all
+      shards. ``()``: each device has a model of its own. ``None``: params must not vary over an
+      axis other than ``axis_name``.
     sync_perturbation: if True, use the gradients averaged over ``axis_name`` for the
       perturbation and for the orthogonal part; if False, each device's own gradients
       (m-sharpness).
@@ -72,12 +76,13 @@ def gsam(
   """
   _arguments.check_number("gsam", "rho", rho, low=0)
   _arguments.check_number("gsam", "alpha", alpha, low=0)
-  _arguments.check_axis("gsam", axis_name, sync_perturbation)
+  _arguments.check_axes("gsam", axis_name, shard_axes, sync_perturbation)
 
   def init(params):
     return GsamState(count=jnp.zeros((), jnp.int32))
 
   def update(updates, state, params, step, extra_args):
+    axes = _devices.leaf_axes("gsam", params, axis_name, shard_axes)
     sharp, _, finite = _perturbation.perturbed_gradient(
       "gsam",
       extra_args["grad_fn"],
@@ -85,11 +90,11 @@ def gsam(
       updates,
       _arguments.value_at(rho, step),
       axis_name=axis_name,
+      axes=axes,
       sync_perturbation=sync_perturbation,
     )
     if sync_perturbation:
       updates, sharp = _devices.mean((updates, sharp), axis_name)
-    axes = _devices.shard_axes(params, axis_name)
     coefficient = _tree.projection_coefficient(updates, sharp, axes)
 
     def subtract_orthogonal_part(alpha, c, g_s, g):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from flatopt import _arguments, _devices, _method, _perturbation, _tree
-from flatopt._typing import AxisName, Params, ScalarOrSchedule
+from flatopt._typing import AxisName, Params, ScalarOrSchedule, ShardAxes
 
 
 class LooksamState(NamedTuple):
@@ -29,6 +29,7 @@ def looksam(
   *,
   update_interval: int = 5,
   axis_name: AxisName = None,
+  shard_axes: ShardAxes = None,
   sync_perturbation: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
   """SAM's gradient every ``update_interval`` calls, and an approximation of it in between.
@@ -51,6 +52,9 @@ def looksam(
     update_interval: number of calls from one gradient of SAM to the next, >= 1; 1 is SAM.
     axis_name: mapped axis under ``pmap`` or ``shard_map``; the gradients are averaged over it,
       and ``v`` is computed from the averages.
+    shard_axes: mesh axes that the params are sharded over inside ``shard_map``; norms are over all
+      shards. ``()``: each device has a model of its own. ``None``: params must not vary over an
+      axis other than ``axis_name``.
     sync_perturbation: if True, perturb by the gradient averaged over ``axis_name``; if False,
       by each device's own gradient (m-sharpness).
 
@@ -76,7 +80,7 @@ def looksam(
   _arguments.check_number("looksam", "rho", rho, low=0)
   _arguments.check_number("looksam", "alpha", alpha, low=0)
   _arguments.check_integer("looksam", "update_interval", update_interval, minimum=1)
-  _arguments.check_axis("looksam", axis_name, sync_perturbation)
+  _arguments.check_axes("looksam", axis_name, shard_axes, sync_perturbation)
 
   def init(params):
     return LooksamState(
@@ -87,8 +91,8 @@ def looksam(
 
   def update(updates, state, params, step, extra_args):
     _arguments.check_same_tree("looksam", "direction in the state", state.direction, params)
+    axes = _devices.leaf_axes("looksam", params, axis_name, shard_axes)
     grads = _devices.mean(_tree.cast_like(updates, params), axis_name)
-    axes = _devices.shard_axes(params, axis_name)
     norm = _tree.norm(grads, axes)
 
     def sam_gradient():
@@ -99,6 +103,7 @@ def looksam(
         updates,
         _arguments.value_at(rho, step),
         axis_name=axis_name,
+        axes=axes,
         sync_perturbation=sync_perturbation,
       )
       sharp = _devices.mean(sharp, axis_name)

@@ -99,7 +99,7 @@ def randomised(method, state_type, inner, probability, mixing, key, axis_name):
   _arguments.check_transformation(method, "inner", inner)
   _arguments.check_number(method, "probability", probability, low=0, high=1)
   _arguments.check_key(method, key)
-  _arguments.check_axis(method, axis_name)
+  _arguments.check_axes(method, axis_name)
   inner = optax.with_extra_args_support(inner)
 
   def init(params):
@@ -118,9 +118,9 @@ def randomised(method, state_type, inner, probability, mixing, key, axis_name):
     updates = _tree.cast_like(updates, params)
 
     def mixed_gradient():
-      sharp, inner_state = inner.update(
-        updates, state.inner, params, **_method.args_for_inner(extra_args, step, axis_name)
-      )
+      # Schedules of ``inner`` read the step, because its own count lags behind.
+      inner_args = extra_args | {"step": step}
+      sharp, inner_state = inner.update(updates, state.inner, params, **inner_args)
       mixed = _tree.map_wide(_mix, (m,), updates, sharp)
       return _devices.varying(mixed, axis_name), inner_state
 
@@ -128,7 +128,7 @@ def randomised(method, state_type, inner, probability, mixing, key, axis_name):
     return _devices.mean(output, axis_name), state_type(
       count=_tree.increment(state.count),
       sharpness_steps=state.sharpness_steps + is_sharp.astype(jnp.int32),
-      probability=p,
+      probability=_devices.varying_like(p, state.probability),
       inner=inner_state,
     )
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from flatopt import _arguments, _devices, _method, _perturbation, _tree
-from flatopt._typing import AxisName, Mask, ScalarOrSchedule
+from flatopt._typing import AxisName, Mask, ScalarOrSchedule, ShardAxes
 
 
 class SamState(NamedTuple):
@@ -46,6 +46,7 @@ def sam(
   ascent: optax.GradientTransformation | None = None,
   mask: Mask | None = None,
   axis_name: AxisName = None,
+  shard_axes: ShardAxes = None,
   sync_perturbation: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
   """Replaces the gradient by the gradient at the worst point within the distance ``rho``.
@@ -71,6 +72,9 @@ def sam(
       normalisation layers gives SAM-ON (Mueller et al. 2023, arXiv 2306.04226).
     axis_name: mapped axis under ``pmap`` or ``shard_map``. The output is averaged over it, and
       so is the gradient that changes the state of ``ascent``.
+    shard_axes: mesh axes that the params are sharded over inside ``shard_map``; norms are over all
+      shards. ``()``: each device has a model of its own. ``None``: params must not vary over an
+      axis other than ``axis_name``.
     sync_perturbation: if True, perturb by the gradient averaged over ``axis_name``; if False,
       by each device's own gradient (m-sharpness).
 
@@ -102,7 +106,7 @@ def sam(
     -0.05324
   """
   _arguments.check_number("sam", "rho", rho, low=0)
-  _arguments.check_axis("sam", axis_name, sync_perturbation)
+  _arguments.check_axes("sam", axis_name, shard_axes, sync_perturbation)
   if ascent is not None:
     _arguments.check_transformation("sam", "ascent", ascent)
     ascent = optax.with_extra_args_support(ascent)
@@ -112,10 +116,11 @@ def sam(
     return SamState(jnp.zeros((), jnp.int32), ascent_state)
 
   def update(updates, state, params, step, extra_args):
+    axes = _devices.leaf_axes("sam", params, axis_name, shard_axes)
     direction, ascent_state = updates, state.ascent
     if ascent is not None:
       direction, ascent_state = _ascent_direction(
-        ascent, updates, state.ascent, params, extra_args, axis_name, sync_perturbation
+        ascent, updates, state.ascent, params, extra_args, axes, axis_name, sync_perturbation
       )
     sharp = _perturbation.sharpness_gradient(
       "sam",
@@ -125,6 +130,7 @@ def sam(
       _arguments.value_at(rho, step),
       mask=mask,
       axis_name=axis_name,
+      axes=axes,
       sync_perturbation=sync_perturbation and ascent is None,
     )
     return _devices.mean(sharp, axis_name), SamState(_tree.increment(state.count), ascent_state)
@@ -135,7 +141,7 @@ def sam(
 
 
 def _ascent_direction(
-  ascent, updates, ascent_state, params, extra_args, axis_name, sync_perturbation
+  ascent, updates, ascent_state, params, extra_args, axes, axis_name, sync_perturbation
 ):
   """Returns the output of ``ascent`` and its new state.
 
@@ -148,5 +154,5 @@ def _ascent_direction(
   direction, new_state = ascent.update(averaged, ascent_state, params, **extra_args)
   if axis_name is not None and not sync_perturbation:
     direction, _ = ascent.update(grads, ascent_state, params, **extra_args)
-  finite = jnp.isfinite(_tree.norm(averaged, _devices.shard_axes(params, axis_name)))
+  finite = jnp.isfinite(_tree.norm(averaged, axes))
   return _perturbation.nan_unless(finite, direction), _tree.where(finite, new_state, ascent_state)

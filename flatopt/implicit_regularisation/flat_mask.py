@@ -1,5 +1,6 @@
 """The mask of flat coordinates of ``ire``."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import optax
 
 from flatopt import _arguments, _devices, _method, _tree
-from flatopt._typing import AxisName, Limbs, Params
+from flatopt._typing import AxisName, Limbs, Params, ScalarOrSchedule, ShardAxes
 from flatopt.curvature.hutchinson import hutchinson
 from flatopt.selection import (
   LIMB_BITS,
@@ -39,21 +40,28 @@ class FlatMask(NamedTuple):
 
 
 def flat_mask(
-  method, flat_fraction, curvature, update_interval, start_step, decay, key, axis_name: AxisName
-):
+  flat_fraction: ScalarOrSchedule,
+  curvature: optax.GradientTransformation | None,
+  update_interval: int,
+  start_step: int,
+  decay: float,
+  key: int | jax.Array,
+  axis_name: AxisName,
+  shard_axes: ShardAxes,
+) -> tuple[Callable[..., FlatMask], Callable[..., FlatMask]]:
   """Returns ``(init, refresh)``. ``refresh`` computes a new mask only on steps that are due.
 
   h <- decay * h + (1 - decay) * |estimate|
   flat = h <= the k-th smallest entry of h,  k = floor(size * flat_fraction)
   """
-  _arguments.check_number(method, "flat_fraction", flat_fraction, low=0, high=1)
-  _arguments.check_integer(method, "update_interval", update_interval, minimum=1)
-  _arguments.check_integer(method, "start_step", start_step, minimum=0)
-  _arguments.check_decay(method, decay)
-  _arguments.check_key(method, key)
+  _arguments.check_number("ire", "flat_fraction", flat_fraction, low=0, high=1)
+  _arguments.check_integer("ire", "update_interval", update_interval, minimum=1)
+  _arguments.check_integer("ire", "start_step", start_step, minimum=0)
+  _arguments.check_decay("ire", decay)
+  _arguments.check_key("ire", key)
   if curvature is None:
     curvature = hutchinson(key=key)
-  _arguments.check_transformation(method, "curvature", curvature)
+  _arguments.check_transformation("ire", "curvature", curvature)
   estimator = optax.with_extra_args_support(curvature)
 
   def init(params) -> FlatMask:
@@ -68,13 +76,12 @@ def flat_mask(
       estimator=estimator.init(params),
     )
 
-  def estimate(mask: FlatMask, step, updates, params, extra_args) -> FlatMask:
-    axes = _devices.shard_axes(params, axis_name)
+  def estimate(mask: FlatMask, step, updates, params, extra_args, axes) -> FlatMask:
     params = _devices.varying(params, axis_name)
-    # The axis also tells the estimator that the params vary over it, but are not sharded over it.
-    extra_args = _method.args_for_inner(extra_args, step, axis_name)
+    # The axes tell the estimator why these params vary over devices.
+    extra_args = extra_args | {"step": step, "axis_name": axis_name, "shard_axes": shard_axes}
     diagonal, estimator_state = estimator.update(updates, mask.estimator, params, **extra_args)
-    _arguments.check_same_tree(method, "the curvature estimate", diagonal, params)
+    _arguments.check_same_tree("ire", "the curvature estimate", diagonal, params)
     magnitude = lambda x, w: jnp.abs(jnp.asarray(x, _tree.wide_dtype(w)))
     diagonal = jax.tree.map(magnitude, _devices.mean(diagonal, axis_name), params)
     h = _average(mask.curvature, diagonal, decay)
@@ -101,10 +108,14 @@ def flat_mask(
     )
 
   def refresh(mask: FlatMask, count, step, updates, params, extra_args) -> FlatMask:
-    _arguments.check_same_tree(method, "the mask in the state", mask.flat, params)
+    _arguments.check_same_tree("ire", "the mask in the state", mask.flat, params)
+    axes = _devices.leaf_axes("ire", params, axis_name, shard_axes)
+    # Where each device has a model of its own, these scalars vary as their new values do.
+    own = lambda x: _devices.varying_like_total(x, jax.tree.leaves(params), axes)
+    mask = mask._replace(threshold=own(mask.threshold), flat_share=own(mask.flat_share))
     is_due = (count >= start_step) & ((count - start_step) % update_interval == 0)
     return _method.cond(
-      is_due, lambda: estimate(mask, step, updates, params, extra_args), lambda: mask
+      is_due, lambda: estimate(mask, step, updates, params, extra_args, axes), lambda: mask
     )
 
   return init, refresh

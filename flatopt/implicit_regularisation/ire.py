@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from flatopt import _arguments, _devices, _method, _perturbation, _tree
-from flatopt._typing import AxisName, ScalarOrSchedule
+from flatopt._typing import AxisName, ScalarOrSchedule, ShardAxes
 from flatopt.implicit_regularisation.flat_mask import FlatMask, flat_mask
 
 
@@ -39,6 +39,7 @@ def ire(
   decay: float = 0.0,
   key: int | jax.Array = 0,
   axis_name: AxisName = None,
+  shard_axes: ShardAxes = None,
   sync_perturbation: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
   """Makes training move faster along flat coordinates, after or before the base optimizer.
@@ -84,6 +85,9 @@ def ire(
     key: int or JAX key for the random draws of the default estimator.
     axis_name: mapped axis under ``pmap`` or ``shard_map``; estimates and output are averaged
       over it.
+    shard_axes: mesh axes that the params are sharded over inside ``shard_map``; norms and counts
+      are over all shards. ``()``: each device has a model of its own. ``None``: params must not
+      vary over an axis other than ``axis_name``.
     sync_perturbation: if True, perturb by the gradient averaged over ``axis_name``; if False,
       by each device's own gradient (m-sharpness). It needs ``rho``.
 
@@ -121,11 +125,11 @@ def ire(
   _arguments.check_number("ire", "kappa", kappa, low=0)
   if rho is not None:
     _arguments.check_number("ire", "rho", rho, low=0)
-  _arguments.check_axis("ire", axis_name, sync_perturbation)
+  _arguments.check_axes("ire", axis_name, shard_axes, sync_perturbation)
   if sync_perturbation and rho is None:
     raise ValueError("ire: sync_perturbation=True needs rho; without rho nothing is perturbed")
   init_mask, refresh = flat_mask(
-    "ire", flat_fraction, curvature, update_interval, start_step, decay, key, axis_name
+    flat_fraction, curvature, update_interval, start_step, decay, key, axis_name, shard_axes
   )
 
   def init(params):
@@ -138,6 +142,7 @@ def ire(
     return jnp.where(flat, g_s + kappa * (g_s - g), g_s)
 
   def update(updates, state, params, step, extra_args):
+    axes = _devices.leaf_axes("ire", params, axis_name, shard_axes)
     mask = refresh(state.mask, state.count, step, updates, params, extra_args)
     kappa_t = (_arguments.value_at(kappa, step),)
     if rho is None:
@@ -150,6 +155,7 @@ def ire(
         updates,
         _arguments.value_at(rho, step),
         axis_name=axis_name,
+        axes=axes,
         sync_perturbation=sync_perturbation,
       )
       output = _tree.map_wide(enhanced_gradient, kappa_t, sharp, updates, mask.flat)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from flatopt import _arguments, _devices, _method, _perturbation, _tree
-from flatopt._typing import AxisName, Mask, ScalarOrSchedule
+from flatopt._typing import AxisName, Mask, ScalarOrSchedule, ShardAxes
 
 
 class LookbehindState(NamedTuple):
@@ -39,6 +39,7 @@ def lookbehind(
   scale_mask: Mask | None = None,
   unroll: int | bool = 1,
   axis_name: AxisName = None,
+  shard_axes: ShardAxes = None,
   sync_perturbation: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
   """Alternates ascent and descent steps on one batch, and keeps a part of the whole descent.
@@ -77,6 +78,9 @@ def lookbehind(
       faster for convolutions on CPUs and slower to compile.
     axis_name: mapped axis under ``pmap`` or ``shard_map``; the base optimizer gets gradients that
       are averaged over it.
+    shard_axes: mesh axes that the params are sharded over inside ``shard_map``; norms are over all
+      shards. ``()``: each device has a model of its own. ``None``: params must not vary over an
+      axis other than ``axis_name``.
     sync_perturbation: if True, ascend along the gradient averaged over ``axis_name``; if False,
       along each device's own gradient (m-sharpness).
 
@@ -116,7 +120,7 @@ def lookbehind(
     _arguments.check_number("lookbehind", "eta", eta, low=0)
   if unroll is not True:
     _arguments.check_integer("lookbehind", "unroll", unroll, minimum=1)
-  _arguments.check_axis("lookbehind", axis_name, sync_perturbation)
+  _arguments.check_axes("lookbehind", axis_name, shard_axes, sync_perturbation)
   base = _method.prepare_base(base_optimizer)
 
   def init(params):
@@ -129,6 +133,7 @@ def lookbehind(
 
   def update(updates, state, params, step, extra_args):
     params = jax.tree.map(jnp.asarray, params)
+    axes = _devices.leaf_axes("lookbehind", params, axis_name, shard_axes)
 
     def one_round(carry, _):
       p, grads, fast, base_state = carry
@@ -140,6 +145,7 @@ def lookbehind(
         _arguments.value_at(rho, step),
         eta=_arguments.value_at(eta, step),
         scale_mask=scale_mask,
+        axes=axes,
         axis_name=axis_name,
         sync_perturbation=sync_perturbation,
       )
@@ -159,7 +165,6 @@ def lookbehind(
     if adaptive:
       last, structure = jax.tree.flatten(displacement)
       first = jax.tree.leaves(optax.tree.sub(fast_1, params))
-      axes = _devices.shard_axes(params, axis_name)
       alphas = structure.unflatten(map(_adaptive_alpha, first, last, axes))
     else:
       alpha = jnp.asarray(_arguments.value_at(interpolation, step))
@@ -169,7 +174,7 @@ def lookbehind(
     return output, LookbehindState(
       count=_tree.increment(state.count),
       extra_gradients=state.extra_gradients + ascent_steps,
-      interpolation=jnp.mean(jnp.stack(means)),
+      interpolation=_devices.varying_like(jnp.mean(jnp.stack(means)), state.interpolation),
       base=base_state,
     )
 

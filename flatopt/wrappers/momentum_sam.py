@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _method, _perturbation, _tree
-from flatopt._typing import Params, ScalarOrSchedule
+from flatopt import _arguments, _devices, _method, _perturbation, _tree
+from flatopt._typing import Params, ScalarOrSchedule, ShardAxes
 
 
 class MomentumSamState(NamedTuple):
@@ -29,7 +29,10 @@ class MomentumSamState(NamedTuple):
 
 
 def momentum_sam(
-  base_optimizer: optax.GradientTransformation, *, rho: ScalarOrSchedule = 0.3
+  base_optimizer: optax.GradientTransformation,
+  *,
+  rho: ScalarOrSchedule = 0.3,
+  shard_axes: ShardAxes = None,
 ) -> optax.GradientTransformationExtraArgs:
   """Trains on params perturbed along the base optimizer's last update.
 
@@ -46,6 +49,9 @@ def momentum_sam(
       ``update``, and the perturbed params as its params.
     rho: radius of the perturbation, in units of the params' global l2 norm, >= 0; a number, a
       scalar array or a schedule.
+    shard_axes: mesh axes that the params are sharded over inside ``shard_map``; norms are over all
+      shards. ``()``: each device has a model of its own. ``None``: params must not vary over any
+      axis.
 
   Returns:
     A transformation whose ``update`` needs ``params``. On several devices, pass gradients that
@@ -69,6 +75,7 @@ def momentum_sam(
   """
   _arguments.check_transformation("momentum_sam", "base_optimizer", base_optimizer)
   _arguments.check_number("momentum_sam", "rho", rho, low=0)
+  _arguments.check_axes("momentum_sam", None, shard_axes)
   base = _method.prepare_base(base_optimizer)
 
   def init(params):
@@ -78,7 +85,9 @@ def momentum_sam(
     _arguments.check_same_tree("momentum_sam", "the params in the state", state.unperturbed, params)
     updates, base_state = base.update(updates, state.base, params, **extra_args)
     unperturbed = optax.apply_updates(state.unperturbed, updates)
-    perturbed, _ = _perturbation.perturb(unperturbed, updates, _arguments.value_at(rho, step))
+    axes = _devices.leaf_axes("momentum_sam", params, None, shard_axes)
+    rho_t = _arguments.value_at(rho, step)
+    perturbed, _ = _perturbation.perturb(unperturbed, updates, rho_t, axes=axes)
     return optax.tree.sub(perturbed, params), MomentumSamState(
       _tree.increment(state.count), unperturbed, base_state
     )

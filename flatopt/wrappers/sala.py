@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from flatopt import _arguments, _devices, _method, _perturbation, _tree
-from flatopt._typing import AxisName, Params, ScalarOrSchedule
+from flatopt._typing import AxisName, Params, ScalarOrSchedule, ShardAxes
 
 
 class SalaState(NamedTuple):
@@ -42,6 +42,7 @@ def sala(
   slow_step_size: ScalarOrSchedule = 0.5,
   rho: ScalarOrSchedule = 0.05,
   axis_name: AxisName = None,
+  shard_axes: ShardAxes = None,
   sync_perturbation: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
   """Lookahead in which one step of each cycle uses a gradient from other params.
@@ -73,6 +74,9 @@ def sala(
       the params' global l2 norm, >= 0; a number, a scalar array or a schedule.
     axis_name: mapped axis under ``pmap`` or ``shard_map``; the base optimizer gets gradients that
       are averaged over it.
+    shard_axes: mesh axes that the params are sharded over inside ``shard_map``; norms are over all
+      shards. ``()``: each device has a model of its own. ``None``: params must not vary over an
+      axis other than ``axis_name``.
     sync_perturbation: if True, perturb by the gradient averaged over ``axis_name``; if False,
       by each device's own gradient (m-sharpness).
 
@@ -101,7 +105,7 @@ def sala(
   _arguments.check_integer("sala", "sync_period", sync_period, minimum=2)
   _arguments.check_number("sala", "slow_step_size", slow_step_size, low=0, high=1)
   _arguments.check_number("sala", "rho", rho, low=0)
-  _arguments.check_axis("sala", axis_name, sync_perturbation)
+  _arguments.check_axes("sala", axis_name, shard_axes, sync_perturbation)
   base = _method.prepare_base(base_optimizer)
 
   def init(params):
@@ -116,6 +120,10 @@ def sala(
 
   def update(updates, state, params, step, extra_args):
     _arguments.check_same_tree("sala", "slow in the state", state.slow, params)
+    axes = _devices.leaf_axes("sala", params, axis_name, shard_axes)
+    # Where each device has a model of its own, these scalars vary as their new values do.
+    own = lambda x: _devices.varying_like_total(x, jax.tree.leaves(params), axes)
+    state = state._replace(stage=own(state.stage), distance=own(state.distance))
     rho_t = jnp.asarray(_arguments.value_at(rho, step), state.distance.dtype)
     alpha = jnp.asarray(_arguments.value_at(slow_step_size, step), state.distance.dtype)
     count = _tree.increment(state.count)
@@ -131,6 +139,7 @@ def sala(
         params,
         grads,
         rho_t,
+        axes=axes,
         axis_name=axis_name,
         sync_perturbation=sync_perturbation,
       )
@@ -141,7 +150,6 @@ def sala(
     fast = optax.apply_updates(start, updates)
 
     def move_slow():
-      axes = _devices.shard_axes(params, axis_name)
       distance = (1 - alpha) * _tree.norm(optax.tree.sub(fast, state.slow), axes)
       slow = _tree.interpolate(alpha, state.slow, fast)
       stage = jnp.where(distance < rho_t, 2, 1).astype(jnp.int32)

@@ -15,7 +15,7 @@ from flatopt.schedules import every, from_step
 class Case(NamedTuple):
   """A method with a base optimizer, and what the contract needs to know of it.
 
-  ``make`` takes another base optimizer, and the device arguments (``axis_name``);
+  ``make`` takes another base optimizer, and the device arguments (``axis_name``, ``shard_axes``);
   ``products`` is the number of Hessian-vector products in n steps, each one closure call
   that costs two gradients.
   """
@@ -39,10 +39,15 @@ def _after(method, **settings):
   )
 
 
-def _mean(axis_name=None):
+def _mean(axis_name=None, **_):
   """What the base optimizer needs on several devices: averaged gradients."""
   average = lambda updates, _: jax.lax.pmean(updates, axis_name) if axis_name else updates
   return optax.stateless(average)
+
+
+def _data(axis_name=None, **_):
+  """The device arguments of a method that has no norm of its own."""
+  return {"axis_name": axis_name}
 
 
 def _around(method, **settings):
@@ -57,10 +62,14 @@ CASES = [
   Case("sam", _before(lambda **d: flatopt.sam(0.1, **d))),
   Case("sam_ascent", _before(lambda **d: flatopt.sam(0.1, ascent=optax.scale_by_rms(), **d))),
   Case("asam", _before(lambda **d: flatopt.asam(0.5, **d))),
-  Case("rst", _before(lambda **d: flatopt.rst(flatopt.sam(0.1, **d), 0.5, **d))),
-  Case("rst_every", _before(lambda **d: flatopt.rst(flatopt.sam(0.1, **d), every(3), **d))),
-  Case("rst_late", _before(lambda **d: flatopt.rst(flatopt.sam(0.1, **d), from_step(2), **d))),
-  Case("g_rst", _before(lambda **d: flatopt.g_rst(flatopt.sam(0.1, **d), 0.5, **d))),
+  Case("rst", _before(lambda **d: flatopt.rst(flatopt.sam(0.1, **d), 0.5, **_data(**d)))),
+  Case(
+    "rst_every", _before(lambda **d: flatopt.rst(flatopt.sam(0.1, **d), every(3), **_data(**d)))
+  ),
+  Case(
+    "rst_late", _before(lambda **d: flatopt.rst(flatopt.sam(0.1, **d), from_step(2), **_data(**d)))
+  ),
+  Case("g_rst", _before(lambda **d: flatopt.g_rst(flatopt.sam(0.1, **d), 0.5, **_data(**d)))),
   Case(
     "ae_sam",
     _before(lambda **d: flatopt.ae_sam(flatopt.sam(0.1, **d), num_steps=12, **d)),
@@ -93,7 +102,9 @@ CASES = [
   Case("friendly_sam", _before(lambda **d: flatopt.friendly_sam(0.1, **d))),
   Case(
     "momentum_sam",
-    lambda base=BASE, **d: flatopt.momentum_sam(optax.chain(flatopt.sam(0.1, **d), base), rho=0.1),
+    lambda base=BASE, axis_name=None, **d: flatopt.momentum_sam(
+      optax.chain(flatopt.sam(0.1, axis_name=axis_name, **d), base), rho=0.1, **d
+    ),
   ),
   Case(
     "weight_average",

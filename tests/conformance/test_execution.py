@@ -50,11 +50,6 @@ def check_one_step(test, case):
     assert_close(step(params, state, problem.make_batch(0)), after_one_step(case))
 
 
-# chex gives every device of its pmap the same data, so that replicas cannot drift apart.
-same_data = pytest.mark.filterwarnings("ignore:.*with axis_name=None:UserWarning")
-
-
-@same_data
 class VariantsTest(chex.TestCase):
   """``chex.variants``: with and without jit, with and without device, pmap."""
 
@@ -64,7 +59,6 @@ class VariantsTest(chex.TestCase):
     check_one_step(self, case)
 
 
-@same_data
 @pytest.mark.slow
 class VariantsOfTheOthersTest(chex.TestCase):
   @chex.variants(with_jit=True, without_jit=True, with_device=True, with_pmap=True)

@@ -97,6 +97,11 @@ def train_sharded(optimizer, batches, over, data_axis=None):
   return params
 
 
+def data(axis_name=None, shard_axes=None):
+  """The device arguments of a method that has no norm of its own."""
+  return {"axis_name": axis_name}
+
+
 SGD = optax.sgd(0.05, momentum=0.9)
 METHODS = {
   "sam": lambda **d: optax.chain(flatopt.sam(0.3, **d), SGD),
@@ -105,8 +110,8 @@ METHODS = {
   ),
   "sam_ascent": lambda **d: optax.chain(flatopt.sam(0.3, ascent=optax.scale_by_rms(), **d), SGD),
   "asam": lambda **d: optax.chain(flatopt.asam(0.5, **d), SGD),
-  "rst": lambda **d: optax.chain(flatopt.rst(flatopt.sam(0.3, **d), 0.5, **d), SGD),
-  "g_rst": lambda **d: optax.chain(flatopt.g_rst(flatopt.sam(0.3, **d), 0.5, **d), SGD),
+  "rst": lambda **d: optax.chain(flatopt.rst(flatopt.sam(0.3, **d), 0.5, **data(**d)), SGD),
+  "g_rst": lambda **d: optax.chain(flatopt.g_rst(flatopt.sam(0.3, **d), 0.5, **data(**d)), SGD),
   "ae_sam": lambda **d: optax.chain(flatopt.ae_sam(flatopt.sam(0.3, **d), num_steps=7, **d), SGD),
   "gsam": lambda **d: optax.chain(flatopt.gsam(0.3, 0.4, **d), SGD),
   "looksam": lambda **d: optax.chain(flatopt.looksam(0.3, update_interval=2, **d), SGD),
@@ -126,7 +131,9 @@ METHODS = {
   "lookbehind": lambda **d: flatopt.lookbehind(
     optax.sgd(0.01), ascent_steps=3, rho=0.2, interpolation="adaptive", **d
   ),
-  "momentum_sam": lambda **d: flatopt.momentum_sam(optax.chain(flatopt.sam(0.1, **d), SGD)),
+  "momentum_sam": lambda axis_name=None, **d: flatopt.momentum_sam(
+    optax.chain(flatopt.sam(0.1, axis_name=axis_name, **d), SGD), **d
+  ),
   "weight_average": lambda **d: flatopt.weight_average(
     optax.chain(flatopt.sam(0.3, **d), SGD), start_step=2
   ),
@@ -144,7 +151,7 @@ def each_method(*fast):
 def test_tensor_parallel_training_is_that_of_one_device(x64, name):
   batches = make_batches()
   expected = train_whole(METHODS[name](), batches, num_parts=1)
-  found = train_sharded(METHODS[name](), batches, mesh(model=4))
+  found = train_sharded(METHODS[name](shard_axes="model"), batches, mesh(model=4))
   chex.assert_trees_all_close(jax.device_get(found), expected, rtol=1e-10, atol=1e-12)
 
 
@@ -152,35 +159,82 @@ def test_tensor_parallel_training_is_that_of_one_device(x64, name):
 def test_data_and_tensor_parallel_training_is_m_sharpness(x64, name):
   """Over the data axis every device has its own gradient; over the model axis, the whole norm."""
   batches = make_batches()
-  optimizer = METHODS[name](axis_name="data")
-  expected = train_whole(optimizer, batches, num_parts=2)
+  expected = train_whole(METHODS[name](axis_name="data"), batches, num_parts=2)
+  optimizer = METHODS[name](axis_name="data", shard_axes=("model",))
   found = train_sharded(optimizer, batches, mesh(data=2, model=4), data_axis="data")
   chex.assert_trees_all_close(jax.device_get(found), expected, rtol=1e-10, atol=1e-12)
 
 
-def on_two_devices(fn, *args):
-  over = mesh(x=2)
-  return jax.jit(
-    jax.shard_map(fn, mesh=over, in_specs=PartitionSpec("x"), out_specs=PartitionSpec("x"))
-  )(*args)
+@pytest.mark.parametrize("name", METHODS)
+def test_shards_are_said(name):
+  """Shards and models of their own look alike, so that neither is the default."""
+  with pytest.raises(ValueError, match=r"vary over .* 'model'.*shard_axes=\('model',\).*=\(\)"):
+    train_sharded(METHODS[name](), make_batches(), mesh(model=4))
 
 
-def test_sam_by_hand():
-  """w = [1, 2], g = 3 w^2 = [3, 12], eps = g / sqrt(153), 3 (w + eps)^2."""
-  grad_fn = lambda w: 3 * w**2
-  optimizer = flatopt.sam(1.0)
+def on_two_devices(fn, *args, check_vma=True):
+  spec = PartitionSpec("x")
+  mapped = jax.shard_map(fn, mesh=mesh(x=2), in_specs=spec, out_specs=spec, check_vma=check_vma)
+  return jax.jit(mapped)(*args)
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+@pytest.mark.parametrize(
+  ("shard_axes", "expected"),
+  [
+    # g = 4 w^3 = [[4, 32], [500, 864]], eps = g / its norm, 4 (w + eps)^3.
+    ("x", [[4.048, 33.563], [665.724, 1294.179]]),
+    ((), [[5.681, 107.168], [665.819, 1294.434]]),  # one norm a row
+  ],
+)
+def test_sam_by_hand(shard_axes, expected, check_vma):
+  grad_fn = lambda w: 4 * w**3
+  optimizer = flatopt.sam(1.0, shard_axes=shard_axes)
   update = lambda w: optimizer.update(grad_fn(w), optimizer.init(w), w, grad_fn=grad_fn)[0]
-  found = on_two_devices(update, jnp.array([1.0, 2.0]))
-  np.testing.assert_allclose(found, [4.632, 26.465], atol=1e-3)
+  found = on_two_devices(update, jnp.array([[1.0, 2.0], [5.0, 6.0]]), check_vma=check_vma)
+  np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def test_equal_params_with_a_closure_that_averages():
+  """They look like shards; ``()`` keeps the radius, which as shards would be rho / sqrt(2)."""
+  grad_fn = lambda w: jax.lax.pmean(3 * w**2, "x")
+
+  def update(w, shard_axes):
+    optimizer = flatopt.sam(1.0, shard_axes=shard_axes)
+    return optimizer.update(grad_fn(w), optimizer.init(w), w, grad_fn=grad_fn)[0]
+
+  replicated = jnp.array([3.0, 3.0])
+  with pytest.raises(ValueError, match=r"sam: params vary over the mesh axis 'x'"):
+    on_two_devices(lambda w: update(w, None), replicated)
+  found = on_two_devices(lambda w: update(w, ()), replicated)
+  np.testing.assert_allclose(found, [48.0, 48.0])  # 3 (3 + 1)^2
+
+
+def test_without_checks_of_varying_axes_every_leaf_counts_as_sharded():
+  """A replicated leaf is then counted once a device; with the checks, once."""
+  grad_fn = lambda w: w
+  optimizer = flatopt.sam(1.0, shard_axes="x")
+
+  def update(w):
+    params = {"sharded": w, "replicated": jnp.array([3.0])}
+    return optimizer.update(params, optimizer.init(params), params, grad_fn=grad_fn)[0]["sharded"]
+
+  for check_vma, norm in ((True, np.sqrt(2 + 9)), (False, np.sqrt(2 + 2 * 9))):
+    found = on_two_devices(update, jnp.ones(2), check_vma=check_vma)
+    np.testing.assert_allclose(found, 1 + 1 / norm, rtol=1e-6)
 
 
 @pytest.mark.parametrize("k", [1, 5, 16])
 def test_kth_smallest_is_of_all_shards(k):
   x = np.random.default_rng(0).normal(size=16).astype(np.float32)
   over = mesh(x=8)
+  with pytest.raises(ValueError, match=r"kth_smallest: params vary over the mesh axis 'x'"):
+    on_two_devices(lambda x: flatopt.kth_smallest([x], k), x)
+  of_two_halves = on_two_devices(lambda x: flatopt.kth_smallest([x], 3, shard_axes=())[None], x)
+  np.testing.assert_array_equal(of_two_halves, np.sort(x.reshape(2, 8))[:, 2])
   found = jax.jit(
     jax.shard_map(
-      lambda x: flatopt.kth_smallest([x], k),
+      lambda x: flatopt.kth_smallest([x], k, shard_axes="x"),
       mesh=over,
       in_specs=PartitionSpec("x"),
       out_specs=PartitionSpec(),
@@ -196,7 +250,7 @@ def test_hutchinson_probes_of_two_shards_are_independent():
   def estimates(w):
     row = jnp.asarray(hessian)[jax.lax.axis_index("x")]
     grad_fn = lambda w: jnp.dot(row, jax.lax.all_gather(w, "x", tiled=True))[None]
-    estimator = hutchinson(256)
+    estimator = hutchinson(256, shard_axes="x")
     return estimator.update(w, estimator.init(w), w, grad_fn=grad_fn)[0]
 
   found = on_two_devices(estimates, jnp.ones(2))
