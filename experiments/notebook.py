@@ -28,7 +28,7 @@ def train(config: Config | str, run_dir: str | Path | None = None) -> dict[str, 
   if isinstance(config, str):
     config = presets.find(config)
   directory = _new_directory(config.name) if run_dir is None else Path(run_dir)
-  return {"run_dir": str(directory)} | loop.train(config, directory, Console())
+  return {"run_dir": str(directory)} | loop.train(config, directory, Console(markup=False))
 
 
 def load(directory: str | Path) -> pandas.DataFrame:

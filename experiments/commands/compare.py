@@ -7,7 +7,7 @@ from typing import Annotated
 
 from rich.console import Console
 
-from experiments.comparisons import equal_budgets
+from experiments.comparisons import equal_budgets, tuning
 from experiments.comparisons.sharing import beside_helpers, one_at_a_time
 from experiments.config import Config, Inline, Refusal
 from experiments.reports import directory
@@ -35,10 +35,10 @@ class Compare:
     given = {unit: amount for unit, amount in amounts.items() if amount is not None}
     training = self.config.training
     (unit, amount), *others = given.items() or [(training.unit, training.budget)]
-    if others or amount < 1 or self.seeds < 1 or self.trials < 0:
+    if others or amount < 1 or not 1 <= self.seeds <= tuning.SEED or self.trials < 0:
       raise Refusal(
-        "compare needs one of --gradients, --steps, --seconds, of 1 at least, and --seeds 1 and"
-        " --trials 0 at least"
+        "compare needs one of --gradients, --steps, --seconds, of 1 at least, --seeds from 1 to"
+        f" {tuning.SEED}, and --trials 0 at least"
       )
     compared = equal_budgets.Comparison(
       self.config, self.methods, self.seeds, self.trials, unit, amount

@@ -75,7 +75,7 @@ def main(arguments: Sequence[str]) -> int:
       command = parse_with_config(kind, f"{PROG} {name}", flags)
     else:
       command = parse(kind, flags, f"{PROG} {name}")
-    command.run(Console())
+    command.run(Console(markup=False))
   except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] in ("", "experiments", "flatopt"):
       raise

@@ -11,7 +11,7 @@ from rich.console import Console
 from experiments import config as configuration
 from experiments.comparisons.sharing import Job, one_at_a_time
 from experiments.config import Config, Refusal, files
-from experiments.training import batches, loop, run_directory, wandb_run
+from experiments.training import batches, loop, wandb_run
 from experiments.training.step import make_program
 
 
@@ -30,11 +30,7 @@ class Runs:
 
   def train(self, config: Config, *path: str) -> dict[str, Any]:
     """Trains a run and returns its summary; a finished run is only read."""
-    directory = self.out.joinpath(*path)
-    if self.finished(*path):  # reading needs no lock, which other processes may hold
-      run_directory.refuse_another(directory, config)
-      return files.read_json(directory / "summary.json")
-    return loop.train(config, directory, self.console)
+    return loop.train(config, self.out.joinpath(*path), self.console)
 
   def job(self, config: Config, *path: str) -> Job:
     return Job(path, functools.partial(self.train, config, *path))

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from experiments import config as configuration
 from experiments import presets
-from experiments.comparisons import table
+from experiments.comparisons import table, tuning
 from experiments.comparisons.directory import Runs, claim, with_training
 from experiments.comparisons.directory import check as check_runs
 from experiments.comparisons.equal_budgets import PAID
@@ -86,6 +86,8 @@ def check(compared: LifelongComparison) -> None:
     if getattr(compared, name) < smallest:
       flag = f"--{compared.unit if name == 'amount' else name}"
       raise Refusal(f"{flag} must be at least {smallest}; got {getattr(compared, name)}")
+  if compared.seeds > tuning.SEED:
+    raise Refusal(f"--seeds must be at most {tuning.SEED}; got {compared.seeds}")
   batches.class_tasks(task_config(compared, compared.config, seed=0, task=0))
 
 
@@ -155,5 +157,5 @@ def accuracies(directory: Path) -> list[float]:
       source = batches.evaluation_source(dataclasses.replace(config, data=data))
       found = evaluate(program, state, source, config.data.batch_size)
       measured.append(found.means["accuracy"])
-    files.write_json(path, measured)
-  return files.read_json(path)
+    files.write_json(path, {"accuracy": measured})
+  return files.read_json(path)["accuracy"]

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from experiments.training.run_directory import Busy, locked
+from experiments.config.locks import Busy, locked
 
 PAUSE = 0.5  # seconds between checks for unfinished runs
 

@@ -9,6 +9,7 @@ from experiments.config.optimizer import Method as Method
 from experiments.config.optimizer import Opt as Opt
 from experiments.config.part import Inline as Inline
 from experiments.config.part import Part as Part
+from experiments.config.part import checked as checked
 from experiments.config.part import differences as differences
 from experiments.config.part import from_dict as from_dict
 from experiments.config.part import to_dict as to_dict

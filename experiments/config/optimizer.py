@@ -41,6 +41,13 @@ class Base(Part, abc.ABC):
 
   schedule: ClassVar[str | None] = None  # the only schedule that it allows, if there is one
   moves_freely: ClassVar[bool] = True  # whether methods around it may move the params
+  decays: ClassVar[tuple[str, ...]] = ()  # fields that are decay rates of averages, below 1
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      value, most = getattr(self, field.name), 1 if field.name in self.decays else math.inf
+      if isinstance(value, float) and not 0 <= value < most:
+        raise ValueError(f"opt.{field.name} must be in [0, {most}); got {value}")
 
   @abc.abstractmethod
   def direction(self, weight_decay: float) -> Any: ...

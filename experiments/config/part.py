@@ -1,7 +1,7 @@
 """Parts of a config: frozen dataclasses, to JSON and back by their names."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_type_hints
 
 import tyro
 
@@ -33,10 +33,24 @@ def from_dict(value: Any) -> Any:
   """The inverse of ``to_dict``."""
   if isinstance(value, dict):
     fields = {name: from_dict(x) for name, x in value.items() if name != "type"}
-    if value["type"] not in Part.types:
+    kind = Part.types.get(str(value["type"]))
+    if kind is None:
       raise Refusal(f"{value['type']} is not registered: --import the module that registers it")
-    return Part.types[value["type"]](**fields)
+    return checked(kind, fields)
   return tuple(map(from_dict, value)) if isinstance(value, list) else value
+
+
+def checked(kind: type, fields: dict[str, Any]) -> Any:
+  """``kind(**fields)``, unless a value is of another type than its field's."""
+  import typeguard  # a seventh of a second, which only readers of files should wait
+
+  hints = get_type_hints(kind)
+  for name, value in fields.items():
+    try:
+      typeguard.check_type(value, hints.get(name, Any))
+    except typeguard.TypeCheckError as error:
+      raise TypeError(f"{name} of {kind.__name__} {error}") from error
+  return kind(**fields)
 
 
 def differences(one: Any, other: Any, path: str = "") -> list[str]:

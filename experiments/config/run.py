@@ -45,6 +45,8 @@ class Training(Part):
         raise ValueError(f"training.{name} must be at least 1; got {getattr(self, name)}")
     if self.seed < 0:
       raise ValueError(f"training.seed must be at least 0; got {self.seed}")
+    if self.seed >= 2**32:  # jax.random.key would take the remainder
+      raise ValueError(f"training.seed must be below 2**32; got {self.seed}")
     if not 0 <= self.label_smoothing < 1:
       raise ValueError(f"training.label_smoothing must be in [0, 1); got {self.label_smoothing}")
 

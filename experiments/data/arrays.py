@@ -6,10 +6,10 @@ import numpy as np
 
 
 class Images:
-  """Images and labels by index."""
+  """Images and labels by index; ``classes`` where their file tells how many there are."""
 
-  def __init__(self, images_NxHxWxC: np.ndarray, labels_N: np.ndarray):
-    self.images_NxHxWxC, self.labels_N = images_NxHxWxC, labels_N
+  def __init__(self, images_NxHxWxC: np.ndarray, labels_N: np.ndarray, classes: int | None = None):
+    self.images_NxHxWxC, self.labels_N, self.classes = images_NxHxWxC, labels_N, classes
 
   def __len__(self):
     return len(self.labels_N)

@@ -14,7 +14,9 @@ import sysconfig
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from experiments.config import files
 
 VALIDATION_SHARE = 0.05
 PIECE = 2**16  # bytes of a file that is a corpus alone
@@ -54,24 +56,28 @@ def read_documents(path: Path) -> Iterator[bytes]:
   suffix, compression = path.suffix, None
   if suffix in {".gz", ".dz", ".xz"}:
     suffix, compression = Path(path.stem).suffix, lzma.open if suffix == ".xz" else gzip.open
-  if path.suffix == ".parquet":
-    import pyarrow.parquet  # half a second, which no other format should wait
+  with files.reading(path, "get it anew, or take it away"):
+    if path.suffix == ".parquet":
+      import pyarrow.parquet  # half a second, which no other format should wait
 
-    for rows in pyarrow.parquet.ParquetFile(path).iter_batches(columns=["text"]):
-      yield from (text.encode() for text in rows.column("text").to_pylist())
-  elif (compression or suffix == ".tar") and tarfile.is_tarfile(path):
-    with tarfile.open(path) as archive:
-      yield from (archive.extractfile(member).read() for member in archive if member.isfile())
-  else:
-    with (compression or open)(path, "rb") as file:
-      if suffix == ".jsonl":
-        rows = map(json.loads, file)
-        try:
-          yield from (row["text"].encode() for row in rows)
-        except KeyError:
-          raise ValueError(f"{path} has a line without a field text") from None
-      else:
-        yield file.read()
+      for rows in pyarrow.parquet.ParquetFile(path).iter_batches(columns=["text"]):
+        yield from map(encoded, rows.column("text").to_pylist())
+    elif (compression or suffix == ".tar") and tarfile.is_tarfile(path):
+      with tarfile.open(path) as archive:
+        yield from (archive.extractfile(member).read() for member in archive if member.isfile())
+    else:
+      with (compression or open)(path, "rb") as file:
+        if suffix == ".jsonl":
+          rows = map(json.loads, file)
+          yield from (encoded(row.get("text") if isinstance(row, dict) else None) for row in rows)
+        else:
+          yield file.read()
+
+
+def encoded(text: Any) -> bytes:
+  if not isinstance(text, str):
+    raise TypeError("a row without a text in its field text")
+  return text.encode()
 
 
 def pieces(document: bytes) -> Iterator[bytes]:
@@ -97,13 +103,13 @@ def corpus_of_file(path: Path) -> Corpus:
   return Corpus(path.name, hashlib.sha256(said.encode()).hexdigest()[:12], documents)
 
 
-def corpus_of_files(name: str, root: Path, files: list[Path], by_name: bool) -> Corpus:
+def corpus_of_files(name: str, root: Path, paths: list[Path], by_name: bool) -> Corpus:
   """``by_name``: whether file names may tell the split."""
-  stats = [(path, path.relative_to(root).as_posix(), path.stat()) for path in files]
+  stats = [(path, path.relative_to(root).as_posix(), path.stat()) for path in paths]
   digest = hashlib.sha256(f"{VALIDATION_SHARE} {by_name}\n".encode())
   for _, relative, stat in stats:
     digest.update(f"{relative} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-  published = [published_split(path.name) if by_name else None for path in files]
+  published = [published_split(path.name) if by_name else None for path in paths]
 
   def documents(split):
     for (path, relative, _), file_split in zip(stats, published, strict=True):
@@ -121,10 +127,10 @@ def corpus_of_files(name: str, root: Path, files: list[Path], by_name: bool) -> 
 def python_library() -> Corpus:
   """The Python sources of the running interpreter's standard library: 10 MB or so, anywhere."""
   root = Path(sysconfig.get_path("stdlib"))
-  files = sorted(
+  paths = sorted(
     path for path in root.rglob("*.py") if not NOT_THE_LIBRARY & set(path.relative_to(root).parts)
   )
-  return corpus_of_files("standard-library", root, files, by_name=False)
+  return corpus_of_files("standard-library", root, paths, by_name=False)
 
 
 def directory_of_text(directory: str) -> Corpus:
@@ -136,8 +142,8 @@ def directory_of_text(directory: str) -> Corpus:
   root = Path(directory).expanduser()
   if root.is_file():
     return corpus_of_file(root)
-  paths = sorted(path for path in root.rglob("*") if path.is_file())
-  files = [path for path in paths if not path.name.startswith(".")]
-  if not files:
+  found = sorted(path for path in root.rglob("*") if path.is_file())
+  paths = [path for path in found if not path.name.startswith(".")]
+  if not paths:
     raise FileNotFoundError(f"text files: there are none under {root} (--data.directory)")
-  return corpus_of_files(root.name, root, files, by_name=True)
+  return corpus_of_files(root.name, root, paths, by_name=True)

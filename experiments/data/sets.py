@@ -68,7 +68,6 @@ class IdxImages(DataSet):
   directory: str = "/usr/share/datasets/fashion-mnist"
   classes: int = 10
   task = "classification"
-  packages = ("tensorflow_datasets",)
 
   @property
   def about(self):

@@ -3,11 +3,10 @@
 Tokens are written once a corpus, tokenizer and split, to files that windows are read from.
 """
 
-import contextlib
 import dataclasses
 import itertools
+import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,9 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 import tokenizers
 
+from experiments.config import files
 from experiments.data.corpora import Corpus, directory_of_text, python_library
 
 END_OF_DOCUMENT = "<|endoftext|>"
+COUNT = np.dtype("<u8")  # behind the tokens of a file: their number of bytes
 LEARNED_FROM = 2**30  # bytes: an encoding learned from more is hardly another, and takes the memory
 
 
@@ -47,7 +48,8 @@ class BpeTokenizer:
   def __init__(self, path: Path, vocab_size: int):
     self.name = path.stem
     self.vocab_size = vocab_size
-    self.model = tokenizers.Tokenizer.from_file(str(path))
+    with files.reading(path):
+      self.model = tokenizers.Tokenizer.from_str(json.dumps(files.read_json(path)))
     self.end = self.model.token_to_id(END_OF_DOCUMENT)
 
   def encode(self, documents):
@@ -69,8 +71,8 @@ class Windows:
   length: int
 
   def __len__(self) -> int:
-    tokens = self.path.stat().st_size // np.dtype(self.dtype).itemsize
-    return (tokens - 1) // self.length
+    tokens = (self.path.stat().st_size - COUNT.itemsize) // np.dtype(self.dtype).itemsize
+    return max(0, tokens - 1) // self.length
 
   def __getitem__(self, index) -> dict[str, np.ndarray]:
     if not 0 <= index < len(self):
@@ -78,19 +80,6 @@ class Windows:
     offset = int(index) * self.length * np.dtype(self.dtype).itemsize
     tokens = np.fromfile(self.path, self.dtype, self.length + 1, offset=offset)
     return {"tokens": tokens.astype(np.int32)}
-
-
-@contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Any]:
-  """A file that appears under its name only when all of it is written."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-    try:
-      yield file
-    except BaseException:
-      os.unlink(file.name)
-      raise
-  os.replace(file.name, path)
 
 
 def texts_to_learn_from(corpus: Corpus) -> Iterator[str]:
@@ -121,9 +110,16 @@ def learned_bpe(corpus: Corpus, vocab_size: int) -> BpeTokenizer:
       show_progress=False,
     )
     model.train_from_iterator(texts_to_learn_from(corpus), trainer)
-    with written_whole(path) as file:
-      file.write(model.to_str().encode())
+    files.write_json(path, json.loads(model.to_str()))
   return BpeTokenizer(path, vocab_size)
+
+
+def is_whole(path: Path) -> bool:
+  """Whether a file of tokens is there and ends with the number of bytes before its end."""
+  if not path.exists():
+    return False
+  size = max(0, path.stat().st_size - COUNT.itemsize)
+  return np.fromfile(path, COUNT, offset=size).tolist() == [size]
 
 
 def token_windows(corpus: Corpus, split: str, *, length: int, vocab_size: int | None) -> Windows:
@@ -131,10 +127,11 @@ def token_windows(corpus: Corpus, split: str, *, length: int, vocab_size: int | 
   tokenizer = learned_bpe(corpus, vocab_size) if vocab_size else ByteTokenizer()
   dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
   path = cache_of(corpus) / f"{tokenizer.name}-{split}.tokens"
-  if not path.exists():
-    with written_whole(path) as file:
+  if not is_whole(path):
+    with files.written_whole(path) as draft, open(draft, "wb") as file:
       for tokens in tokenizer.encode(corpus.documents(split)):
         file.write(tokens.astype(dtype).tobytes())
+      file.write(COUNT.type(file.tell()).tobytes())
   windows = Windows(path, dtype, length)
   if len(windows) < 1:
     raise ValueError(

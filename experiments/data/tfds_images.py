@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from experiments.config import Refusal, files
+from experiments.data.arrays import Images
+
 IN_MEMORY = 2**30  # bytes: smaller sets are decoded once, which takes seconds, not every epoch
+PREPARE = "prepare it again"
 CHUNK = 1000  # records read at once: ten times faster than one by one
 
 
@@ -18,37 +22,18 @@ class StoredImages:
 
   examples: Any
   classes: int
+  where: str
 
   def __len__(self) -> int:
     return len(self.examples)
 
   def __getitem__(self, index) -> dict[str, np.ndarray]:
-    example = self.examples[index]
-    return {"image": np.asarray(example["image"]), "label": np.int32(example["label"])}
+    with files.reading(self.where, PREPARE):
+      example = self.examples[index]
+      return {"image": np.asarray(example["image"]), "label": np.int32(example["label"])}
 
 
-@dataclasses.dataclass(frozen=True)
-class DecodedImages:
-  """The same, from memory."""
-
-  images_NxHxWxC: np.ndarray
-  labels_N: np.ndarray
-  classes: int
-
-  def __len__(self) -> int:
-    return len(self.labels_N)
-
-  def __getitem__(self, index) -> dict[str, np.ndarray]:
-    return {"image": self.images_NxHxWxC[index], "label": self.labels_N[index]}
-
-  def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-    return self[indices]
-
-
-ImageSource = StoredImages | DecodedImages
-
-
-def tfds_images(split: str, *, name: str, data_dir: str | None = None) -> ImageSource:
+def tfds_images(split: str, *, name: str, data_dir: str | None = None) -> StoredImages | Images:
   """A split of a prepared set: ``name`` as in ``tfds.builder``, ``split`` in TFDS's own syntax.
 
   Preparing is TFDS's: it takes a network and, for most sets, TensorFlow.
@@ -57,36 +42,37 @@ def tfds_images(split: str, *, name: str, data_dir: str | None = None) -> ImageS
   missing = [name for name in ("image", "label") if name not in (builder.info.features or {})]
   if missing:
     raise ValueError(f"{name} is no set of labelled images: it has no {' and no '.join(missing)}")
-  return image_source(builder, split)
-
-
-def image_source(builder: tfds.core.DatasetBuilder, split: str) -> ImageSource:
   examples, features = random_access(builder, split), builder.info.features
   classes, shape = features["label"].num_classes, features["image"].shape
   if None in shape or len(examples) * math.prod(shape) > IN_MEMORY:
-    return StoredImages(examples, classes)
+    return StoredImages(examples, classes, builder.data_dir)
   images_NxHxWxC = np.empty((len(examples), *shape), np.uint8)
   labels_N = np.empty(len(examples), np.int32)
   for start in range(0, len(examples), CHUNK):
     indices = range(start, min(start + CHUNK, len(examples)))
-    for index, example in zip(indices, examples.__getitems__(list(indices)), strict=True):
-      images_NxHxWxC[index], labels_N[index] = example["image"], example["label"]
-  return DecodedImages(images_NxHxWxC, labels_N, classes)
+    with files.reading(builder.data_dir, PREPARE):
+      for index, example in zip(indices, examples.__getitems__(list(indices)), strict=True):
+        images_NxHxWxC[index], labels_N[index] = example["image"], example["label"]
+  return Images(images_NxHxWxC, labels_N, classes)
 
 
 def prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
   """The builder of a set that is on this machine, in a format of random access."""
   where = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
-  try:
-    builder = tfds.builder(name, data_dir=where)
-  except tfds.core.DatasetNotFoundError:
-    raise ValueError(f"no TFDS data set is named {name!r}, and none lies in {where}") from None
+  unknown = Refusal(f"no TFDS data set is named {name!r}, and none lies in {where}")
+  if ":" in name:  # of a namespace, whose code TFDS would fetch and run
+    raise unknown
   command = f"tfds build {name} --data_dir={where} --file_format=array_record"
+  with files.reading(where / name, PREPARE):
+    try:
+      builder = tfds.builder(name, data_dir=where)
+    except tfds.core.DatasetNotFoundError:
+      raise unknown from None
+    formats = {form.value for form in builder.info.available_file_formats()}
   if not builder.is_prepared():
     raise FileNotFoundError(
       f"{name} is not prepared in {where}: where there is a network, run `{command}`"
     )
-  formats = {form.value for form in builder.info.available_file_formats()}
   if not formats & {"array_record", "parquet"}:
     raise FileNotFoundError(
       f"{name} in {where} is in {', '.join(formats)} only, without random access: prepare it in"

@@ -1,8 +1,9 @@
 """Text sets of TensorFlow Datasets."""
 
+from experiments.config import files
 from experiments.data.corpora import Corpus, held_out
 from experiments.data.text import Windows, token_windows
-from experiments.data.tfds_images import prepared_builder, random_access
+from experiments.data.tfds_images import PREPARE, prepared_builder, random_access
 
 
 def tfds_corpus(name: str, data_dir: str | None) -> Corpus:
@@ -13,12 +14,11 @@ def tfds_corpus(name: str, data_dir: str | None) -> Corpus:
   holds_out = "validation" not in builder.info.splits
 
   def documents(split):
-    if not holds_out or split == "test":
-      yield from (example["text"] for example in random_access(builder, split))
-      return
-    for index, example in enumerate(random_access(builder, "train")):
-      if held_out(f"train:{index}") == split:
-        yield example["text"]
+    whole = not holds_out or split == "test"
+    with files.reading(builder.data_dir, PREPARE):
+      for index, example in enumerate(random_access(builder, split if whole else "train")):
+        if whole or held_out(f"train:{index}") == split:
+          yield example["text"]
 
   name = builder.info.full_name.replace("/", "-")
   return Corpus(name, str(int(builder.info.dataset_size)), documents)

@@ -5,7 +5,6 @@ process measures.
 """
 
 import dataclasses
-import fcntl
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.config import Refusal, files
+from experiments.config.locks import locked
 from experiments.measures.correlations import spearman
 from experiments.measures.options import check_at_least, check_positive
 from experiments.measures.score import ACCURACY, Score
 from experiments.training import batches, saved_runs
 from experiments.training.losses import Losses
-from experiments.training.run_directory import Busy
 from flatopt import sharpness
 
 NUMBERS = "flatness.json"  # in a run's directory, and of all runs in the comparison's
@@ -53,11 +52,7 @@ class FlatnessOptions:
 
 def measure(directory: Path, options: FlatnessOptions, landscape: bool) -> None:
   """Writes flatness.json for one run, unless another process measures it."""
-  with open(directory / "flatness.lock", "w") as lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise Busy(f"another process measures {directory}") from None
+  with locked(directory, "flatness.lock", busy=f"another process measures {directory}"):
     if (directory / NUMBERS).exists():
       return
     run = saved_runs.restore(directory)

@@ -14,7 +14,7 @@ from experiments.config import Refusal, files
 from experiments.measures import weight_noise
 from experiments.measures.compared_runs import measure_each
 from experiments.measures.mean_losses import means_of
-from experiments.measures.options import check_at_least, check_positive
+from experiments.measures.options import check_at_least, check_positive, check_seed
 from experiments.training import batches, saved_runs
 from experiments.training.losses import Losses
 from experiments.training.saved_runs import Trained
@@ -32,6 +32,7 @@ class NoiseOptions:
   seed: int = 0  # of every random draw
 
   def __post_init__(self):
+    check_seed(self.seed)
     check_at_least(self, {"draws": 1} | ({} if self.examples is None else {"examples": 1}))
     for name in ("additive", "multiplicative"):
       strengths = getattr(self, name)

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from experiments.config import Refusal, files
-from experiments.measures.options import check_at_least, check_positive
+from experiments.measures.options import check_at_least, check_positive, check_seed
 from experiments.training import batches, saved_runs
 from experiments.training.saved_runs import Trained
 from experiments.training.step import loops_are_slow
@@ -42,6 +42,7 @@ class SharpnessOptions:
     check_at_least(self, dict.fromkeys(counts, 1) | {"num_matvecs": self.num_eigenvalues})
     check_at_least(self, {"resolution": 3})
     check_positive("span", self.span)
+    check_seed(self.seed)
     for name in ("rho", "adaptive_rho", "sigma"):
       check_positive(name, getattr(self, name))
 
@@ -69,7 +70,7 @@ def measure(directory: Path, options: SharpnessOptions, console: Console) -> Non
       raise Refusal(f"{directory} cannot be measured: at step {run.step} its {name} is not finite")
   grid, density = values.pop("spectral_density")
   lines = {name: values.pop(name) for name in ("line", "plane")}
-  with open(directory / ARRAYS, "wb") as file:
+  with files.written_whole(directory / ARRAYS) as draft, open(draft, "wb") as file:
     np.savez_compressed(file, grid=grid, density=density, **lines)
   written = {
     "step": run.step,

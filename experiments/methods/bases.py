@@ -14,6 +14,7 @@ from experiments.methods.registry import register_base
 class Sgd(Base):
   momentum: float = 0.9
   nesterov: bool = False
+  decays = ("momentum",)
 
   def direction(self, weight_decay):
     return optax.chain(
@@ -26,6 +27,7 @@ class Sgd(Base):
 class AdamW(Base):
   b1: float = 0.9
   b2: float = 0.95
+  decays = "b1", "b2"
 
   def direction(self, weight_decay):
     return optax.chain(
@@ -40,6 +42,7 @@ class Lion(Base):
 
   b1: float = 0.9
   b2: float = 0.99
+  decays = "b1", "b2"
 
   def direction(self, weight_decay):
     return optax.chain(
@@ -56,6 +59,7 @@ class Muon(Base):
   b1: float = 0.9  # of Adam
   b2: float = 0.95
   rms: float = 0.2  # of a matrix's updates: near Adam's, so that one learning rate suits both
+  decays = "beta", "b1", "b2"
 
   def direction(self, weight_decay):
     whole = optax.contrib.muon(
@@ -78,6 +82,7 @@ class ScheduleFreeAdamW(Base):
 
   b1: float = 0.9  # of the mean of iterates; Adam's own momentum is off
   b2: float = 0.95
+  decays = "b1", "b2"
   schedule = "constant"
   moves_freely = False
 

@@ -1,12 +1,12 @@
 """The report of demos by older versions, which had a file format of their own."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
+from experiments.config import files
 from experiments.measures import flatness
 from experiments.measures.score import ACCURACY
 from experiments.plots import curves as curve_figures
@@ -121,8 +121,7 @@ def settings_rows(methods: dict[str, dict]) -> list[list[str]]:
 
 def write(out: Path, console: Console) -> None:
   """Prints the table, and writes report.html and the figures beside results.json."""
-  results = json.loads((out / "results.json").read_text())
-  resolved = json.loads((out / "config.json").read_text())
+  results, resolved = (files.read_json(out / name) for name in ("results.json", "config.json"))
   config = resolved["config"]
   text = texts(results, config)
   rows = results["table"]

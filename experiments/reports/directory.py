@@ -38,7 +38,8 @@ def write(directory: Path, console: Console) -> None:
     kind = demo
   else:
     raise Refusal(f"{directory} holds neither a run nor a finished comparison")
-  kind.write(directory, console)
+  with files.writing(directory):
+    kind.write(directory, console)
 
 
 def kind_of(spec: dict[str, Any]) -> ModuleType:

@@ -10,6 +10,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from experiments.config import files
+
 STYLE = """<style>
   :root { color-scheme: light dark; --ground: #fff; --ink: #1b1d21; --soft: #6a6f77;
     --line: #dfe2e6; --accent: #0072b2; }
@@ -42,9 +44,14 @@ def write_page(path: Path, title: str, parts: Iterable[str]) -> None:
   head = (
     '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
     '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    # Names from a run's files are part of the page: no script in them runs, nothing is fetched.
+    '<meta http-equiv="Content-Security-Policy"'
+    " content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n"
     f"<title>{html.escape(title)}</title>"
   )
-  path.write_text("\n".join([head, STYLE, f"<h1>{html.escape(title)}</h1>", *parts, "</html>\n"]))
+  page = [head, STYLE, f"<h1>{html.escape(title)}</h1>", *parts, "</html>\n"]
+  with files.written_whole(path) as draft:
+    draft.write_text("\n".join(page))
 
 
 def configuration(resolved: Any) -> str:

@@ -51,7 +51,7 @@ def read_spec(out: Path, kind: type) -> tuple[dict[str, Any], Any]:
   spec = files.read_json(out / "compare.json")
   try:
     fields = {n: configuration.from_dict(value) for n, value in spec.items() if n != "versions"}
-    return spec, kind(**fields)
+    return spec, configuration.checked(kind, fields)
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise Refusal(f"{out} is not a comparison of this version: {error}") from error
 

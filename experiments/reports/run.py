@@ -17,10 +17,9 @@ def write(directory: Path, console: Console) -> None:
   config = run_directory.read_config(directory)
   evaluated_on = config.data.evaluated_on
   rows = {split: run_directory.read_metrics(directory, split) for split in ("train", evaluated_on)}
-  summary = directory / "summary.json"
   result = (
-    sentence(files.read_json(summary))
-    if summary.exists()
+    sentence(run_directory.read_summary(directory))
+    if (directory / run_directory.SUMMARY).exists()
     else "Not finished: run the same `train` again to continue."
   )
   texts = (

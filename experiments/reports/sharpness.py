@@ -26,8 +26,8 @@ def section(directory: Path) -> Section:
   if not (directory / NUMBERS).exists():
     return NOTHING
   found = files.read_json(directory / NUMBERS)
-  with np.load(directory / ARRAYS) as archive:
-    arrays = dict(archive)
+  with files.reading(directory / ARRAYS), np.load(directory / ARRAYS) as archive:
+    arrays = {name: archive[name] for name in ("grid", "density", "line", "plane")}
   method = method_name(run_directory.read_config(directory).opt)
   style.save_all(figures(found, arrays, method), directory)
   about = f"At step {found['step']}, on the first {found['examples']:,} training examples."

@@ -18,11 +18,10 @@ Batch = dict[str, Any]
 def read(config: Config, split: str) -> Sequence:
   try:
     source = config.data.set.source(split)
-  except (OSError, ValueError) as error:
+  except (OSError, Refusal, ValueError) as error:
     raise Refusal(f"no data for {config.name}: {error}") from error
-  classes = getattr(source, "classes", config.data.set.classes)  # some data sets know
-  if classes != config.data.set.classes:
-    expected = config.data.set.classes
+  expected, classes = config.data.set.classes, getattr(source, "classes", None)  # some know
+  if classes not in (None, expected):
     raise Refusal(f"{config.data.set.about} has {classes} classes, not data.classes {expected}")
   return source
 

@@ -10,8 +10,9 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from experiments.config import Refusal, reason
+from experiments.config import Refusal, files, reason
 
+DIGEST = "digest.json"
 OTHER_STRUCTURE = "tree structures do not match"  # in Orbax's error, of a checkpoint that is whole
 
 
@@ -26,26 +27,33 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
+def files_below(directory: Path) -> list[Path]:
+  return sorted(path for path in directory.rglob("*") if path.is_file() and path.name != DIGEST)
+
+
 class Checkpoints:
   """The last two checkpoints; one that was not written completely is ignored.
+
+  Each holds a digest of its other files, written after them; a damaged one is refused.
 
   ``state`` is a pytree of arrays: params, statistics, optimizer state, counts. ``host`` is saved as
   JSON: the position in the data, the size of the metrics file, how many evaluations were made.
   Random keys are not saved, because they follow from the config's seed and the counts.
   """
 
-  def __init__(self, directory: Path):
+  def __init__(self, directory: Path, *, read_only: bool = False):
     self.directory = directory.absolute()
-    self.manager = ocp.CheckpointManager(
-      self.directory,
-      options=ocp.CheckpointManagerOptions(
+    with quiet():  # of what it turns off by itself to read only
+      options = ocp.CheckpointManagerOptions(
         max_to_keep=2,
-        cleanup_tmp_directories=True,
+        read_only=read_only,
+        cleanup_tmp_directories=not read_only,
         # The next step donates these arrays, so that they have to be written before it.
         enable_async_checkpointing=False,
-      ),
-      item_names=("state", "host"),
-    )
+      )
+      self.manager = ocp.CheckpointManager(
+        self.directory, options=options, item_names=("state", "host")
+      )
 
   def save(self, step: int, state: Any, host: dict[str, Any]) -> None:
     if step == self.manager.latest_step():
@@ -54,6 +62,9 @@ class Checkpoints:
     try:
       with quiet():
         self.manager.save(step, args=items, force=True)
+      if jax.process_index() == 0:
+        where = self.directory / str(step)
+        files.write_json(where / DIGEST, {"sha256": files.digest_of(*files_below(where))})
     except Exception as error:
       raise Refusal(f"no checkpoint of step {step} in {self.directory}: {reason(error)}") from error
 
@@ -63,22 +74,24 @@ class Checkpoints:
     if step is None:
       return None
     items = ocp.args.Composite(state=ocp.args.StandardRestore(like), host=ocp.args.JsonRestore())
+    where = self.directory / str(step)
     try:
+      saved = files.read_json(where / DIGEST) if (where / DIGEST).exists() else None
+      if saved and saved["sha256"] != files.digest_of(*files_below(where)):
+        raise ValueError("its files are not those that were saved")
       with quiet():
         restored = self.manager.restore(step, args=items)
       return restored.state, host(**restored.host)
     except Exception as error:
       if OTHER_STRUCTURE in str(error):
         raise Refusal(
-          f"{self.directory / str(step)} was saved by another version of flatopt or experiments,"
+          f"{where} was saved by another version of flatopt or experiments,"
           f" whose state holds other parts: use that version, which config.json names, or delete"
           f" {self.directory.parent} to train again"
         ) from error
       others = [other for other in self.manager.all_steps() if other != step]
-      where = f"from step {max(others)}" if others else "from the start"
-      raise Refusal(
-        f"{self.directory / str(step)} is damaged: delete it to continue {where} ({reason(error)})"
-      ) from error
+      on = f"from step {max(others)}" if others else "from the start"
+      raise Refusal(f"{where} is damaged: delete it to continue {on} ({reason(error)})") from error
 
   def preempted(self, step: int, signals: list[int]) -> bool:
     """Whether to save and stop at ``step``, on which several processes have to agree."""

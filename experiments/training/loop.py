@@ -1,9 +1,7 @@
 """One run from its config to its summary, resumed where it was left."""
 
-import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,34 +23,26 @@ MAX_DISPATCH_SECONDS = 2.0  # about: signals wait for its end
 NO_LIMIT = 2**31 - 1
 
 
-@contextlib.contextmanager
-def naming_directory(directory: Path) -> Iterator[None]:
-  """Names the run's directory in errors of writing, which a full disk's own message does not."""
-  try:
-    yield
-  except OSError as error:
-    raise Refusal(f"{directory} cannot be written: {error.strerror or error}") from error
-
-
 def train(config: Config, directory: Path, console: Console) -> dict[str, Any]:
   """Trains until the budget is paid; returns the result, and writes it to summary.json.
 
   A run that was interrupted continues from its last checkpoint, and ends with the same params and
   metrics, to the last bit, as one that was not.
   """
-  finished = directory / "summary.json"
+  if result := run_directory.finished(directory, config):
+    return result
   with run_directory.claimed(directory, config):
-    if finished.exists():
-      return files.read_json(finished)
+    if result := run_directory.finished(directory, config):  # by another process
+      return result
     peak_memory.forget_peak()
-    with deferred_signals() as signals, naming_directory(directory):
+    with deferred_signals() as signals, files.writing(directory):
       run = Run(config, directory, console)
       run_directory.write_config(directory, config)
-      size = run.position.metrics_size
-      with run_directory.Metrics.opened(directory, config, size, run.step) as metrics:
+      at = run.position.metrics_size, run.position.metrics_digest, run.step
+      with run_directory.Metrics.opened(directory, config, *at) as metrics:
         result = run.train(metrics, signals)
-    if jax.process_index() == 0:
-      files.write_json(finished, result)
+      if jax.process_index() == 0:
+        run_directory.write_summary(directory, result)
     return result
 
 
@@ -62,6 +52,7 @@ class Position:
 
   data: dict[str, Any] | None = None  # the stream's position
   metrics_size: int = 0  # bytes of metrics.jsonl
+  metrics_digest: str = ""
   evaluated: int = 0  # number of evaluations
   window: dict[str, float] = dataclasses.field(default_factory=dict)  # sums since the last log
   latest: dict[str, float] = dataclasses.field(default_factory=dict)  # the last logged metrics
@@ -228,7 +219,7 @@ class Run:
       run_directory.write_scores(self.directory, self.split, scores_N)
 
   def save(self) -> None:
-    self.position.metrics_size = self.metrics.sync()
+    self.position.metrics_size, self.position.metrics_digest = self.metrics.sync()
     self.position.data = self.dispatcher.stream.get_state()
     self.checkpoints.save(self.step, self.dispatcher.state, dataclasses.asdict(self.position))
 

@@ -1,12 +1,13 @@
 """A run's files: config.json, metrics.jsonl, timing.jsonl, summary.json, tensorboard/, and every
-test example's score at the end in test_scores.npy.
+test example's score at the end in test_scores.npy. A digest of what was measured is in summary.json,
+and in every checkpoint one of the metrics so far.
 
 metrics.jsonl is the same to the last bit when a run is repeated; timing.jsonl holds what depends on
 the machine's speed.
 """
 
 import contextlib
-import fcntl
+import hashlib
 import json
 import os
 import time
@@ -22,36 +23,24 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from experiments import config as configuration
 from experiments.config import Config, Refusal, files
+from experiments.config.locks import locked
 from experiments.training import wandb_run
 
-
-class Busy(Refusal):
-  """Another process is training the run."""
+METRICS, SUMMARY = "metrics.jsonl", "summary.json"
 
 
 def read_config(directory: Path) -> Config:
   path = directory / "config.json"
   if not path.exists():
     raise Refusal(f"{directory} holds no run: there is no config.json")
+  saved = files.read_json(path)["config"]
   try:
-    return configuration.from_dict(files.read_json(path)["config"])
-  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    config = configuration.from_dict(saved)
+    if not isinstance(config, Config):
+      raise TypeError(f"it holds {saved!r:.40}")
+  except (TypeError, ValueError) as error:
     raise Refusal(f"{path} is not a config of this version: {error}") from error
-
-
-@contextlib.contextmanager
-def locked(directory: Path, name: str, *, busy: str | None = None) -> Iterator[None]:
-  """Holds the lock ``name`` in ``directory`` among processes.
-
-  Where another process has it, raises ``Busy`` with the text ``busy``, or waits without one.
-  """
-  directory.mkdir(parents=True, exist_ok=True)
-  with open(directory / name, "w") as lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
-    except BlockingIOError:
-      raise Busy(busy) from None
-    yield
+  return config
 
 
 @contextlib.contextmanager
@@ -74,6 +63,34 @@ def refuse_another(directory: Path, config: Config) -> None:
     raise Refusal(f"{directory} holds a run of another config: {', '.join(lines)}")
 
 
+def finished(directory: Path, config: Config) -> dict[str, Any] | None:
+  """The result of a finished run of ``config``, which reading needs no lock for."""
+  if not (directory / SUMMARY).exists():
+    return None
+  refuse_another(directory, config)
+  return read_summary(directory)
+
+
+def read_summary(directory: Path) -> dict[str, Any]:
+  summary = files.read_json(directory / SUMMARY)
+  return {name: x for name, x in summary.items() if name != "digests"}
+
+
+def write_summary(directory: Path, result: dict[str, Any]) -> None:
+  """Marks the run as finished."""
+  measured = directory / METRICS, *directory.glob("*_scores.npy")
+  digests = {path.name: files.digest_of(path) for path in measured}
+  files.write_json(directory / SUMMARY, result | {"digests": digests})
+
+
+def check_digest(path: Path) -> None:
+  """Raises an error where a file is not as it was when its run was finished."""
+  summary = path.parent / SUMMARY
+  saved = files.read_json(summary).get("digests", {}) if summary.exists() else {}
+  if path.name in saved and saved[path.name] != files.digest_of(path):
+    raise ValueError(f"it is not what {SUMMARY} was written for")
+
+
 def write_config(directory: Path, config: Config) -> None:
   """Writes config.json, after every check of the config."""
   path = directory / "config.json"
@@ -85,34 +102,47 @@ class Metrics:
   """Writes metrics.jsonl and timing.jsonl, and both to TensorBoard and Weights & Biases."""
 
   def __init__(
-    self, lines: BinaryIO, timing: BinaryIO, events: EventsWriter | None, log: wandb_run.Log
+    self,
+    lines: BinaryIO,
+    timing: BinaryIO,
+    events: EventsWriter | None,
+    log: wandb_run.Log,
+    digest: Any,
   ):
     self.lines, self.timing, self.events, self.log = lines, timing, events, log
+    self.digest = digest  # hashlib's, of metrics.jsonl so far
 
   @classmethod
   @contextlib.contextmanager
-  def opened(cls, directory: Path, config: Config, size: int, step: int) -> Iterator[Self]:
-    """Continues metrics.jsonl after ``size`` bytes, its size at the checkpoint of ``step``."""
+  def opened(
+    cls, directory: Path, config: Config, size: int, digest: str, step: int
+  ) -> Iterator[Self]:
+    """Continues metrics.jsonl after ``size`` bytes of this ``digest``, as a checkpoint of ``step``
+    saw it; older checkpoints have none."""
     if jax.process_index():  # only the first process writes
       with open(os.devnull, "ab") as nowhere:
-        yield cls(nowhere, nowhere, None, lambda split, step, values: None)
+        nothing = lambda split, step, values: None
+        yield cls(nowhere, nowhere, None, nothing, hashlib.sha256())
       return
     (directory / "tensorboard").mkdir(exist_ok=True)
-    path = directory / "metrics.jsonl"
-    with open(path, "ab") as lines, open(directory / "timing.jsonl", "ab") as timing:
-      if os.fstat(lines.fileno()).st_size < size:
+    path = directory / METRICS
+    with open(path, "ab+") as lines, open(directory / "timing.jsonl", "ab") as timing:
+      lines.seek(0)
+      kept = hashlib.sha256(lines.read(size))
+      if lines.tell() < size or digest not in ("", kept.hexdigest()):
         raise Refusal(
-          f"{path} is shorter than at the last checkpoint: delete {directory} to start again"
+          f"{path} is not as it was at the last checkpoint: restore it, or delete {directory} to"
+          " start again"
         )
       lines.truncate(size)
       # Not SummaryWriter, whose thread hides the error of a full disk.
       events = EventsWriter(str(directory / "tensorboard" / "events"), f".{step}")
       with contextlib.closing(events), wandb_run.opened(config, directory) as log:
         events.write_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
-        yield cls(lines, timing, events, log)
+        yield cls(lines, timing, events, log, kept)
 
   def write(self, split: str, step: int, values: dict[str, float]) -> None:
-    self._append(self.lines, {"split": split, "step": step} | values)
+    self.digest.update(self._append(self.lines, {"split": split, "step": step} | values))
     self._add_events(split, step, values)
     self.log(split, step, values)
 
@@ -121,10 +151,12 @@ class Metrics:
     self._add_events("timing", step, values)
     self.log("timing", step, values)
 
-  def _append(self, file, line):
+  def _append(self, file, values) -> bytes:
     # Python writes NaN and Infinity: the metrics of a diverged run are kept too.
-    file.write((json.dumps(line) + "\n").encode())
+    line = (json.dumps(values) + "\n").encode()
+    file.write(line)
     file.flush()
+    return line
 
   def _add_events(self, split, step, values):
     if self.events:
@@ -132,13 +164,13 @@ class Metrics:
       summary = Summary(value=scalars)
       self.events.write_event(Event(wall_time=time.time(), step=step, summary=summary))
 
-  def sync(self) -> int:
-    """Flushes all files to the disk; returns the size of metrics.jsonl."""
+  def sync(self) -> tuple[int, str]:
+    """Flushes all files to the disk; returns the size and the digest of metrics.jsonl."""
     if self.events:
       self.events.flush()
       for file in (self.lines, self.timing):
         os.fsync(file.fileno())
-    return os.fstat(self.lines.fileno()).st_size
+    return os.fstat(self.lines.fileno()).st_size, self.digest.hexdigest()
 
 
 def write_scores(directory: Path, split: str, scores_N: np.ndarray) -> None:
@@ -152,7 +184,14 @@ def write_scores(directory: Path, split: str, scores_N: np.ndarray) -> None:
 def read_scores(directory: Path, split: str = "test") -> np.ndarray | None:
   """Every example's score at the end of a run; None where an older version has not kept them."""
   path = _scores(directory, split)
-  return np.load(path, allow_pickle=False) if path.exists() else None
+  if not path.exists():
+    return None
+  with files.reading(path, _again(directory)):
+    check_digest(path)
+    scores_N = np.load(path, allow_pickle=False)
+    if scores_N.ndim != 1 or scores_N.dtype != np.float32:
+      raise ValueError(f"it holds {scores_N.dtype} of shape {scores_N.shape}")
+  return scores_N
 
 
 def _scores(directory: Path, split: str) -> Path:
@@ -164,10 +203,25 @@ def read_metrics(directory: Path, split: str) -> list[dict[str, float]]:
 
 
 def read_lines(directory: Path) -> list[dict[str, Any]]:
-  path = directory / "metrics.jsonl"
-  # A killed run may have left half a line after the last newline.
-  whole_lines = path.read_text().split("\n")[:-1] if path.exists() else []
-  try:
-    return [json.loads(line) for line in whole_lines]
-  except ValueError as error:
-    raise Refusal(f"{path} is damaged: delete {directory} to run it again ({error})") from error
+  path = directory / METRICS
+  if not path.exists():
+    return []
+  with files.reading(path, _again(directory)):
+    check_digest(path)
+    # A killed run may have left half a line after the last newline.
+    rows = [files.from_json(path, line) for line in path.read_bytes().split(b"\n")[:-1]]
+    first: dict[str, Any] = {}
+    for number, row in enumerate(rows, start=1):
+      if not _is_row(row) or row.keys() != first.setdefault(row["split"], row).keys():
+        raise ValueError(f"line {number} is not like the others")
+  return rows
+
+
+def _is_row(row: Any) -> bool:
+  if not isinstance(row, dict) or not isinstance(row.get("split"), str):
+    return False
+  return all(isinstance(x, int | float) for name, x in row.items() if name != "split")
+
+
+def _again(directory: Path) -> str:
+  return f"restore it, or delete {directory} and run it again"

@@ -37,12 +37,10 @@ def load(directory: Path) -> tuple[Config, Program, TrainState]:
   saved = directory / "checkpoints"
   if not saved.is_dir():
     raise Refusal(f"{directory} holds no checkpoint")
-  # Opening checkpoints deletes half-written ones, which must not happen while a run writes them.
-  with run_directory.claimed(directory, config):
-    program = make_program(_on_these_devices(config), batches.evaluation_source(config)[0])
-    checkpoints = Checkpoints(saved)
-    restored = checkpoints.restore(program.shapes)
-    checkpoints.close()
+  program = make_program(_on_these_devices(config), batches.evaluation_source(config)[0])
+  checkpoints = Checkpoints(saved, read_only=True)
+  restored = checkpoints.restore(program.shapes)
+  checkpoints.close()
   if restored is None:
     raise Refusal(f"{directory} holds no checkpoint")
   return config, program, restored[0]
@@ -51,7 +49,7 @@ def load(directory: Path) -> tuple[Config, Program, TrainState]:
 def load_finished(directory: Path) -> tuple[Config, Program, TrainState]:
   """``load``, which refuses a run that is not finished."""
   loaded = load(directory)
-  if not (directory / "summary.json").exists():
+  if not (directory / run_directory.SUMMARY).exists():
     raise Refusal(f"{directory}: the run is not finished: run the same `train` again to continue")
   return loaded
 

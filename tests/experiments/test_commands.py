@@ -97,6 +97,10 @@ def test_flags_of_every_method(name, tmp_path):
     (["train", *TINY, "--opt.warmup", "1"], "opt.warmup must be in [0, 1); got 1.0"),
     (["train", *TINY, "--opt.final", "2"], "opt.final must be in [0, 1]; got 2.0"),
     (["train", *TINY, "--training.seed", "-1"], "training.seed must be at least 0; got -1"),
+    (["train", *TINY, "--training.seed", str(2**64)], "training.seed must be below 2**32; got"),
+    (["train", *TINY, "--base", "sgd:momentum=nan"], "opt.momentum must be in [0, 1); got nan"),
+    (["train", *TINY, "--base", "sgd:momentum=2"], "opt.momentum must be in [0, 1); got 2.0"),
+    (["compare", *TINY, "--methods", "sgd", "--seeds", str(2**64)], "--seeds from 1 to 1000"),
     (["train", *TINY, "--training.label-smoothing", "1"], "must be in [0, 1); got 1.0"),
     (["train", *TINY, "--model.patch", "3"], "Mixer(patch=3, width=8, blocks=1) does not fit"),
     (["train", *TINY, "--data.train-examples", "1797"], "must be from 1 to 1796; got 1797"),
@@ -110,7 +114,8 @@ def test_flags_of_every_method(name, tmp_path):
   ],
 )
 def test_refuses_in_one_line(arguments, said, capsys, tmp_path):
-  where = [] if said == "--run_dir" else ["--run-dir", str(tmp_path / "run")]
+  flag = "--run-dir" if arguments[0] == "train" else "--out"
+  where = [] if said == "--run_dir" else [flag, str(tmp_path / "run")]
   assert said in refused(capsys, *arguments, *where)
   assert not (tmp_path / "run" / "config.json").exists()  # another command may have it
 

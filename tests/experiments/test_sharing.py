@@ -20,7 +20,7 @@ from experiments.comparisons.sharing import (
   one_at_a_time,
   train_all,
 )
-from experiments.training.run_directory import Busy
+from experiments.config.locks import Busy
 from tests.experiments.runs import SMALL
 
 QUIET = Console(quiet=True)

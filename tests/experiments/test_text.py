@@ -13,6 +13,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from experiments.config import Refusal
 from experiments.data import corpora, text
 from experiments.data.sets import TextFiles
 
@@ -179,5 +180,5 @@ def test_texts_that_are_not_there_or_too_short(tmp_path):
   with pytest.raises(ValueError, match="split 'train' is shorter than a window of 16"):
     windows(tmp_path / "text", "train")
   (tmp_path / "text" / "a.jsonl").write_text('{"content": "no text"}')
-  with pytest.raises(ValueError, match=r"a\.jsonl has a line without a field text"):
+  with pytest.raises(Refusal, match=r"a\.jsonl is damaged \(a row without a text in its field"):
     documents(tmp_path / "text", "train")
