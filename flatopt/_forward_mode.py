@@ -4,10 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax.core import Tracer
-from jax.extend.core import Jaxpr, jaxpr_as_fun, subjaxprs
-from jax.interpreters import partial_eval
 
 from flatopt import _arguments
 
@@ -21,27 +17,15 @@ def check_mode(method: str, mode: Any) -> None:
 
 
 def jvp(method: str, remedy: str, fn: Callable, primals: tuple, tangents: tuple) -> Any:
-  """``jax.jvp``. If ``fn`` contains a ``custom_vjp``, which has no jvp, the error has a remedy."""
-  message = f"{method}: JAX cannot differentiate a custom_vjp function in forward mode; {remedy}"
-  if not isinstance(jnp.zeros(()), Tracer):
-    try:
-      return jax.jvp(fn, primals, tangents)
-    except TypeError as error:
-      if "custom_vjp" not in str(error):
-        raise
-      raise TypeError(message) from error
-  # Under jit JAX would raise its error only later, when it lowers code that is not dead.
-  products, shapes = jax.make_jaxpr(lambda *at: jax.jvp(fn, *at), return_shape=True)(
-    primals, tangents
-  )
-  live, _ = partial_eval.dce_jaxpr(products.jaxpr, [True] * len(products.jaxpr.outvars))
-  if _has_no_forward_mode(live):
-    raise TypeError(message)
-  leaves = jaxpr_as_fun(products)(*jax.tree.leaves((primals, tangents)))
-  return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+  """``jax.jvp``. If ``fn`` contains a ``custom_vjp``, which has no jvp, the error has a remedy.
 
-
-def _has_no_forward_mode(jaxpr: Jaxpr) -> bool:
-  """Whether the program contains JAX's placeholder for the derivative of a custom_vjp function."""
-  own = any(equation.primitive.name == "custom_lin" for equation in jaxpr.eqns)
-  return own or any(_has_no_forward_mode(sub) for sub in subjaxprs(jaxpr))
+  Under ``jit`` JAX raises its own error, when it compiles the program.
+  """
+  try:
+    return jax.jvp(fn, primals, tangents)
+  except TypeError as error:
+    if "custom_vjp" not in str(error):
+      raise
+    raise TypeError(
+      f"{method}: JAX cannot differentiate a custom_vjp function in forward mode; {remedy}"
+    ) from error

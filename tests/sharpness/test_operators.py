@@ -170,24 +170,15 @@ def custom_logits_fn(kernel):
 CUSTOM_GRAD = jax.grad(lambda kernel: jnp.sum(custom_logits_fn(kernel) ** 4))
 
 
-MEASURES = {
-  "hessian_vector_product": lambda fn, w: sharpness.hessian_vector_product(fn, w, w),
-  "top_eigenvalues": lambda fn, w: sharpness.top_eigenvalues(fn, w, num_matvecs=2, key=0),
-  "trace": lambda fn, w: sharpness.trace(fn, w, key=0),
-  "spectral_density": lambda fn, w: sharpness.spectral_density(fn, w, num_matvecs=2, key=0),
-}
-
-
-@pytest.mark.parametrize("jit", [jax.jit, lambda fn: fn], ids=["jit", "eager"])
-@pytest.mark.parametrize("name", MEASURES)
-def test_a_model_without_forward_mode_names_the_mode(name, jit):
-  measure = lambda fn: jit(lambda w: MEASURES[name](fn, w))(jnp.ones(3))
+def test_a_model_without_forward_mode_names_the_mode():
+  w = jnp.ones(3)
   remedy = r'custom_vjp.*sharpness.hessian\(grad_fn, mode="reverse-reverse"\)'
-  with pytest.raises(TypeError, match=f"{name}: .*{remedy}"):
-    measure(CUSTOM_GRAD)
+  with pytest.raises(TypeError, match=f"hessian_vector_product: .*{remedy}"):
+    sharpness.hessian_vector_product(CUSTOM_GRAD, w, w)
   remedy = r'custom_vjp.*gauss_newton\(.*mode="reverse-reverse"\)'
-  with pytest.raises(TypeError, match=f"{name}: .*{remedy}"):
-    measure(sharpness.gauss_newton(custom_logits_fn, jnp.sum))
+  operator = sharpness.gauss_newton(custom_logits_fn, jnp.sum)
+  with pytest.raises(TypeError, match=f"hessian_vector_product: .*{remedy}"):
+    sharpness.hessian_vector_product(operator, w, w)
 
 
 def test_a_custom_gradient_that_is_not_differentiated_again_is_no_obstacle():
