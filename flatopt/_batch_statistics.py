@@ -1,5 +1,6 @@
 """Statistics of BatchNorm at given params, for any framework with exponential running averages."""
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -60,14 +61,20 @@ def batch_statistics(
     >>> jax.tree.map(lambda x: round(float(x[0]), 4), stats)  # of means 2, 6 and variances 1, 4
     {'mean': 4.0, 'var': 2.5}
   """
-  update_fn = jax.jit(update_fn)
+  return mean_statistics(functools.partial(jax.jit(update_fn), params), batch_stats, batches)
+
+
+def mean_statistics(
+  update_fn: Callable[[Any, Any], Any], batch_stats: Any, batches: Iterable[Any]
+) -> Any:
+  """``batch_statistics`` for ``update_fn(batch_stats, batch)``, which is not compiled here."""
 
   def run(value, batch):
     # In a wide dtype, because 1 - momentum is a small difference.
     start = jax.tree.map(
       lambda x: jnp.full_like(x, value, _tree.wide_dtype(x)) if _is_statistic(x) else x, batch_stats
     )
-    return update_fn(params, start, batch)
+    return update_fn(start, batch)
 
   total, share, num_batches = None, None, 0
   for batch in batches:

@@ -1,5 +1,6 @@
 """The part that all methods share: it checks arguments and prepares closures and the step."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -77,6 +78,33 @@ def _with_grad_fn(extra_args: dict[str, Any]) -> dict[str, Any]:
   _, *others = inspect.signature(value_fn).parameters
   kwargs = {name: extra_args[name] for name in others if name in extra_args}
   return extra_args | {"grad_fn": _GradientOf(lambda params: value_fn(params, **kwargs))}
+
+
+def closures_of_part(
+  extra_args: dict[str, Any],
+  whole: Callable[[Params], Params],
+  part: Callable[[Params], Params],
+) -> dict[str, Any]:
+  """Returns the extra arguments for an optimizer that sees a part of the params.
+
+  ``whole`` completes the part to all params, which closures take; ``part`` cuts the gradients that
+  they return.
+  """
+
+  def of_part(closure: Callable[..., Any], finish: Callable[[Any], Any]) -> Callable[..., Any]:
+    @functools.wraps(closure)
+    def closure_of_part(params, *args, **kwargs):
+      return finish(closure(whole(params), *args, **kwargs))
+
+    return closure_of_part
+
+  finish = dict.fromkeys(("grad_fn", "sampled_grad_fn"), part)
+  finish |= dict.fromkeys(("value_fn", "obj_fn"), lambda value: value)
+  given = {name: value for name, value in extra_args.items() if value is not None}
+  cut = {name: of_part(given[name], finish[name]) for name in finish if name in given}
+  if "grad" in given:  # the gradient for optax's line searches
+    cut["grad"] = part(given["grad"])
+  return extra_args | cut
 
 
 class _GradientOf:

@@ -1,11 +1,14 @@
 """Types that several modules use."""
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import jax
 
 Params: TypeAlias = Any  # pytree of real floating arrays
+ParamsT = TypeVar("ParamsT")  # Params in signatures that return what they are given
+Value = TypeVar("Value")  # what a loss function returns: a loss, or (loss, aux)
+Args = ParamSpec("Args")  # the other arguments of a loss function
 GradFn: TypeAlias = Callable[[Params], Params]
 SampledGradFn: TypeAlias = Callable[[Params, jax.Array], Params]
 Schedule: TypeAlias = Callable[[jax.typing.ArrayLike], jax.typing.ArrayLike]

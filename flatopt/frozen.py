@@ -1,7 +1,5 @@
 """Frozen params: the optimizer and its methods do not see the leaves that a mask excludes."""
 
-import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -84,22 +82,11 @@ def trainable(
     )
     zeros = jax.tree.map(jnp.zeros_like, params)
 
-    def on_trained_leaves(fn: Callable[..., Any], returns_gradients: bool) -> Callable[..., Any]:
-      @functools.wraps(fn)
-      def closure(pruned, *args, **kwargs):
-        result = fn(fill(pruned, params), *args, **kwargs)
-        if not returns_gradients:
-          return result
-        _results.check_gradients("trainable", "a closure", result, params)
-        return _prune(is_trained, result)
+    def prune_result(grads):
+      _results.check_gradients("trainable", "a closure", grads, params)
+      return _prune(is_trained, grads)
 
-      return closure
-
-    for name, returns_gradients in _CLOSURES.items():
-      if extra_args.get(name) is not None:
-        extra_args[name] = on_trained_leaves(extra_args[name], returns_gradients)
-    if extra_args.get("grad") is not None:  # the gradient for optax's line searches
-      extra_args["grad"] = _prune(is_trained, extra_args["grad"])
+    extra_args = _method.closures_of_part(extra_args, lambda p: fill(p, params), prune_result)
     if observe := extra_args.get(_method.OBSERVER):
       extra_args[_method.OBSERVER] = lambda method, place, inputs, outputs: observe(
         method, place, fill(inputs, zeros), fill(outputs, zeros)
@@ -110,10 +97,6 @@ def trainable(
     return fill(trained, zeros), TrainableState(inner)
 
   return optax.GradientTransformationExtraArgs(init, update)
-
-
-# Whether a closure returns gradients.
-_CLOSURES = {"grad_fn": True, "sampled_grad_fn": True, "value_fn": False, "obj_fn": False}
 
 
 def _prune(is_trained: Params, tree: Params) -> Params:

@@ -10,11 +10,13 @@ from typing import Any, Self
 import optax
 
 try:
+  from flax.linen.fp8_ops import OVERWRITE_WITH_GRADIENT
   from flax.training import train_state
 except ModuleNotFoundError as error:
   message = "flatopt.linen needs flax: pip install 'flatopt[flax]'"
   raise ModuleNotFoundError(message) from error
 
+from flatopt import _method
 from flatopt._batch_statistics import batch_statistics as batch_statistics
 from flatopt._typing import Params
 
@@ -44,9 +46,11 @@ class TrainState(train_state.TrainState):
     """Takes one step of the optimizer.
 
     Args:
-      grads: gradients of the clean pass, a pytree like ``params``.
+      grads: gradients of the clean pass, a pytree like ``params``. As in Flax, a collection
+        ``_overwrite_with_gradient`` (float8) replaces that of the params and is not optimized.
       **kwargs: an argument with the name of a field of this class (``batch_stats=...``) replaces
         that field; all others (``grad_fn=...``, ``sampled_grad_fn=...``) go to ``tx.update``.
+        Closures are functions of all ``params``.
 
     Returns:
       The state after the step, with new ``step``, ``params`` and ``opt_state``.
@@ -54,6 +58,9 @@ class TrainState(train_state.TrainState):
     fields = {field.name for field in dataclasses.fields(self)}
     replaced = {name: value for name, value in kwargs.items() if name in fields}
     extra_args = {name: value for name, value in kwargs.items() if name not in fields}
+    if OVERWRITE_WITH_GRADIENT in grads:
+      whole = lambda params: {**self.params, "params": params}
+      extra_args = _method.closures_of_part(extra_args, whole, lambda grads: grads["params"])
     tx = optax.with_extra_args_support(self.tx)
     bound = optax.GradientTransformation(tx.init, functools.partial(tx.update, **extra_args))
     state = super(TrainState, self.replace(tx=bound)).apply_gradients(grads=grads, **replaced)

@@ -3,8 +3,9 @@
 This module needs flax. ``import flatopt`` does not import it.
 """
 
+import functools
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Concatenate, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,10 @@ except ModuleNotFoundError as error:
   raise ModuleNotFoundError(message) from error
 
 from flatopt import _arguments, _batch_statistics, _devices, _results, introspection
-from flatopt._typing import GradFn, Params
+from flatopt._typing import Args, GradFn, Params, Value
+from flatopt.closures import _microbatches
+
+Model = TypeVar("Model", bound=nnx.Module)
 
 
 def batch_statistics(
@@ -51,22 +55,24 @@ def batch_statistics(
   """
   graphdef, statistics, rest = nnx.split(model, nnx.BatchStat, ...)
 
-  def update_fn(rest, statistics, batch):
-    merged = nnx.merge(graphdef, statistics, rest)
-    forward(merged, batch)
-    return nnx.as_pure(nnx.state(merged, nnx.BatchStat))
+  update_fn = functools.partial(_statistics_after, forward, graphdef, nnx.as_pure(rest))
+  nnx.update(model, _batch_statistics.mean_statistics(update_fn, nnx.as_pure(statistics), batches))
 
-  pure = nnx.as_pure(rest), nnx.as_pure(statistics)
-  nnx.update(model, _batch_statistics.batch_statistics(update_fn, *pure, batches))
+
+@functools.partial(jax.jit, static_argnums=(0, 1))  # one program per forward and kind of model
+def _statistics_after(forward, graphdef, rest, statistics, batch):
+  model = nnx.merge(graphdef, statistics, rest)
+  forward(model, batch)
+  return nnx.as_pure(nnx.state(model, nnx.BatchStat))
 
 
 def value_and_grad(
-  loss_fn: Callable[..., Any],
+  loss_fn: Callable[Concatenate[Model, Args], Value],
   *,
   wrt: nnx.filterlib.Filter = nnx.Param,
   has_aux: bool = False,
-  transform: Callable[[Params], Params] | None = None,
-) -> Callable[..., tuple[Any, Params, GradFn]]:
+  transform: Callable[[nnx.State], nnx.State] | None = None,
+) -> Callable[Concatenate[Model, Args], tuple[Value, nnx.State, Callable[[nnx.State], nnx.State]]]:
   """``nnx.value_and_grad`` that also returns ``grad_fn``, the gradient at other params.
 
   The clean pass changes the model and the NNX objects among the arguments once, as
@@ -110,95 +116,107 @@ def value_and_grad(
     >>> bool(train_step(model, optimizer, x) > train_step(model, optimizer, x))
     True
   """
-  _arguments.check_flag("nnx.value_and_grad", "has_aux", has_aux)
-  loss_fn = _results.with_checked_aux("nnx.value_and_grad", loss_fn, has_aux)
-  transform = transform or (lambda grads: grads)
+  name = "nnx.value_and_grad"
+  _arguments.check_flag(name, "has_aux", has_aux)
+  checked_loss_fn = _results.with_checked_aux(name, loss_fn, has_aux)
+  change = transform or (lambda grads: grads)
   # Keyword arguments are passed as one dict: nnx.value_and_grad does not support keyword-only ones.
   clean_pass = nnx.value_and_grad(
-    lambda model, args, kwargs: loss_fn(model, *args, **kwargs),
+    lambda model, args, kwargs: checked_loss_fn(model, *args, **kwargs),
     argnums=nnx.DiffState(0, wrt),
     has_aux=has_aux,
   )
 
-  def step_fn(model: nnx.Module, *args: Any, **kwargs: Any) -> tuple[Any, Params, GradFn]:
-    loss_at, counts = _snapshot("nnx.value_and_grad", loss_fn, model, args, kwargs, wrt, has_aux)
-    start = nnx.as_pure(nnx.state(model, wrt))
+  def step_fn(model: nnx.Module, *args: Any, **kwargs: Any) -> Any:
+    loss_at, start, rest = _split(name, checked_loss_fn, (model, args, kwargs), wrt, has_aux)
     value, grads = clean_pass(model, args, kwargs)
 
-    def gradient(params: Params) -> Params:
-      if jax.tree.structure(params) != jax.tree.structure(start):
-        raise ValueError(
-          f"nnx.value_and_grad: grad_fn got {jax.tree.structure(params)}; the params that wrt"
-          f" selects are {jax.tree.structure(start)}: pass the same wrt to nnx.Optimizer"
-        )
+    def grad_fn(params):
       # Inside shard_map the first gradient is per device if the params vary; so must this one be.
       params = _devices.varying_like(params, start)
-      return transform(jax.grad(lambda params: loss_at(params, counts)[0])(params))
+      return change(jax.grad(lambda params: loss_at(params, rest)[0])(params))
 
-    return value, _on_pure_state(transform, grads), lambda p: _on_pure_state(gradient, p)
+    return value, _on_pure_state(change, grads), _of_states_like(name, start, grad_fn)
 
   return step_fn
 
 
-def grad_fn(
-  loss_fn: Callable[..., Any],
-  model: nnx.Module,
-  *args: Any,
+def micro_value_and_grad(
+  loss_fn: Callable[[Model, Any], Value],
+  num_microbatches: int,
+  *,
   wrt: nnx.filterlib.Filter = nnx.Param,
   has_aux: bool = False,
-  **kwargs: Any,
-) -> GradFn:
-  """Makes ``grad_fn``, the gradient of ``loss_fn(model, *args, **kwargs)`` at other params.
+  transform: Callable[[nnx.State], nnx.State] | None = None,
+) -> Callable[[Model, Any], tuple[Value, nnx.State, Callable[[nnx.State], nnx.State]]]:
+  """``value_and_grad`` that accumulates gradients, with one microbatch in memory at a time.
 
-  Use it in a training loop that has its own clean pass; otherwise use ``value_and_grad``. You can
-  make ``grad_fn`` before or after the clean pass. The clean pass must run on ``model`` itself, and
-  ``grad_fn`` draws the same dropout masks. It keeps a snapshot of everything that is not a param,
-  also of the random counts. If no random count has changed when ``grad_fn`` is called, the
-  snapshot was taken after the clean pass; then ``grad_fn`` subtracts from the counts what one pass
-  adds, which outside ``jit`` costs one forward pass. If your clean pass runs on a copy of the
-  model (``nnx.merge`` inside ``jax.grad``), write the closure with ``jax.grad`` of the same loss
-  instead. Cost: one gradient per call of ``grad_fn``.
+  Value and gradients are the means of what ``value_and_grad`` returns on one microbatch after the
+  other. The clean pass changes the model once per microbatch: the statistics of BatchNorm and the
+  random counts. ``grad_fn`` repeats the same microbatches with the same dropout masks and changes
+  nothing. Cost: one gradient of the whole batch, and one more per call of ``grad_fn``.
 
   Args:
-    loss_fn: ``(model, *args, **kwargs) -> loss``, or ``(loss, aux)`` with ``has_aux``.
-    model: the model, at the params of the clean pass.
-    *args: the batch and the other arguments of ``loss_fn``, which may be NNX objects
-      (``nnx.Rngs``).
+    loss_fn: ``(model, microbatch) -> loss``, a mean over the examples of the microbatch; or
+      ``(loss, aux)`` with ``has_aux``. Random streams must belong to the model.
+    num_microbatches: number of equal parts to cut the batch into, >= 1, as in
+      ``flatopt.closures.micro_value_and_grad``: example i is in part i modulo this number.
     wrt: filter of the params to differentiate with respect to, the same as in ``nnx.Optimizer``.
-    has_aux: as in ``nnx.grad``. ``grad_fn`` drops aux.
-    **kwargs: keyword arguments of ``loss_fn``.
+    has_aux: whether ``loss_fn`` also returns an auxiliary pytree of arrays.
+    transform: function ``grads -> grads`` on a pure state, applied to both mean gradients.
 
   Returns:
-    ``grad_fn(params) -> grads`` on states like the params, with or without variables.
+    ``step_fn(model, batch) -> (value, grads, grad_fn)``. ``batch`` is a pytree of arrays with the
+    same leading axis of examples. ``value`` is the mean loss, or ``(loss, aux)`` with
+    ``has_aux``; then aux is stacked along a new leading axis of length ``num_microbatches``.
 
   Raises:
-    TypeError: ``has_aux`` is not a bool, ``loss_fn`` does not return what it says, or ``wrt`` is
-      not a filter.
-    ValueError: no variable of the model passes ``wrt``.
+    ValueError, TypeError: as ``value_and_grad``; or ``num_microbatches`` does not divide the
+      length of the batch, or ``loss_fn`` adds variables to the model.
 
   Example:
-    >>> import jax.numpy as jnp, flatopt
+    >>> import jax.numpy as jnp, optax, flatopt
     >>> import flatopt.nnx
     >>> from flax import nnx
-    >>> model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
-    >>> loss_fn = lambda model, x, *, rngs: jnp.sum(model(x) * rngs.normal((2, 1)))
-    >>> grad_fn = flatopt.nnx.grad_fn(loss_fn, model, jnp.eye(2), rngs=nnx.Rngs(1))
-    >>> grad_fn(nnx.state(model, nnx.Param))["kernel"].shape
-    (2, 1)
+    >>> model = nnx.BatchNorm(2, rngs=nnx.Rngs(0))
+    >>> loss_fn = lambda model, x: jnp.mean(model(x) ** 4)
+    >>> step_fn = flatopt.nnx.micro_value_and_grad(loss_fn, num_microbatches=2)
+    >>> x = jnp.arange(8.0).reshape(4, 2)
+    >>> loss, grads, grad_fn = step_fn(model, x)
+    >>> [round(float(m), 4) for m in model.mean]  # after means (2, 3) and (4, 5)
+    [0.0598, 0.0797]
   """
-  _arguments.check_flag("nnx.grad_fn", "has_aux", has_aux)
-  loss_fn = _results.with_checked_aux("nnx.grad_fn", loss_fn, has_aux)
-  loss_at, counts = _snapshot("nnx.grad_fn", loss_fn, model, args, kwargs, wrt, has_aux)
+  name = "nnx.micro_value_and_grad"
+  _arguments.check_integer(name, "num_microbatches", num_microbatches, minimum=1)
+  _arguments.check_flag(name, "has_aux", has_aux)
+  checked_loss_fn = _results.with_checked_aux(name, loss_fn, has_aux)
 
-  def gradient(params: Params) -> Params:
-    counts_now = nnx.as_pure(nnx.state((model, args, kwargs), nnx.RngCount))
-    start = counts
-    # The same arrays: no pass has run since the snapshot, so the clean pass ran before it.
-    if all(a is b for a, b in zip(*map(jax.tree.leaves, (counts_now, counts)), strict=True)):
-      start = _counts_before_pass(counts, loss_at(params, counts)[1])
-    return jax.grad(lambda params: loss_at(params, start)[0])(params)
+  def step_fn(model: nnx.Module, batch: Any) -> Any:
+    loss_at, start, rest = _split(name, checked_loss_fn, (model, (), {}), wrt, has_aux)
 
-  return lambda params: _on_pure_state(gradient, params)
+    def loss_of_part(params, rest, microbatch):
+      loss, (aux, moved) = loss_at(params, rest, microbatch)
+      if jax.tree.structure(moved) != jax.tree.structure(rest):
+        raise ValueError(
+          f"{name}: loss_fn adds variables to the model or removes some, such as with sow; return"
+          " these values as aux instead (has_aux=True)"
+        )
+      return loss, (aux, moved)
+
+    loss, aux, moved, grads, grad_fn = _microbatches.step(
+      name,
+      loss_of_part,
+      start,
+      rest,
+      batch,
+      num_microbatches,
+      transform=transform or (lambda grads: grads),
+    )
+    nnx.update((model, (), {}), moved)
+    grads = _on_pure_state(lambda _: grads, nnx.state(model, wrt))
+    return (loss, aux) if has_aux else loss, grads, _of_states_like(name, start, grad_fn)
+
+  return step_fn
 
 
 def eval_model(
@@ -236,19 +254,17 @@ def eval_model(
   return nnx.merge(graphdef, *jax.tree.map(jnp.copy, (slow, rest)))
 
 
-def _snapshot(
+def _split(
   name: str,
   loss_fn: Callable[..., Any],
-  model: nnx.Module,
-  args: tuple[Any, ...],
-  kwargs: dict[str, Any],
+  arguments: tuple[nnx.Module, tuple[Any, ...], dict[str, Any]],
   wrt: nnx.filterlib.Filter,
   has_aux: bool,
-) -> tuple[Callable[[Params, Params], tuple[jax.Array, Params]], Params]:
-  """Returns ``loss_at(params, counts) -> (loss, new counts)``, and the random counts of now.
+) -> tuple[Callable[..., Any], nnx.State, nnx.State]:
+  """Returns the loss as a pure function, its params and all other state, as they are now.
 
-  ``loss_at`` uses all other state as it is now. The arguments are split together, so that objects
-  they share stay shared. ``name`` is for error messages.
+  The function is ``(params, rest, *batch) -> (loss, (aux, rest))``. Model, args and kwargs are
+  split together, so that objects they share stay shared. ``name`` is for error messages.
   """
   try:
     is_param = nnx.filterlib.to_predicate(wrt)
@@ -256,35 +272,34 @@ def _snapshot(
     raise TypeError(
       f"{name}: wrt must be a filter of NNX, such as nnx.Param; got {_arguments.describe(wrt)}"
     ) from None
-  graphdef, params, counts, rest = nnx.split(
-    (model, args, kwargs),
-    lambda path, x: path[0] == 0 and is_param(path[1:], x),
-    nnx.RngCount,
-    ...,
-  )
+  selects = lambda path, x: path[0] == 0 and is_param(path[1:], x)
+  graphdef, params, rest = nnx.split(arguments, selects, ...)
   if not jax.tree.leaves(params):
     raise ValueError(f"{name}: no variable of the model passes wrt={getattr(wrt, '__name__', wrt)}")
-  counts, rest = nnx.as_pure((counts, rest))
 
-  def loss_at(params: Params, counts: Params) -> tuple[jax.Array, Params]:
+  def loss_at(params, rest, *batch):
     # Merged inside this function, so that the variables belong to the trace that changes them.
-    arguments = nnx.merge(graphdef, nnx.State({0: params}), counts, rest)
-    model, args, kwargs = arguments
-    output = loss_fn(model, *args, **kwargs)
-    counts = nnx.as_pure(nnx.state(arguments, nnx.RngCount))
-    return output[0] if has_aux else output, counts
+    merged = nnx.merge(graphdef, nnx.State({0: params}), rest)
+    model, args, kwargs = merged
+    output = loss_fn(model, *args, *batch, **kwargs)
+    loss, aux = output if has_aux else (output, None)
+    return loss, (aux, nnx.as_pure(nnx.split(merged, selects, ...)[2]))
 
-  return loss_at, counts
+  return loss_at, *nnx.as_pure((params[0], rest))
 
 
-def _counts_before_pass(counts: Params, counts_after_next_pass: Params) -> Params:
-  """Returns the random counts before the last pass, or ``counts`` if there was no pass yet."""
+def _of_states_like(name: str, start: nnx.State, grad_fn: GradFn) -> GradFn:
+  """Returns ``grad_fn`` for states with or without variables, whose structure it checks."""
 
-  def subtract(count, next_count):
-    step = next_count - count
-    return jnp.where(count < step, count, count - step)
+  def checked_grad_fn(params: Params) -> Params:
+    if jax.tree.structure(params) != jax.tree.structure(start):
+      raise ValueError(
+        f"{name}: grad_fn got {jax.tree.structure(params)}; the params that wrt selects are"
+        f" {jax.tree.structure(start)}: pass the same wrt to nnx.Optimizer"
+      )
+    return grad_fn(params)
 
-  return jax.tree.map(subtract, counts, counts_after_next_pass)
+  return lambda params: _on_pure_state(checked_grad_fn, params)
 
 
 def _on_pure_state(fn: Callable[[Params], Params], state: Params) -> Params:

@@ -227,7 +227,7 @@ def test_errors_print_no_arrays():
     lambda: flatopt.kth_smallest([tree["w"]], "1"),
     lambda: flatopt.trainable(optax.sgd(0.1), tree).init(tree),
     lambda: flatopt.sharpness.loss_landscape(lambda w: w["w"].sum(), tree, tree["w"]),
-    lambda: flatopt.closures.micro_grad_fn(None, tree, num_microbatches=tree["w"]),
+    lambda: flatopt.closures.micro_value_and_grad(None, tree["w"]),
   ]
   for call in calls:
     with pytest.raises((TypeError, ValueError)) as caught:

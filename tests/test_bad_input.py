@@ -35,7 +35,7 @@ METHODS = {
   "expected_gradient_evaluations": functools.partial(
     flatopt.expected_gradient_evaluations, num_steps=3
   ),
-  "micro_grad_fn": functools.partial(closures.micro_grad_fn, None, jnp.ones(6)),
+  "micro_value_and_grad": functools.partial(closures.micro_value_and_grad, None),
 }
 OPTIMIZERS = list(METHODS)[:11]  # what has an init and an update
 ANY, POSITIVE, SHARE = (-math.inf, math.inf), (0, math.inf), (0, 1)
@@ -77,7 +77,7 @@ INTEGERS = [  # with the smallest that is allowed
   ("gauss_newton_bartlett", "batch_size", 1),
   ("rising_cosine", "num_steps", 1),
   ("expected_gradient_evaluations", "num_steps", 0),
-  ("micro_grad_fn", "num_microbatches", 1),
+  ("micro_value_and_grad", "num_microbatches", 1),
 ]
 KEYED = ["rst", "g_rst", "ire", "hutchinson", "gauss_newton_bartlett"]
 PERTURBING = ["sam", "asam", "ire", "sala", "lookbehind"]
@@ -275,16 +275,6 @@ class TestKthSmallest:
       jax.eval_shape(lambda x: flatopt.kth_smallest(x, 1), leaf)
     leaf = jax.ShapeDtypeStruct((2**31 - 1,), jnp.bfloat16)
     assert jax.eval_shape(lambda x: flatopt.kth_smallest([x, x], 1), leaf).shape == ()
-
-
-def test_batch_of_micro_grad_fn():
-  loss_fn = lambda w, batch: jnp.sum(w)
-  with raises(ValueError, "micro_grad_fn: num_microbatches must divide", "length 6", "got 4"):
-    closures.micro_grad_fn(loss_fn, jnp.ones((6, 2)), 4)
-  for batch in ({}, (jnp.ones(4), jnp.ones(6)), (jnp.ones(4), 1.0), jnp.array(3.0)):
-    shapes = str([jnp.shape(x) for x in jax.tree.leaves(batch)])
-    with raises(ValueError, "micro_grad_fn: all leaves of batch must have the same", shapes):
-      closures.micro_grad_fn(loss_fn, batch, 1)
 
 
 def test_interpolation_names_its_one_word():

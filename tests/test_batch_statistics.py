@@ -122,6 +122,25 @@ def test_nnx():
   assert model.dropout.rngs.count[...] == 0
 
 
+def test_one_program_for_all_calls():
+  """Also in NNX, whose model is split anew on every call."""
+  params, batch_stats, update_fn = linen_model(0.9)
+  model, traces = NnxModel(nnx.Rngs(0)), []
+
+  def forward(model, x):
+    traces.append(x.shape)
+    return model(x)
+
+  def counted_update_fn(*args):
+    traces.append("linen")
+    return update_fn(*args)
+
+  for _ in range(2):
+    flatopt.nnx.batch_statistics(forward, model, BATCHES)
+    flatopt.linen.batch_statistics(counted_update_fn, params, batch_stats, BATCHES[:3])
+  assert traces == [(8, 3), (5, 3), "linen"]
+
+
 def test_nnx_in_evaluation_mode_says_so():
   model = NnxModel(nnx.Rngs(0))
   model.eval()

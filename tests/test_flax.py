@@ -84,6 +84,23 @@ def test_linen_statistics_are_those_of_the_clean_passes(case):
   chex.assert_trees_all_close(state.batch_stats, expected, rtol=1e-5)
 
 
+def test_a_collection_to_overwrite_is_what_the_closure_sees_too():
+  """Float8's scales: the optimizer sees the params alone, the loss sees both."""
+  params = {"params": {"w": jnp.array([1.0, 2.0])}, "_overwrite_with_gradient": {"s": jnp.ones(())}}
+
+  def grad_fn(params):
+    w, s = params["params"]["w"], params["_overwrite_with_gradient"]["s"]
+    return {"params": {"w": 4 * s * w**3}, "_overwrite_with_gradient": {"s": s + 1}}
+
+  state = flatopt.linen.TrainState.create(apply_fn=None, params=params, tx=flatopt.sam(0.5))
+  for scale in (1.0, 2.0):
+    w = state.params["params"]["w"]
+    state = state.apply_gradients(grads=grad_fn(state.params), grad_fn=grad_fn)
+    expected = w + 4 * scale * (w + 0.5 * w**3 / jnp.linalg.norm(w**3)) ** 3
+    np.testing.assert_allclose(state.params["params"]["w"], expected, rtol=1e-6)
+    assert state.params["_overwrite_with_gradient"]["s"] == scale + 1
+
+
 class NnxModel(nnx.Module):
   """Dense, BatchNorm, dropout, dense."""
 
@@ -113,8 +130,8 @@ def test_nnx_statistics_and_dropout_are_those_of_the_clean_passes(case):
 
   @nnx.jit
   def step(model, optimizer, batch):
-    grad_fn = flatopt.nnx.grad_fn(nnx_loss, model, batch, has_aux=True)
-    (_, _), grads = nnx.value_and_grad(nnx_loss, has_aux=True)(model, batch)
+    step_fn = flatopt.nnx.value_and_grad(nnx_loss, has_aux=True)
+    _, grads, grad_fn = step_fn(model, batch)
     params = nnx.as_pure(nnx.state(model, nnx.Param))
     again = grad_fn(params)
     optimizer.update(model, grads, grad_fn=grad_fn)

@@ -1,4 +1,4 @@
-"""The NNX glue: same dropout mask in whatever order, arguments that are NNX objects, slow weights."""
+"""The NNX glue: the same dropout mask in both passes, arguments that are NNX objects, slow weights."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import flatopt
 import flatopt.nnx
@@ -69,40 +69,6 @@ def compiled(request):
 
 
 @pytest.mark.parametrize("loss_fn", [own_state_loss, passed_rngs_loss])
-@pytest.mark.parametrize("order", ["before", "after"])
-def test_grad_fn_draws_the_mask_of_the_clean_pass_in_both_orders(compiled, loss_fn, order):
-  model, rngs, kwargs = arguments()
-  head = kwargs.pop("head")
-
-  @compiled
-  def step(model, rngs, head, x):
-    words = kwargs | {"head": head, "mode": "train", "scale": 3.0}
-    make = lambda: flatopt.nnx.grad_fn(loss_fn, model, x, rngs, **words)
-    grad_fn = make() if order == "before" else None
-    grads = clean_gradient(loss_fn, model, x, rngs, words)
-    grad_fn = grad_fn or make()
-    params = nnx.state(model, nnx.Param)
-    # Through cond, as a method calls it.
-    again = jax.lax.cond(True, grad_fn, lambda p: jax.tree.map(jnp.zeros_like, p), pure(params))
-    return grads, again
-
-  seen = [step(model, rngs, head, X) for _ in range(3)]
-  for grads, again in seen:
-    assert_close(grads, again)
-  first, second = (grads["dense"]["kernel"] for grads, _ in seen[:2])
-  assert not np.allclose(first, second)  # every step draws anew
-  count = rngs.dropout.count if loss_fn is passed_rngs_loss else model.dropout.rngs.count
-  assert int(count[...]) == 3
-
-
-def test_grad_fn_called_before_any_pass_draws_the_mask_of_the_first():
-  model = Model()
-  params = pure(nnx.state(model, nnx.Param))
-  early = flatopt.nnx.grad_fn(own_state_loss, model, X)(params)
-  assert_close(early, pure(nnx.grad(own_state_loss)(model, X)))
-
-
-@pytest.mark.parametrize("loss_fn", [own_state_loss, passed_rngs_loss])
 def test_value_and_grad(compiled, loss_fn):
   """Values are nnx's; all state moves once; the closure redraws the mask, elsewhere too."""
   model, rngs, kwargs = arguments()
@@ -151,6 +117,78 @@ def test_value_and_grad_with_aux_wrt_and_transform():
   assert_close(pure(grads), unit(pure(expected)))
   assert set(grads) == {"dense"}
   flatopt.closures.check(grads, nnx.state(model, wrt), grad_fn)
+
+
+@pytest.mark.parametrize("split_batch", [False, True])
+def test_microbatches_are_a_sequence_of_passes(compiled, split_batch):
+  """Of ``nnx.value_and_grad``: the same means, statistics and masks, on two steps."""
+
+  def loss_fn(model, batch):
+    x, y = batch
+    return jnp.mean((model(x) - y) ** 2), x[0]
+
+  x = jnp.asarray(np.random.default_rng(1).normal(size=(24, 3)), jnp.float32)
+  batch = x, x[:, :1]
+  if split_batch:
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+    batch = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
+  model, twin = Model(), Model()
+  wrt = nnx.All(nnx.Param, nnx.PathContains("dense"))
+  transform = lambda grads: jax.tree.map(lambda g: 2 * g, grads)
+
+  @compiled
+  def step(model, batch):
+    step_fn = flatopt.nnx.micro_value_and_grad(
+      loss_fn, 3, wrt=wrt, has_aux=True, transform=transform
+    )
+    (loss, aux), grads, grad_fn = step_fn(model, batch)
+    params = nnx.state(model, wrt)
+    elsewhere = jax.tree.map(lambda w: 1.5 * w, pure(params))
+    return loss, aux, grads, grad_fn(params), grad_fn(elsewhere)
+
+  def sequence(model, batch):
+    clean_pass = nnx.value_and_grad(loss_fn, argnums=nnx.DiffState(0, wrt), has_aux=True)
+    part = lambda i: jax.tree.map(lambda leaf: leaf[i::3], batch)
+    values, grads = zip(*(clean_pass(model, part(i)) for i in range(3)), strict=True)
+    losses, aux = zip(*values, strict=True)
+    mean = jax.tree.map(lambda *gs: 2 * sum(gs) / 3, *map(pure, grads))
+    return sum(losses) / 3, jnp.stack(aux), mean
+
+  for _ in range(2):
+    moved = nnx.clone(twin)
+    nnx.update(moved, jax.tree.map(lambda w: 1.5 * w, pure(nnx.state(twin, wrt))))
+    _, _, at_elsewhere = sequence(moved, batch)
+    loss, aux, grads, again, elsewhere = step(model, batch)
+    expected = sequence(twin, batch)
+    assert_close((loss, aux, pure(grads)), expected)
+    assert_close(pure(again), expected[2])
+    assert_close(pure(elsewhere), at_elsewhere)
+    assert jax.tree.structure(grads) == jax.tree.structure(nnx.state(model, wrt))
+    assert_close(*(pure(nnx.state(m, nnx.Not(nnx.RngKey))) for m in (model, twin)))
+
+
+def test_microbatches_are_in_memory_one_at_a_time():
+  seen = []
+
+  def loss_fn(model, x):
+    seen.append(x.shape)
+    return jnp.mean(model(x))
+
+  model = Model()
+  _, _, grad_fn = flatopt.nnx.micro_value_and_grad(loss_fn, 3)(model, X)
+  assert set(seen) == {(2, 3)}
+  assert len(seen) < 3  # in a scan
+  grad_fn(nnx.state(model, nnx.Param))
+  assert set(seen) == {(2, 3)}
+
+
+def test_variables_that_a_pass_over_microbatches_adds():
+  def loss_fn(model, x):
+    model.last = nnx.Variable(x)
+    return jnp.mean(model(x))
+
+  with pytest.raises(ValueError, match=r"nnx.micro_value_and_grad: loss_fn adds variables.*aux"):
+    flatopt.nnx.micro_value_and_grad(loss_fn, 3)(Model(), X)
 
 
 def test_in_jax_jit():

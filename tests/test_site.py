@@ -21,10 +21,10 @@ def test_every_public_symbol_has_one_place():
   assert len(ADDRESSES) == len(set(ADDRESSES))
   assert not reference.missing(FOUND)
   assert set(ADDRESSES) >= {
-    "flatopt.closures.micro_grad_fn",
+    "flatopt.closures.micro_value_and_grad",
     "flatopt.curvature.hutchinson",
     "flatopt.linen.TrainState",
-    "flatopt.nnx.grad_fn",
+    "flatopt.nnx.micro_value_and_grad",
     "flatopt.plots.spectrum",
     "flatopt.schedules.rising_cosine",
     "flatopt.sharpness.trace",

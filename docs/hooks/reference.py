@@ -97,7 +97,7 @@ def public_names(module: ModuleType) -> list[str]:
 
 
 def address_of(module: ModuleType, name: str) -> str:
-  """The name that users write: ``flatopt.sam``, ``flatopt.closures.micro_grad_fn``."""
+  """The name that users write: ``flatopt.sam``, ``flatopt.closures.check``."""
   value = getattr(module, name)
   return f"flatopt.{name}" if vars(flatopt).get(name) is value else f"{module.__name__}.{name}"
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 import flatopt
 from experiments.config import Config, Refusal
@@ -47,34 +46,8 @@ def gradients(losses: Losses, config: Config, state: Any, batch, key):
   first = jax.tree.map(lambda x: x[: examples_of_first(config)], batch)
   part_key = lambda micro: jax.random.fold_in(key, micro["part"][0])
 
-  def clean_pass(model_state, micro):
-    loss_fn = jax.value_and_grad(losses.loss, has_aux=True)
-    (_, aux), grads = loss_fn(state.params, model_state, micro, part_key(micro))
-    return aux, grads
-
-  def accumulated_pass():
-    def add(carry, micro):
-      model_state, total = carry
-      (model_state, metrics), grads = clean_pass(model_state, micro)
-      return (model_state, optax.tree.add(total, grads)), metrics
-
-    # As micro_grad_fn cuts it: devices that share the batch share every part.
-    cut = jax.tree.map(
-      lambda x: jnp.swapaxes(x.reshape(len(x) // parts, parts, *x.shape[1:]), 0, 1), first
-    )
-    start = state.model_state, optax.tree.zeros_like(state.params)
-    (model_state, total), metrics = jax.lax.scan(add, start, cut)
-    means = jax.tree.map(lambda x: jnp.mean(x, axis=0), metrics)
-    return (model_state, means), optax.tree.scale(1 / parts, total)
-
-  def grad_of(loss_fn):
-    # A single part stays out of a scan, in which XLA:CPU is slow with convolutions.
-    if parts == 1:
-      return jax.grad(lambda params: loss_fn(params, batch))
-    return flatopt.closures.micro_grad_fn(loss_fn, batch, parts)
-
   def loss_fn(params, micro):
-    return losses.loss(params, state.model_state, micro, part_key(micro))[0]
+    return losses.loss(params, state.model_state, micro, part_key(micro))
 
   def functional_grad_fn():
     """Without a pass of its own: the compiler finds the clean pass in it again."""
@@ -89,9 +62,14 @@ def gradients(losses: Losses, config: Config, state: Any, batch, key):
       labels = jax.random.fold_in(label_key, micro["part"][0])
       return losses.sampled_loss(params, state.model_state, micro, part_key(micro), labels)
 
-    return grad_of(sampled_loss)(params)
+    return flatopt.closures.micro_value_and_grad(sampled_loss, parts)(params, batch)[1]
 
-  aux, grads = clean_pass(state.model_state, first) if parts == 1 else accumulated_pass()
-  functional = config.opt.method.closure == "functional"
-  grad_fn = functional_grad_fn() if functional else grad_of(loss_fn)
+  step_fn = flatopt.closures.micro_value_and_grad(loss_fn, parts, has_aux=True)
+  (_, aux), grads, grad_fn = step_fn(state.params, first)
+  if len(first["part"]) < config.data.batch_size:
+    grad_fn = lambda params: step_fn(params, batch)[1]
+  if config.opt.method.closure == "functional":
+    grad_fn = functional_grad_fn()
+  # Every part starts from the old statistics: the mean of the new ones is one moved average.
+  aux = jax.tree.map(lambda x: jnp.mean(x, axis=0), aux)
   return aux, grads, {"grad_fn": grad_fn, "sampled_grad_fn": sampled_grad_fn}

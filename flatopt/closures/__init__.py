@@ -4,7 +4,6 @@ from flatopt.closures.check import check as check
 from flatopt.closures.functional_value_and_grad import (
   functional_value_and_grad as functional_value_and_grad,
 )
-from flatopt.closures.micro_grad_fn import micro_grad_fn as micro_grad_fn
 from flatopt.closures.micro_value_and_grad import micro_value_and_grad as micro_value_and_grad
 from flatopt.closures.sampled_label_grad_fn import sampled_label_grad_fn as sampled_label_grad_fn
 from flatopt.closures.value_and_grad import value_and_grad as value_and_grad

@@ -4,26 +4,29 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from flatopt import _arguments, _devices, _results
-from flatopt._typing import GradFn, Params
+from flatopt import _arguments, _results
+from flatopt._typing import ParamsT, Value
 from flatopt.closures import _microbatches
 
 
 def micro_value_and_grad(
-  loss_fn: Callable[[Params, Any], Any],
+  loss_fn: Callable[[ParamsT, Any], Value],
   num_microbatches: int,
   *,
   has_aux: bool = False,
-  transform: Callable[[Params], Params] | None = None,
+  transform: Callable[[ParamsT], ParamsT] | None = None,
   unroll: int | bool = 1,
-) -> Callable[[Params, Any], tuple[Any, Params, GradFn]]:
+  weight_fn: Callable[[Any], jax.typing.ArrayLike] | None = None,
+) -> Callable[[ParamsT, Any], tuple[Value, ParamsT, Callable[[ParamsT], ParamsT]]]:
   """``value_and_grad`` that accumulates gradients, with one microbatch in memory at a time.
 
-  The clean pass and ``grad_fn`` are means over the same microbatches. Use it in place of
-  ``optax.MultiSteps``, with which a closure sees only the last microbatch. Gradients are added in
-  float32 or wider. Cost: one gradient of the whole batch, and one more per call of ``grad_fn``.
+      value, grads = sum_i weight_i * (value, gradient of microbatch i) / sum_i weight_i
+
+  The clean pass and ``grad_fn`` are means over the same microbatches, added in float32 or wider.
+  Use it in place of ``optax.MultiSteps``, with which a closure sees only the last microbatch. The
+  gradient at other params alone is ``lambda p: step_fn(p, batch)[1]``. Cost: one gradient of the
+  whole batch, and one more per call of ``grad_fn``.
 
   Args:
     loss_fn: ``(params, microbatch) -> loss``, a mean over the examples of the microbatch; or
@@ -35,16 +38,21 @@ def micro_value_and_grad(
     transform: function ``grads -> grads`` that is applied to both mean gradients: clipping, casts,
       unscaling, ``pmean``.
     unroll: ``unroll`` of the ``lax.scan`` over the microbatches.
+    weight_fn: function ``microbatch -> scalar``, >= 0: the weight of a microbatch, such as its
+      number of tokens if the loss is a mean over tokens that are not padding. A microbatch of
+      weight 0 does not count, even if its loss is NaN; if all weights are 0, value and gradients
+      are NaN. ``None``: equal weights.
 
   Returns:
     ``step_fn(params, batch) -> (value, grads, grad_fn)``. ``batch`` is a pytree of arrays with the
     same leading axis of examples. ``value`` is the mean loss, or ``(loss, aux)`` with
-    ``has_aux``; then aux is stacked along a new leading axis of length ``num_microbatches``.
+    ``has_aux``; then aux (model state, metrics) is stacked along a new leading axis of length
+    ``num_microbatches``.
 
   Raises:
     ValueError, TypeError: an argument is out of range or of the wrong type,
-      ``num_microbatches`` does not divide the length of the batch, or ``loss_fn`` does not return
-      what ``has_aux`` says.
+      ``num_microbatches`` does not divide the length of the batch, ``loss_fn`` does not return
+      what ``has_aux`` says, or ``weight_fn`` does not return a scalar.
 
   Example:
     >>> import jax.numpy as jnp, flatopt
@@ -60,32 +68,31 @@ def micro_value_and_grad(
   name = "micro_value_and_grad"
   _arguments.check_integer(name, "num_microbatches", num_microbatches, minimum=1)
   _arguments.check_flag(name, "has_aux", has_aux)
-  loss_fn = _results.with_checked_aux(name, loss_fn, has_aux)
-  transform = transform or (lambda grads: grads)
-  clean_pass = jax.value_and_grad(loss_fn, has_aux=has_aux)
+  checked_loss_fn = _results.with_checked_aux(name, loss_fn, has_aux)
 
-  def perturbed_pass(params: Params, microbatch: Any) -> tuple[None, Params]:
-    grads = jax.grad(loss_fn, has_aux=has_aux)(params, microbatch)
-    return None, grads[0] if has_aux else grads
+  def loss_at(params, state, microbatch):
+    output = checked_loss_fn(params, microbatch)
+    loss, aux = output if has_aux else (output, None)
+    return loss, (aux, state)
 
-  def step_fn(
-    params: Params, batch: Any, *others: Any, **named_others: Any
-  ) -> tuple[Any, Params, GradFn]:
+  def step_fn(params: Any, batch: Any, *others: Any, **named_others: Any) -> Any:
     if others or named_others:
       raise TypeError(
         f"{name}: step_fn takes (params, batch) and nothing else, because it cuts the batch into"
         " microbatches: put what belongs to each example into batch, and let loss_fn close over"
         " the rest: lambda params, microbatch: loss_fn(params, microbatch, key)"
       )
-    microbatches = _microbatches.cut(name, "batch", batch, num_microbatches)
-
-    def grad_fn(p: Params) -> Params:
-      # Inside shard_map the first gradient is per device if the params vary; so must this one be.
-      p = _devices.varying_like(p, params)
-      return transform(_microbatches.mean_gradient(perturbed_pass, p, microbatches, unroll)[1])
-
-    values, grads = _microbatches.mean_gradient(clean_pass, params, microbatches, unroll)
-    value = (jnp.mean(values[0]), values[1]) if has_aux else jnp.mean(values)
-    return value, transform(grads), grad_fn
+    loss, aux, _, grads, grad_fn = _microbatches.step(
+      name,
+      loss_at,
+      params,
+      None,
+      batch,
+      num_microbatches,
+      transform=transform or (lambda grads: grads),
+      weight_fn=weight_fn,
+      unroll=unroll,
+    )
+    return (loss, aux) if has_aux else loss, grads, grad_fn
 
   return step_fn

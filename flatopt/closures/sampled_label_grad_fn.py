@@ -67,11 +67,12 @@ def sampled_label_grad_fn(
   microbatches = _microbatches.cut(name, "inputs", inputs, num_microbatches)
 
   def sampled_grad_fn(params: Params, key: jax.Array) -> Params:
-    def gradient(params, part):
-      index, inputs = part
-      return None, jax.grad(sampled_loss)(params, jax.random.fold_in(key, index), inputs)
+    def loss_at(params, index, inputs):
+      return sampled_loss(params, jax.random.fold_in(key, index), inputs), (None, index + 1)
 
-    parts = jnp.arange(num_microbatches), microbatches
-    return _microbatches.mean_gradient(gradient, params, parts, unroll)[1]
+    weights = jnp.ones(num_microbatches, jnp.int32)
+    return _microbatches.accumulate(loss_at, params, jnp.int32(0), microbatches, weights, unroll)[
+      -1
+    ]
 
   return sampled_grad_fn

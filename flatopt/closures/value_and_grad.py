@@ -1,20 +1,20 @@
 """Loss, gradients and the closure that belongs to them, from one call."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Concatenate
 
 import jax
 
 from flatopt import _arguments, _devices, _results
-from flatopt._typing import GradFn, Params
+from flatopt._typing import Args, ParamsT, Value
 
 
 def value_and_grad(
-  loss_fn: Callable[..., Any],
+  loss_fn: Callable[Concatenate[ParamsT, Args], Value],
   *,
   has_aux: bool = False,
-  transform: Callable[[Params], Params] | None = None,
-) -> Callable[..., tuple[Any, Params, GradFn]]:
+  transform: Callable[[ParamsT], ParamsT] | None = None,
+) -> Callable[Concatenate[ParamsT, Args], tuple[Value, ParamsT, Callable[[ParamsT], ParamsT]]]:
   """``jax.value_and_grad`` that also returns ``grad_fn``, the gradient at other params.
 
       grad_fn(p) = transform(gradient of loss_fn(p, *args, **kwargs))
@@ -48,17 +48,17 @@ def value_and_grad(
     (1.0, [-1.0, -1.0])
   """
   _arguments.check_flag("value_and_grad", "has_aux", has_aux)
-  loss_fn = _results.with_checked_aux("value_and_grad", loss_fn, has_aux)
-  transform = transform or (lambda grads: grads)
+  checked_loss_fn = _results.with_checked_aux("value_and_grad", loss_fn, has_aux)
+  change = transform or (lambda grads: grads)
 
-  def step_fn(params: Params, *args: Any, **kwargs: Any) -> tuple[Any, Params, GradFn]:
-    def grad_fn(p: Params) -> Params:
+  def step_fn(params: Any, *args: Any, **kwargs: Any) -> Any:
+    def grad_fn(p):
       # Inside shard_map the first gradient is per device if the params vary; so must this one be.
       p = _devices.varying_like(p, params)
-      grads = jax.grad(loss_fn, has_aux=has_aux)(p, *args, **kwargs)
-      return transform(grads[0] if has_aux else grads)
+      grads = jax.grad(checked_loss_fn, has_aux=has_aux)(p, *args, **kwargs)
+      return change(grads[0] if has_aux else grads)
 
-    value, grads = jax.value_and_grad(loss_fn, has_aux=has_aux)(params, *args, **kwargs)
-    return value, transform(grads), grad_fn
+    value, grads = jax.value_and_grad(checked_loss_fn, has_aux=has_aux)(params, *args, **kwargs)
+    return value, change(grads), grad_fn
 
   return step_fn

@@ -15,8 +15,10 @@ from flatopt import closures
 LOSS = lambda w, x: jnp.mean(x @ w)
 BATCH = jnp.ones((6, 2))
 MICRO = {
-  "micro_grad_fn": lambda batch, n: closures.micro_grad_fn(LOSS, batch, n),
   "micro_value_and_grad": lambda batch, n: closures.micro_value_and_grad(LOSS, n)(None, batch),
+  "nnx.micro_value_and_grad": lambda batch, n: flatopt.nnx.micro_value_and_grad(LOSS, n)(
+    nnx.Linear(2, 1, rngs=nnx.Rngs(0)), batch
+  ),
   "sampled_label_grad_fn": lambda batch, n: closures.sampled_label_grad_fn(
     LOSS, batch, num_microbatches=n
   ),
@@ -27,7 +29,9 @@ WITH_AUX = {
     loss_fn, 2, **kwargs
   ),
   "nnx.value_and_grad": flatopt.nnx.value_and_grad,
-  "nnx.grad_fn": lambda loss_fn, **kwargs: flatopt.nnx.grad_fn(loss_fn, None, **kwargs),
+  "nnx.micro_value_and_grad": lambda loss_fn, **kwargs: flatopt.nnx.micro_value_and_grad(
+    loss_fn, 2, **kwargs
+  ),
   "equinox.value_and_grad": flatopt.equinox.value_and_grad,
 }
 
@@ -75,9 +79,9 @@ STEPS = {
   "nnx.value_and_grad": lambda loss_fn, **kwargs: flatopt.nnx.value_and_grad(loss_fn, **kwargs)(
     nnx.Linear(2, 1, rngs=nnx.Rngs(0)), PAIR
   ),
-  "nnx.grad_fn": lambda loss_fn, **kwargs: flatopt.nnx.grad_fn(
-    loss_fn, (model := nnx.Linear(2, 1, rngs=nnx.Rngs(0))), PAIR, **kwargs
-  )(nnx.state(model, nnx.Param)),
+  "nnx.micro_value_and_grad": lambda loss_fn, **kwargs: flatopt.nnx.micro_value_and_grad(
+    loss_fn, 2, **kwargs
+  )(nnx.Linear(2, 1, rngs=nnx.Rngs(0)), PAIR),
   "equinox.value_and_grad": lambda loss_fn, **kwargs: flatopt.equinox.value_and_grad(
     loss_fn, **kwargs
   )(PAIR, PAIR),
@@ -93,6 +97,12 @@ def test_has_aux_that_does_not_fit_loss_fn(name):
     STEPS[name](lambda model, x: loss, has_aux=True)
 
 
+def test_weight_that_is_no_scalar():
+  step_fn = closures.micro_value_and_grad(LOSS, 2, weight_fn=lambda x: x)
+  with raises(TypeError, "micro_value_and_grad: weight_fn must return a scalar", "(3, 2)"):
+    step_fn(jnp.ones(2), BATCH)
+
+
 def test_further_arguments_of_a_step_over_microbatches():
   step_fn = closures.micro_value_and_grad(LOSS, 2)
   for args, kwargs in (((1,), {}), ((), {"key": 1})):
@@ -100,7 +110,7 @@ def test_further_arguments_of_a_step_over_microbatches():
       step_fn(jnp.ones(2), BATCH, *args, **kwargs)
 
 
-@pytest.mark.parametrize("name", ["nnx.value_and_grad", "nnx.grad_fn"])
+@pytest.mark.parametrize("name", ["nnx.value_and_grad", "nnx.micro_value_and_grad"])
 def test_wrt_that_selects_nothing_or_is_no_filter(name):
   with raises(ValueError, f"{name}: no variable of the model passes wrt=", "BatchStat"):
     STEPS[name](lambda model, x: jnp.mean(model(x)), wrt=nnx.BatchStat)

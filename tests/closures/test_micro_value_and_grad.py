@@ -24,7 +24,7 @@ def gradient(w):
   return np.mean(4 * (INPUTS @ w - TARGETS)[:, None] ** 3 * INPUTS, axis=0)
 
 
-@pytest.mark.parametrize(("num_microbatches", "unroll"), [(1, 1), (3, 1), (4, True)])
+@pytest.mark.parametrize(("num_microbatches", "unroll"), [(1, 1), (3, 1), (12, 4), (4, True)])
 def test_right_values(x64, num_microbatches, unroll):
   step_fn = micro_value_and_grad(loss_fn, num_microbatches, has_aux=True, unroll=unroll)
   (loss, aux), grads, grad_fn = step_fn(W, (jnp.asarray(INPUTS), TARGETS))
@@ -41,6 +41,40 @@ def test_without_aux_the_value_is_the_loss(x64):
   loss, grads, _ = step_fn(W, (jnp.asarray(INPUTS), TARGETS))
   np.testing.assert_allclose(loss, np.mean((INPUTS @ W - TARGETS) ** 4), rtol=1e-12)
   np.testing.assert_allclose(grads, gradient(W), rtol=1e-12)
+
+
+def masked_mean_loss(w, batch):
+  x, mask = batch
+  return jnp.mean((w - x) ** 2, where=mask), jnp.sum(mask)
+
+
+@pytest.mark.parametrize("count", [jnp.sum, lambda mask: jnp.mean(mask, dtype=float)])
+def test_weights_make_a_mean_over_tokens(x64, count):
+  """Of unequal parts: of three and of one token; of none, whose own loss is NaN."""
+  tokens = jnp.array([[1.0, 2.0, 3.0], [6.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+  mask = jnp.array([[True, True, True], [True, False, False], [False, False, False]])
+  step_fn = micro_value_and_grad(
+    masked_mean_loss, 3, has_aux=True, weight_fn=lambda batch: count(batch[1])
+  )
+  (loss, counts), grads, grad_fn = step_fn(jnp.array(0.0), (tokens, mask))
+  seen = np.array([1.0, 2.0, 3.0, 6.0])
+  np.testing.assert_allclose(loss, np.mean(seen**2), rtol=1e-12)
+  np.testing.assert_allclose(grads, -2 * np.mean(seen), rtol=1e-12)
+  np.testing.assert_allclose(grad_fn(jnp.array(1.0)), 2 * np.mean(1 - seen), rtol=1e-12)
+  assert counts.tolist() == [3, 1, 0]
+  (loss, _), grads, _ = step_fn(jnp.array(0.0), (tokens, jnp.zeros_like(mask)))
+  assert np.isnan(loss)
+  assert np.isnan(grads)
+
+
+def test_sums_bfloat16_in_float32():
+  """512 losses and gradients of 1: a bfloat16 sum would stop at 256."""
+  w = jnp.ones(2, jnp.bfloat16)
+  batch = jnp.ones((512, 2), jnp.bfloat16)
+  loss, grads, grad_fn = micro_value_and_grad(lambda w, x: jnp.mean(x @ w), 512)(w, batch)
+  assert {loss.dtype, grads.dtype} == {jnp.dtype(jnp.bfloat16)}
+  assert loss == 2
+  assert grads.astype(float).tolist() == grad_fn(w).astype(float).tolist() == [1, 1]
 
 
 def test_transform_comes_after_the_mean(x64):

@@ -10,7 +10,7 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from flatopt.closures import micro_grad_fn
+from flatopt.closures import micro_value_and_grad
 from tests import problem
 from tests.conformance.cases import each_case_and_dtype
 
@@ -22,8 +22,9 @@ def ends(optimizer):
 
   def micro_step(params, state, batch):
     fns = problem.closures(batch)
-    fns["grad_fn"] = micro_grad_fn(problem.loss_fn, batch, num_microbatches=4)
-    updates, state = optimizer.update(fns["grad_fn"](params), state, params, **fns)
+    step_fn = micro_value_and_grad(problem.loss_fn, num_microbatches=4)
+    _, grads, fns["grad_fn"] = step_fn(params, batch)
+    updates, state = optimizer.update(grads, state, params, **fns)
     return optax.apply_updates(params, updates), state
 
   params = problem.make_params()
@@ -47,7 +48,7 @@ def test_devices_share_every_part(kind):
   mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
   x = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
   loss_fn = lambda w, x: jnp.mean((x @ w) ** 2)
-  grads = lambda w, x: micro_grad_fn(loss_fn, x, num_microbatches=4)(w)
+  grads = lambda w, x: micro_value_and_grad(loss_fn, num_microbatches=4)(w, x)[1]
   with jax.set_mesh(mesh):
     w = jax.device_put(jnp.ones((3, 5)), NamedSharding(mesh, PartitionSpec()))
     on_data = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
