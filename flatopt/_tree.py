@@ -38,21 +38,6 @@ def cast_like(tree: Params, like: Params) -> Params:
   return jax.tree.map(lambda x, y: jnp.asarray(x, jnp.result_type(y)), tree, like)
 
 
-def copy(params: Params, dtype: Callable[[Any], Any] = jnp.result_type) -> Params:
-  """Copies the params, because a state that shares buffers with the params cannot be donated.
-
-  Leaves that are shapes without values (``jax.ShapeDtypeStruct``) stay shapes, because zeros
-  would look like weights.
-  """
-
-  def copy_leaf(leaf):
-    if isinstance(leaf, jax.ShapeDtypeStruct):
-      return leaf.update(dtype=dtype(leaf))
-    return jnp.copy(leaf).astype(dtype(leaf))
-
-  return jax.tree.map(copy_leaf, params)
-
-
 def where(condition: jax.Array, if_true: Params, if_false: Params) -> Params:
   """Selects one of two trees by a scalar condition."""
   return jax.tree.map(lambda a, b: jnp.where(condition, a, b), if_true, if_false)

@@ -24,9 +24,8 @@ Limbs: TypeAlias = tuple[jax.Array, jax.Array]  # (high, low): high * 2^16 + low
 class MethodState(Protocol):
   """What a state must have so that ``introspection`` can read it.
 
-  A state may also have these attributes: ``eval_params``, the params to evaluate at;
-  ``has_eval_params``, a scalar that is 0 as long as ``eval_params`` is not valid; and ``flat``, a
-  bool mask like the params.
+  A state may also have these attributes: ``eval_params``, a method that gets the params that are
+  trained and returns those to evaluate at; and ``flat``, a bool mask like the params.
   """
 
   @property

@@ -9,10 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from flatopt import _tree
 from flatopt._arguments import RESTORE_WITH_TYPES
 from flatopt._typing import MethodState, Params
-from flatopt.frozen import FrozenNode
 
 
 def _method_states(name: str, opt_state: Any) -> list[MethodState]:
@@ -45,10 +43,10 @@ def _walk(opt_state: Any) -> Iterator[MethodState]:
 def eval_params(opt_state: optax.OptState, params: Params) -> Params:
   """Returns the params to evaluate at: slow weights or averages if there are any, else ``params``.
 
-  ``lookahead`` and ``sala`` keep slow weights in their state, ``momentum_sam`` keeps the
-  unperturbed params, and ``weight_average`` keeps the average once it has one. If wrappers are
-  nested, the outermost one decides. Weights from the state are copied, so a later step may donate
-  the state. Cost: no gradient.
+  ``lookahead`` and ``sala`` keep slow weights in their state, ``weight_average`` keeps the average
+  once it has one, and ``momentum_sam`` keeps the perturbation, which is taken off ``params``. If
+  wrappers are nested, the outermost one decides. Before the first update the result is ``params``.
+  Weights from the state are copied, so a later step may donate the state. Cost: no gradient.
 
   Args:
     opt_state: the state of any optax optimizer, with or without methods of flatopt.
@@ -74,51 +72,16 @@ def eval_params(opt_state: optax.OptState, params: Params) -> Params:
       "eval_params: params is an optimizer state, so the arguments are swapped: write"
       " eval_params(opt_state, params)"
     )
-  return _first_eval_params(iter(_method_states("eval_params", opt_state)), params)
+  _method_states("eval_params", opt_state)
+  return eval_params_of(opt_state, params)
 
 
 def eval_params_of(opt_state: optax.OptState, params: Params) -> Params:
-  """``eval_params`` without the check that the state has its types."""
-  return _first_eval_params(_walk(opt_state), params)
-
-
-def _first_eval_params(states: Iterator[MethodState], params: Params) -> Params:
-  """Returns the valid ``eval_params`` of the first state that has them, else ``params``."""
-  for state in states:
-    kept = getattr(state, "eval_params", None)
-    if kept is None:
-      continue
-    kept = _like_params(kept, params)
-    ready = getattr(state, "has_eval_params", None)
-    if ready is None:
-      return kept
-    return _tree.where(_unwrap(ready) > 0, kept, _first_eval_params(states, params))
+  """``eval_params`` without the checks of its arguments."""
+  for state in _walk(opt_state):
+    if has_them := getattr(state, "eval_params", None):
+      return has_them(params)
   return params
-
-
-def _is_frozen(x: Any) -> bool:
-  return isinstance(x, FrozenNode)
-
-
-def _like_params(kept: Params, params: Params) -> Params:
-  """Copies the kept leaves into the structure of ``params``.
-
-  ``nnx.Optimizer`` wraps the leaves of a state in variables of a type of its own, so the structures
-  may differ in the types of nodes with one leaf.
-  """
-  leaves, structure = jax.tree.flatten(params)
-  kept = jax.tree.leaves(kept, is_leaf=_is_frozen)
-  if len(kept) != len(leaves):
-    raise ValueError(
-      f"eval_params: params has {len(leaves)} arrays, but opt_state keeps {len(kept)}; pass the"
-      " params that this optimizer trains"
-    )
-  return structure.unflatten(map(_copy_unless_frozen, kept, leaves))
-
-
-def _copy_unless_frozen(kept: Any, param: Any) -> Any:
-  """Returns a copy in the dtype of the param; a frozen leaf is the param itself."""
-  return param if _is_frozen(kept) else jnp.array(kept, jnp.result_type(param))
 
 
 def metrics(

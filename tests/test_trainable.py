@@ -74,12 +74,19 @@ def test_frozen_leaves_are_not_perturbed():
 
 @pytest.mark.parametrize("wrapper", [flatopt.lookahead, flatopt.sala, flatopt.momentum_sam])
 def test_eval_params_are_whole(wrapper):
+  """Those of a wrapper that has only the trained leaves, and the frozen leaves that are given."""
   params = problem.make_params()
-  optimizer = flatopt.trainable(wrapper(optax.sgd(0.1)), MASK)
-  state = optimizer.init(params)
   other = jax.tree.map(lambda x: x + 1, params)
-  found = flatopt.eval_params(state, other)
-  chex.assert_trees_all_equal(found, {"hidden": other["hidden"], "out": params["out"]})
+
+  def evaluated(optimizer, params, other):
+    _, state = optimizer.update(params, optimizer.init(params), params, grad_fn=lambda p: p)
+    return flatopt.eval_params(state, other)
+
+  optimizer = wrapper(optax.sgd(0.1))
+  expected = other | {"out": evaluated(optimizer, params["out"], other["out"])}
+  found = evaluated(flatopt.trainable(optimizer, MASK), params, other)
+  chex.assert_trees_all_equal(found, expected)
+  assert not np.any(found["out"]["bias"] == other["out"]["bias"])
 
 
 def test_masks():

@@ -8,6 +8,7 @@ import optax
 
 from flatopt import _arguments, _method, _tree
 from flatopt._typing import Params, ScalarOrSchedule
+from flatopt.wrappers import _kept
 
 
 class LookaheadState(NamedTuple):
@@ -20,9 +21,8 @@ class LookaheadState(NamedTuple):
   method = "lookahead"
   extra_gradients = 0
 
-  @property
-  def eval_params(self):
-    return self.slow
+  def eval_params(self, params):
+    return _kept.where_ready(self.count, self.slow, params)
 
   def metrics(self):
     return {"count": self.count}
@@ -56,8 +56,8 @@ def lookahead(
     averaged.
 
   State:
-    count: int32, shape (). slow: a copy of the params. base: the state of the base optimizer,
-    which is never reset.
+    count: int32, shape (). slow: the slow weights, like the params; they start at the params
+    that the first update gets. base: the state of the base optimizer, which is never reset.
 
   Raises:
     ValueError, TypeError: an argument is out of range or of the wrong type, or ``params`` is
@@ -83,10 +83,12 @@ def lookahead(
   base = _method.prepare_base(base_optimizer)
 
   def init(params):
-    return LookaheadState(jnp.zeros((), jnp.int32), _tree.copy(params), base.init(params))
+    slow = optax.tree.zeros_like(params)
+    return LookaheadState(jnp.zeros((), jnp.int32), slow, base.init(params))
 
   def update(updates, state, params, step, extra_args):
     _arguments.check_same_tree("lookahead", "slow in the state", state.slow, params)
+    slow = _kept.from_first_update(state.count, params, state.slow)
     updates, base_state = base.update(updates, state.base, params, **extra_args)
     count = _tree.increment(state.count)
     alpha = _arguments.value_at(slow_step_size, step)
@@ -94,8 +96,7 @@ def lookahead(
     synchronise = count % sync_period == 0
     updates = _tree.cast_like(updates, params)
     fast = optax.apply_updates(params, updates)
-    new_slow = _tree.interpolate(alpha, state.slow, fast)
-    slow = _tree.where(synchronise, new_slow, state.slow)
+    slow = _tree.where(synchronise, _tree.interpolate(alpha, slow, fast), slow)
     updates = _tree.where(synchronise, optax.tree.sub(slow, params), updates)
     return updates, LookaheadState(count, slow, base_state)
 

@@ -8,21 +8,21 @@ import optax
 
 from flatopt import _arguments, _devices, _method, _perturbation, _tree
 from flatopt._typing import Params, ScalarOrSchedule, ShardAxes
+from flatopt.wrappers import _kept
 
 
 class MomentumSamState(NamedTuple):
-  """The number of calls of ``update``, the unperturbed params, the base optimizer's state."""
+  """The number of calls of ``update``, the last perturbation, the base optimizer's state."""
 
   count: jax.Array
-  unperturbed: Params
+  perturbation: Params
   base: optax.OptState
 
   method = "momentum_sam"
   extra_gradients = 0
 
-  @property
-  def eval_params(self):
-    return self.unperturbed
+  def eval_params(self, params):
+    return _kept.map_kept(lambda eps, w: w - eps, self.perturbation, params)
 
   def metrics(self):
     return {"count": self.count}
@@ -36,13 +36,14 @@ def momentum_sam(
 ) -> optax.GradientTransformationExtraArgs:
   """Trains on params perturbed along the base optimizer's last update.
 
+      w = params - eps                eps starts at 0 and is kept in the state
       u = base(g, params)             g is taken at params, which are perturbed
-      w <- w + u                      w is kept in the state
-      params <- w + rho * u / ||u||
+      eps <- rho * u / ||u||
+      params <- w + u + eps
 
   The last update, and so the momentum of the base optimizer, replaces the gradient in SAM's
   perturbation. Prefer it to ``sam`` if you cannot afford a second gradient. Evaluate at
-  ``flatopt.eval_params(state, params)``, which gives ``w``. Cost: no extra gradient.
+  ``flatopt.eval_params(state, params)``, which gives ``params - eps``. Cost: no extra gradient.
 
   Args:
     base_optimizer: an optax transformation with momentum; it gets the extra arguments of
@@ -58,7 +59,7 @@ def momentum_sam(
     are already averaged.
 
   State:
-    count: int32, shape (). unperturbed: ``w``, a copy of the params. base: the state of the base
+    count: int32, shape (). perturbation: ``eps``, like the params. base: the state of the base
     optimizer.
 
   Raises:
@@ -79,17 +80,18 @@ def momentum_sam(
   base = _method.prepare_base(base_optimizer)
 
   def init(params):
-    return MomentumSamState(jnp.zeros((), jnp.int32), _tree.copy(params), base.init(params))
+    eps = optax.tree.zeros_like(params)
+    return MomentumSamState(jnp.zeros((), jnp.int32), eps, base.init(params))
 
   def update(updates, state, params, step, extra_args):
-    _arguments.check_same_tree("momentum_sam", "the params in the state", state.unperturbed, params)
+    _arguments.check_same_tree("momentum_sam", "perturbation", state.perturbation, params)
     updates, base_state = base.update(updates, state.base, params, **extra_args)
-    unperturbed = optax.apply_updates(state.unperturbed, updates)
+    w = optax.apply_updates(optax.tree.sub(params, state.perturbation), updates)
     axes = _devices.leaf_axes("momentum_sam", params, None, shard_axes)
-    rho_t = _arguments.value_at(rho, step)
-    perturbed, _ = _perturbation.perturb(unperturbed, updates, rho_t, axes=axes)
-    return optax.tree.sub(perturbed, params), MomentumSamState(
-      _tree.increment(state.count), unperturbed, base_state
-    )
+    perturbed, _ = _perturbation.perturb(w, updates, _arguments.value_at(rho, step), axes=axes)
+    output = optax.tree.sub(perturbed, params)
+    # The perturbation as rounding leaves it, so that the next update finds this w again.
+    eps = optax.tree.sub(optax.apply_updates(params, output), w)
+    return output, MomentumSamState(_tree.increment(state.count), eps, base_state)
 
   return _method.transformation("momentum_sam", MomentumSamState, init, update, place="around")

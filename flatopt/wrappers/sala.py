@@ -8,6 +8,7 @@ import optax
 
 from flatopt import _arguments, _devices, _method, _perturbation, _tree
 from flatopt._typing import AxisName, Params, ScalarOrSchedule, ShardAxes
+from flatopt.wrappers import _kept
 
 
 class SalaState(NamedTuple):
@@ -22,9 +23,8 @@ class SalaState(NamedTuple):
 
   method = "sala"
 
-  @property
-  def eval_params(self):
-    return self.slow
+  def eval_params(self, params):
+    return _kept.where_ready(self.count, self.slow, params)
 
   def metrics(self):
     return {
@@ -85,8 +85,8 @@ def sala(
 
   State:
     count, stage, extra_gradients: int32, shape (). distance: float32 (float64 for float64
-    params), shape (). slow: a copy of the params. base: the state of the base optimizer, which
-    is never reset.
+    params), shape (). slow: the slow weights, like the params; they start at the params
+    that the first update gets. base: the state of the base optimizer, which is never reset.
 
   Raises:
     ValueError, TypeError: an argument is out of range or of the wrong type, or ``grad_fn`` or
@@ -94,8 +94,8 @@ def sala(
 
   Source:
     Tan, Zhang, Liu, Wang, et al. 2024, doi 10.1109/TPAMI.2024.3444002. Deviation: the slow
-    weights start at the initial params; the published code creates them at the first
-    synchronisation.
+    weights start at the params that the first update gets; the published code creates them at the
+    first synchronisation.
 
   Example:
     >>> import optax, flatopt
@@ -111,7 +111,7 @@ def sala(
   def init(params):
     return SalaState(
       count=jnp.zeros((), jnp.int32),
-      slow=_tree.copy(params),
+      slow=optax.tree.zeros_like(params),
       stage=jnp.ones((), jnp.int32),
       distance=jnp.zeros((), _tree.wide_dtype(*jax.tree.leaves(params))),
       extra_gradients=jnp.zeros((), jnp.int32),
@@ -145,18 +145,18 @@ def sala(
       )
 
     grads = _devices.mean(_method.cond(perturb, sam_gradient, lambda: grads), axis_name)
-    start = _tree.where(from_slow, state.slow, params)
+    slow = _kept.from_first_update(state.count, params, state.slow)
+    start = _tree.where(from_slow, slow, params)
     updates, base_state = base.update(grads, state.base, start, **extra_args)
     fast = optax.apply_updates(start, updates)
 
     def move_slow():
-      distance = (1 - alpha) * _tree.norm(optax.tree.sub(fast, state.slow), axes)
-      slow = _tree.interpolate(alpha, state.slow, fast)
+      distance = (1 - alpha) * _tree.norm(optax.tree.sub(fast, slow), axes)
       stage = jnp.where(distance < rho_t, 2, 1).astype(jnp.int32)
-      return slow, distance.astype(state.distance.dtype), stage
+      return _tree.interpolate(alpha, slow, fast), distance.astype(state.distance.dtype), stage
 
     slow, distance, stage = _method.cond(
-      synchronise, move_slow, lambda: (state.slow, state.distance, state.stage)
+      synchronise, move_slow, lambda: (slow, state.distance, state.stage)
     )
     to_slow = synchronise & (stage == 2)
     target = _tree.where(to_slow, slow, fast)

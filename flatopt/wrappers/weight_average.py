@@ -8,6 +8,7 @@ import optax
 
 from flatopt import _arguments, _method, _tree, introspection
 from flatopt._typing import Params
+from flatopt.wrappers import _kept
 
 
 class WeightAverageState(NamedTuple):
@@ -21,13 +22,9 @@ class WeightAverageState(NamedTuple):
   method = "weight_average"
   extra_gradients = 0
 
-  @property
-  def eval_params(self):
-    return self.average
-
-  @property
-  def has_eval_params(self):
-    return self.num_averaged
+  def eval_params(self, params):
+    others = introspection.eval_params_of(self.base, params)
+    return _kept.where_ready(self.num_averaged, self.average, others)
 
   def metrics(self):
     return {"count": self.count, "num_averaged": self.num_averaged}
@@ -42,7 +39,7 @@ def weight_average(
 ) -> optax.GradientTransformationExtraArgs:
   """Keeps an average of the params. The training itself does not change.
 
-      w_t: the params after t updates; w_0: the initial params
+      w_t: the params after t updates; w_0: the params that the first update gets
       at t = start_step, start_step + update_interval, ...:
         average <- the mean of all w_t so far              if decay is None (SWA)
         average <- decay * average + (1 - decay) * w_t     otherwise; first average <- w_t
@@ -58,7 +55,7 @@ def weight_average(
       ``momentum_sam``), then those are averaged.
     decay: decay rate of an exponential average, in [0, 1); ``None``: the uniform mean.
     start_step: number of updates before the first params that are averaged, >= 0; with 0, the
-      initial params are averaged too.
+      params of the first update are averaged too.
     update_interval: number of updates between two sets of params that are averaged, >= 1.
 
   Returns:
@@ -99,8 +96,8 @@ def weight_average(
   def init(params):
     return WeightAverageState(
       count=jnp.zeros((), jnp.int32),
-      num_averaged=jnp.full((), int(start_step == 0), jnp.int32),
-      average=_tree.copy(params, _tree.wide_dtype),
+      num_averaged=jnp.zeros((), jnp.int32),
+      average=jax.tree.map(lambda w: jnp.zeros_like(w, dtype=_tree.wide_dtype(w)), params),
       base=base.init(params),
     )
 
@@ -110,20 +107,23 @@ def weight_average(
     updates = _tree.cast_like(updates, params)
     count = _tree.increment(state.count)
     is_due = (count >= start_step) & ((count - start_step) % update_interval == 0)
+    num_averaged = jnp.maximum(state.num_averaged, int(start_step == 0))  # w_0 is the first
 
-    def next_average():
+    def start_or_continue():
+      average = _kept.from_first_update(state.count, params, state.average)
       w = introspection.eval_params_of(base_state, optax.apply_updates(params, updates))
       if decay is None:
         mean = lambda n, a, w: a + (w - a) / n
-        average = _tree.map_wide(mean, (state.num_averaged + 1,), state.average, w)
+        longer = _tree.map_wide(mean, (num_averaged + 1,), average, w)
       else:
-        average = _tree.interpolate(1 - decay, state.average, w)
-      return _tree.where(state.num_averaged == 0, _tree.cast_like(w, average), average)
+        longer = _tree.interpolate(1 - decay, average, w)
+      longer = _tree.where(num_averaged == 0, _tree.cast_like(w, average), longer)
+      return _tree.where(is_due, longer, average)
 
     return updates, WeightAverageState(
       count=count,
-      num_averaged=state.num_averaged + is_due.astype(jnp.int32),
-      average=_method.cond(is_due, next_average, lambda: state.average),
+      num_averaged=num_averaged + is_due.astype(jnp.int32),
+      average=_method.cond(is_due | (state.count == 0), start_or_continue, lambda: state.average),
       base=base_state,
     )
 

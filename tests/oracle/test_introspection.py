@@ -41,12 +41,13 @@ class TestEvalParams:
     optimizer = optax.inject_hyperparams(flatopt.lookahead, static_args="sync_period")(
       optax.sgd(0.1), slow_step_size=0.5
     )
-    state = optimizer.init(W)
+    _, state = optimizer.update(W, optimizer.init(W), W)
     other = jax.tree.map(jnp.zeros_like, W)
     np.testing.assert_array_equal(flat(flatopt.eval_params(state, other)), flat(W))
 
   def test_copies(self):
-    state = flatopt.lookahead(optax.sgd(0.1)).init(W)
+    optimizer = flatopt.lookahead(optax.sgd(0.1))
+    _, state = optimizer.update(W, optimizer.init(W), W)
     found = flatopt.eval_params(state, W)
     jax.tree.map(lambda x: x.delete(), state.slow)
     assert np.isfinite(flat(found)).all()

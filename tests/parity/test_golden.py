@@ -156,7 +156,8 @@ def test_golden(x64, name):
   if "distance" in data:
     np.testing.assert_allclose(state.distance, data["distance"], rtol=0, atol=1e-9)
   if "evaluation_params" in data:
-    unperturbed = [flatten(jax.tree.map(lambda x, t=t: x[t], state.unperturbed)) for t in (0, -1)]
+    perturbation = [flatten(jax.tree.map(lambda x, t=t: x[t], state.perturbation)) for t in (0, -1)]
+    unperturbed = np.asarray(rows)[[0, -1]] - np.stack(perturbation)
     np.testing.assert_allclose(unperturbed, data["evaluation_params"][[1, -1]], rtol=0, atol=1e-9)
   if "num_flat" in config["hyper"]:
     flat = jax.tree.leaves(state[-1].mask.flat)
