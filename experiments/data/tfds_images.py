@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,8 @@ def prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilde
 
 
 def random_access(builder: tfds.core.DatasetBuilder, split: str) -> Any:
-  try:
+  splits = builder.info.splits
+  if re.split(r"\W", split)[0] not in {"all", *splits}:
+    raise ValueError(f"{builder.name} has no split {split!r}, but: {', '.join(splits)}")
+  with files.reading(builder.data_dir, PREPARE):
     return builder.as_data_source(split)
-  except (KeyError, ValueError) as error:
-    splits = ", ".join(builder.info.splits)
-    raise ValueError(f"{builder.name} has no split {split!r}, but: {splits}") from error

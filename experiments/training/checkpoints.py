@@ -43,7 +43,9 @@ class Checkpoints:
 
   def __init__(self, directory: Path, *, read_only: bool = False):
     self.directory = directory.absolute()
-    with quiet():  # of what it turns off by itself to read only
+    self.check_last_digest()
+    # Quiet about the options that Orbax turns off to read only.
+    with files.reading(self.directory, "delete what is damaged in it"), quiet():
       options = ocp.CheckpointManagerOptions(
         max_to_keep=2,
         read_only=read_only,
@@ -54,6 +56,24 @@ class Checkpoints:
       self.manager = ocp.CheckpointManager(
         self.directory, options=options, item_names=("state", "host")
       )
+
+  def check_last_digest(self) -> None:
+    """Refuses the last checkpoint where it is not as it was saved; older versions have no digest."""
+    steps = [int(path.parent.name) for path in self.directory.glob(f"[0-9]*/{DIGEST}")]
+    if not steps:
+      return
+    where = self.directory / str(max(steps))
+    try:
+      if files.read_json(where / DIGEST)["sha256"] != files.digest_of(*files_below(where)):
+        raise ValueError("its files are not those that were saved")
+    except Exception as error:
+      raise self.damaged(max(steps), steps, error) from error
+
+  def damaged(self, step: int, steps: list[int], error: Exception) -> Refusal:
+    others = [other for other in steps if other != step]
+    on = f"from step {max(others)}" if others else "from the start"
+    where = self.directory / str(step)
+    return Refusal(f"{where} is damaged: delete it to continue {on} ({reason(error)})")
 
   def save(self, step: int, state: Any, host: dict[str, Any]) -> None:
     if step == self.manager.latest_step():
@@ -74,24 +94,18 @@ class Checkpoints:
     if step is None:
       return None
     items = ocp.args.Composite(state=ocp.args.StandardRestore(like), host=ocp.args.JsonRestore())
-    where = self.directory / str(step)
     try:
-      saved = files.read_json(where / DIGEST) if (where / DIGEST).exists() else None
-      if saved and saved["sha256"] != files.digest_of(*files_below(where)):
-        raise ValueError("its files are not those that were saved")
       with quiet():
         restored = self.manager.restore(step, args=items)
       return restored.state, host(**restored.host)
     except Exception as error:
       if OTHER_STRUCTURE in str(error):
         raise Refusal(
-          f"{where} was saved by another version of flatopt or experiments,"
+          f"{self.directory / str(step)} was saved by another version of flatopt or experiments,"
           f" whose state holds other parts: use that version, which config.json names, or delete"
           f" {self.directory.parent} to train again"
         ) from error
-      others = [other for other in self.manager.all_steps() if other != step]
-      on = f"from step {max(others)}" if others else "from the start"
-      raise Refusal(f"{where} is damaged: delete it to continue {on} ({reason(error)})") from error
+      raise self.damaged(step, list(self.manager.all_steps()), error) from error
 
   def preempted(self, step: int, signals: list[int]) -> bool:
     """Whether to save and stop at ``step``, on which several processes have to agree."""

@@ -73,7 +73,9 @@ def finished(directory: Path, config: Config) -> dict[str, Any] | None:
 
 def read_summary(directory: Path) -> dict[str, Any]:
   summary = files.read_json(directory / SUMMARY)
-  return {name: x for name, x in summary.items() if name != "digests"}
+  summary.pop("digests", None)
+  summary["steps"], summary["gradients"]  # refused here where it lacks them
+  return summary
 
 
 def write_summary(directory: Path, result: dict[str, Any]) -> None:
