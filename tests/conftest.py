@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from tests.versions import enable_x64
+
 
 @pytest.fixture
 def full_optimization():
@@ -30,14 +32,14 @@ def full_optimization():
 @pytest.fixture
 def x64():
   """Float64 for one test."""
-  with jax.enable_x64(True):
+  with enable_x64(True):
     yield
 
 
 @pytest.fixture(params=[pytest.param("float32", marks=pytest.mark.slow), "float64"])
 def dtype(request):
   """Both precisions that equality is promised in, one after the other."""
-  with jax.enable_x64(request.param == "float64"):
+  with enable_x64(request.param == "float64"):
     yield jnp.dtype(request.param)
 
 

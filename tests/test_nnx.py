@@ -10,6 +10,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import flatopt
 import flatopt.nnx
+from tests.versions import pcast
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 X = jnp.asarray(np.random.default_rng(0).normal(size=(6, 3)), jnp.float32)
@@ -215,7 +216,7 @@ def test_averaged_over_devices_it_is_the_global_batch():
   average = lambda grads: jax.lax.pmean(grads, "data")
 
   def gradients(params, x):
-    model = nnx.merge(graphdef, jax.lax.pcast(params, "data", to="varying"))
+    model = nnx.merge(graphdef, pcast(params, "data", to="varying"))
     _, grads, grad_fn = flatopt.nnx.value_and_grad(loss_fn, transform=average)(model, x)
     return pure(grads), grad_fn(params)
 

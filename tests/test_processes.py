@@ -21,6 +21,7 @@ if __name__ == "__main__":
 
   import flatopt
   from tests import problem
+  from tests.versions import pcast
 
   def optimizers(**device):
     gnb = flatopt.curvature.gauss_newton_bartlett()
@@ -45,7 +46,7 @@ if __name__ == "__main__":
   def per_device_step(optimizer):
     def step(params, state, batch):
       fns = problem.closures(batch)
-      grads = fns["grad_fn"](jax.lax.pcast(params, "devices", to="varying"))
+      grads = fns["grad_fn"](pcast(params, "devices", to="varying"))
       updates, state = optimizer.update(grads, state, params, **fns)
       return optax.apply_updates(params, updates), state
 

@@ -9,6 +9,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 import flatopt
 from flatopt.closures import functional_value_and_grad
+from tests.versions import pcast
 
 _rng = np.random.default_rng(0)
 INPUTS, LABELS = _rng.normal(size=(8, 3)), _rng.integers(0, 4, size=8)
@@ -70,7 +71,7 @@ def test_averaged_over_devices_it_is_the_global_batch(x64):
 
   def gradients(w, elsewhere, x, y):
     step_fn = functional_value_and_grad(logits_fn, loss_fn, transform=average)
-    _, grads, grad_fn = step_fn(jax.lax.pcast(w, "data", to="varying"), x, y)
+    _, grads, grad_fn = step_fn(pcast(w, "data", to="varying"), x, y)
     return grads, grad_fn(elsewhere)
 
   replicated, split = PartitionSpec(), PartitionSpec("data")

@@ -8,6 +8,7 @@ from flax import linen
 from jax.sharding import AxisType, PartitionSpec
 
 from flatopt.closures import micro_value_and_grad
+from tests.versions import pcast
 
 _rng = np.random.default_rng(0)
 INPUTS, TARGETS = _rng.normal(size=(12, 3)), _rng.normal(size=12)
@@ -137,7 +138,7 @@ def test_averaged_over_devices_it_is_the_global_batch(x64):
   step_fn = micro_value_and_grad(loss_fn, 3, has_aux=True, transform=average)
 
   def gradients(w, elsewhere, batch):
-    _, grads, grad_fn = step_fn(jax.lax.pcast(w, "data", to="varying"), batch)
+    _, grads, grad_fn = step_fn(pcast(w, "data", to="varying"), batch)
     return grads, grad_fn(elsewhere)
 
   replicated = PartitionSpec()

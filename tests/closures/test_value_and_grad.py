@@ -9,6 +9,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 import flatopt
 from flatopt.closures import value_and_grad
+from tests.versions import pcast
 
 _rng = np.random.default_rng(0)
 INPUTS, TARGETS = _rng.normal(size=(8, 3)), _rng.normal(size=8)
@@ -90,7 +91,7 @@ def test_averaged_over_devices_it_is_the_global_batch(x64):
 
   def step(w, x, y):
     step_fn = value_and_grad(loss_fn, has_aux=True, transform=average)
-    _, grads, grad_fn = step_fn(jax.lax.pcast(w, "data", to="varying"), x, y=y)
+    _, grads, grad_fn = step_fn(pcast(w, "data", to="varying"), x, y=y)
     sharp, _ = optimizer.update(grads, optimizer.init(w), w, grad_fn=grad_fn)
     return grads, sharp
 

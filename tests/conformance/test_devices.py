@@ -11,6 +11,7 @@ from jax.sharding import Mesh, PartitionSpec
 import flatopt
 from tests import problem
 from tests.conformance.cases import each_case_and_dtype
+from tests.versions import pcast
 
 AXIS = "devices"
 NUM_DEVICES = 8
@@ -39,7 +40,7 @@ def shard_mapped_step(optimizer):
 
   def step(params, state, batch):
     fns = problem.closures(batch)
-    grads = fns["grad_fn"](jax.lax.pcast(params, AXIS, to="varying"))
+    grads = fns["grad_fn"](pcast(params, AXIS, to="varying"))
     updates, state = optimizer.update(grads, state, params, **fns)
     return optax.apply_updates(params, updates), state
 

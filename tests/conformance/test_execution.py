@@ -10,6 +10,7 @@ from absl.testing import parameterized
 
 from tests import problem
 from tests.conformance.cases import ONE_OF_EACH_PLACE, OTHERS, each_case_in_time
+from tests.versions import enable_x64
 
 NUM_STEPS = 7
 
@@ -23,7 +24,7 @@ def run(step, params, state, seeds=range(NUM_STEPS)):
 @functools.cache
 def reference(case, seed=0):
   """The jitted trajectory's end, in float64."""
-  with jax.enable_x64(True):
+  with enable_x64(True):
     optimizer = case.make()
     params = problem.make_params(seed=seed)
     return run(jax.jit(problem.make_step(optimizer)), params, optimizer.init(params))
@@ -31,7 +32,7 @@ def reference(case, seed=0):
 
 @functools.cache
 def after_one_step(case):
-  with jax.enable_x64(True):
+  with enable_x64(True):
     optimizer = case.make()
     params = problem.make_params()
     return run(jax.jit(problem.make_step(optimizer)), params, optimizer.init(params), seeds=[0])
@@ -42,7 +43,7 @@ def assert_close(actual, expected):
 
 
 def check_one_step(test, case):
-  with jax.enable_x64(True):
+  with enable_x64(True):
     optimizer = case.make()
     params = problem.make_params()
     state = optimizer.init(params)

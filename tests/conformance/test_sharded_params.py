@@ -14,6 +14,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 import flatopt
 from flatopt.curvature import empirical_fisher, hutchinson
+from tests.versions import pcast
 
 NUM_STEPS = 7
 SPECS = {
@@ -74,7 +75,7 @@ def train_whole(optimizer, batches, num_parts):
 
 def train_sharded(optimizer, batches, over, data_axis=None):
   def step(params, state, batch):
-    local = jax.lax.pcast(params, "data", to="varying") if data_axis else params
+    local = pcast(params, "data", to="varying") if data_axis else params
     loss = lambda p: loss_fn(p, batch, lambda x: jax.lax.psum(x, "model"))
     updates, state = optimizer.update(jax.grad(loss)(local), state, params, grad_fn=jax.grad(loss))
     return optax.apply_updates(params, updates), state

@@ -9,6 +9,7 @@ from jax.flatten_util import ravel_pytree
 from flatopt import sharpness
 from flatopt.sharpness.trace import signs
 from tests.sharpness import dense
+from tests.versions import enable_x64
 
 OUT = {"hidden": False, "out": True}  # a prefix
 KERNELS = lambda params: jax.tree.map(lambda w: w.ndim == 2, params)
@@ -18,7 +19,7 @@ MASKS = {"prefix": OUT, "callable": KERNELS, "mixed": HIDDEN_BIAS}
 
 @pytest.fixture(scope="module")
 def mlp():
-  with jax.enable_x64(True):
+  with enable_x64(True):
     return dense.mlp()
 
 

@@ -13,6 +13,7 @@ from flatopt import sharpness
 from flatopt.sharpness.trace import signs
 from tests import problem
 from tests.sharpness import dense
+from tests.versions import enable_x64
 
 MODES = ("forward-reverse", "reverse-reverse")
 PRECISIONS = pytest.mark.parametrize(("bits", "tolerance"), [(32, 1e-5), (64, 1e-10)])
@@ -55,7 +56,7 @@ def columns(operator, params):
 @PRECISIONS
 @pytest.mark.parametrize("mode", MODES)
 def test_gauss_newton(bits, tolerance, mode):
-  with jax.enable_x64(bits == 64):
+  with enable_x64(bits == 64):
     params, batch = problem.make_params(), problem.make_batch()
     operator = sharpness.gauss_newton(*close_over(batch), mode=mode)
     np.testing.assert_allclose(
@@ -66,7 +67,7 @@ def test_gauss_newton(bits, tolerance, mode):
 @PRECISIONS
 @pytest.mark.parametrize("mode", MODES)
 def test_hessian(bits, tolerance, mode):
-  with jax.enable_x64(bits == 64):
+  with enable_x64(bits == 64):
     loss_fn, params, matrix = dense.mlp()
     operator = sharpness.hessian(jax.grad(loss_fn), mode=mode)
     np.testing.assert_allclose(columns(operator, params), matrix, atol=tolerance)
@@ -75,7 +76,7 @@ def test_hessian(bits, tolerance, mode):
 @pytest.fixture(scope="module")
 def fitted():
   """``(operator, params, matrix)`` of a Gauss-Newton matrix, in float64."""
-  with jax.enable_x64(True):
+  with enable_x64(True):
     params, batch = problem.make_params(), problem.make_batch(size=64)
     operator = sharpness.gauss_newton(*close_over(batch))
     return operator, params, dense_gauss_newton(params, batch)

@@ -11,6 +11,7 @@ from flatopt.sharpness import spectrum
 from flatopt.sharpness.block import as_block
 from flatopt.sharpness.trace import signs
 from tests.sharpness import dense
+from tests.versions import enable_x64
 
 
 def quadrature(loss_fn, params, *, num_matvecs, num_samples, key):
@@ -26,7 +27,7 @@ PROBLEMS = {"mlp": dense.mlp, "rank 2": lambda: dense.quadratic(np.r_[4.0, -1.0,
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_moments_before_smoothing(name, bits, tolerance):
   key, num_samples = jax.random.key(3), 4
-  with jax.enable_x64(bits == 64):
+  with enable_x64(bits == 64):
     loss_fn, params, hessian = PROBLEMS[name]()
     options = dict(num_matvecs=10, num_samples=num_samples, key=key)
     nodes, weights = jax.jit(lambda p: quadrature(loss_fn, p, **options))(params)
