@@ -2,16 +2,16 @@
 #   PYTHON=python3.13 make test
 PYTHON ?= python3
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
 BIN = $(VENV)/bin
 WORKERS ?= 2
 
 # The interpreter's version is in the stamp's name, so that another PYTHON makes it anew.
 VERSION := $(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
 STAMP = $(VENV)/.installed-$(VERSION)
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 
-
-.PHONY: demo example test test-slow check docs bench scale clean
+.PHONY: demo example test test-slow test-lowest test-newest test-library check docs bench scale clean
 .DEFAULT_GOAL = test
 
 demo: $(STAMP)-demo  ## trains eleven optimizers on MNIST-5k and reports: 5 minutes
@@ -27,11 +27,18 @@ test: $(STAMP)-dev  ## the fast suite and the doctests
 test-slow: $(STAMP)-dev  ## timings, gigabytes, every method in the dear contracts: an hour, a quiet machine
 	$(BIN)/python -m pytest -m slow
 
-check: $(STAMP)-dev  ## ruff, pyright, and who imports whom
+test-lowest test-newest: test-%:  ## the library's tests on the oldest, and the newest, jax and optax
+	$(MAKE) test-library VENV=$(VENV)-$* CONSTRAINTS=constraints-$*.txt
+
+test-library: $(STAMP)-library
+	$(BIN)/python -m pytest -n $(WORKERS) --doctest-modules --ignore tests/experiments
+
+check: $(STAMP)-dev  ## ruff, pyright, who imports whom, and what the workflows trust
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+	$(BIN)/zizmor --offline --quiet .github
 
 docs: $(STAMP)-docs  ## the site, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
@@ -43,7 +50,7 @@ scale: $(STAMP)-bench  ## bytes and collectives of a Llama of 8 B params on 64 v
 	$(BIN)/python -m benchmarks.scale
 
 clean:
-	rm -rf $(VENV) site runs
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest site runs
 
 $(STAMP):
 	rm -rf $(VENV)
@@ -51,7 +58,7 @@ $(STAMP):
 	$(INSTALL) --upgrade pip  # older ones know no dependency groups
 	touch $@
 
-$(STAMP)-%: $(STAMP) pyproject.toml constraints.txt
+$(STAMP)-%: $(STAMP) pyproject.toml $(CONSTRAINTS)
 	$(INSTALL) -e . --group $*
 	touch $@
 

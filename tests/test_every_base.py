@@ -17,69 +17,75 @@ contrib = optax.contrib
 SGD = optax.sgd(0.01)
 
 ALIASES = {
-  "adabelief": optax.adabelief(0.01),
-  "adadelta": optax.adadelta(0.1),
-  "adafactor": optax.adafactor(0.01, min_dim_size_to_factor=4),
-  "adagrad": optax.adagrad(0.1),
-  "adam": optax.adam(0.01),
-  "adamax": optax.adamax(0.01),
-  "adamaxw": optax.adamaxw(0.01),
-  "adamw": optax.adamw(0.01),
-  "adan": optax.adan(0.01),
-  "amsgrad": optax.amsgrad(0.01),
-  "fromage": optax.fromage(0.01),
-  "lamb": optax.lamb(0.01),
-  "lars": optax.lars(0.1),
-  "lbfgs": optax.lbfgs(),
-  "lion": optax.lion(0.001),
-  "nadam": optax.nadam(0.01),
-  "nadamw": optax.nadamw(0.01),
-  "noisy_sgd": optax.noisy_sgd(0.01, eta=1e-4, key=0),
-  "novograd": optax.novograd(0.01),
-  "optimistic_adam_v2": optax.optimistic_adam_v2(0.01),
-  "optimistic_gradient_descent": optax.optimistic_gradient_descent(0.01),
-  "polyak_sgd": optax.polyak_sgd(1.0),
-  "radam": optax.radam(0.01),
-  "rmsprop": optax.rmsprop(0.01),
-  "rprop": optax.rprop(0.01),
-  "sgd": optax.sgd(0.01, momentum=0.9, nesterov=True),
-  "sign_sgd": optax.sign_sgd(0.01),
-  "signum": optax.signum(0.01),
-  "sm3": optax.sm3(0.1),
-  "yogi": optax.yogi(0.01),
+  "adabelief": lambda: optax.adabelief(0.01),
+  "adadelta": lambda: optax.adadelta(0.1),
+  "adafactor": lambda: optax.adafactor(0.01, min_dim_size_to_factor=4),
+  "adagrad": lambda: optax.adagrad(0.1),
+  "adam": lambda: optax.adam(0.01),
+  "adamax": lambda: optax.adamax(0.01),
+  "adamaxw": lambda: optax.adamaxw(0.01),
+  "adamw": lambda: optax.adamw(0.01),
+  "adan": lambda: optax.adan(0.01),
+  "amsgrad": lambda: optax.amsgrad(0.01),
+  "fromage": lambda: optax.fromage(0.01),
+  "lamb": lambda: optax.lamb(0.01),
+  "lars": lambda: optax.lars(0.1),
+  "lbfgs": lambda: optax.lbfgs(),
+  "lion": lambda: optax.lion(0.001),
+  "nadam": lambda: optax.nadam(0.01),
+  "nadamw": lambda: optax.nadamw(0.01),
+  "noisy_sgd": lambda: optax.noisy_sgd(0.01, eta=1e-4, key=0),
+  "novograd": lambda: optax.novograd(0.01),
+  "optimistic_adam_v2": lambda: optax.optimistic_adam_v2(0.01),
+  "optimistic_gradient_descent": lambda: optax.optimistic_gradient_descent(0.01),
+  "polyak_sgd": lambda: optax.polyak_sgd(1.0),
+  "radam": lambda: optax.radam(0.01),
+  "rmsprop": lambda: optax.rmsprop(0.01),
+  "rprop": lambda: optax.rprop(0.01),
+  "sgd": lambda: optax.sgd(0.01, momentum=0.9, nesterov=True),
+  "sign_sgd": lambda: optax.sign_sgd(0.01),
+  "signum": lambda: optax.signum(0.01),
+  "sm3": lambda: optax.sm3(0.1),
+  "yogi": lambda: optax.yogi(0.01),
 }
 LINE_SEARCHES = {
-  "scale_by_backtracking_linesearch": optax.chain(
+  "scale_by_backtracking_linesearch": lambda: optax.chain(
     optax.sgd(1.0), optax.scale_by_backtracking_linesearch(5)
   ),
-  "scale_by_zoom_linesearch": optax.chain(optax.sgd(1.0), optax.scale_by_zoom_linesearch(5)),
+  "scale_by_zoom_linesearch": lambda: optax.chain(optax.sgd(1.0), optax.scale_by_zoom_linesearch(5)),
 }
 CONTRIB = {
-  "acprop": contrib.acprop(0.01),
-  "ademamix": contrib.ademamix(0.01),
-  "adopt": contrib.adopt(0.01),
-  "cocob": contrib.cocob(),
-  "dadapt_adamw": contrib.dadapt_adamw(),
-  "dog": contrib.dog(),
-  "dowg": contrib.dowg(),
-  "galore": contrib.galore(0.01, rank=2),
-  "madgrad": contrib.madgrad(0.01),
-  "mechanize": contrib.mechanize(optax.sgd(1.0), s_init=0.01),
-  "momo": contrib.momo(0.1),
-  "momo_adam": contrib.momo_adam(0.01),
-  "muon": contrib.muon(0.01),
-  "prodigy": contrib.prodigy(0.1),
-  "reduce_on_plateau": optax.chain(SGD, contrib.reduce_on_plateau()),
+  "acprop": lambda: contrib.acprop(0.01),
+  "ademamix": lambda: contrib.ademamix(0.01),
+  "adopt": lambda: contrib.adopt(0.01),
+  "cocob": lambda: contrib.cocob(),
+  "dadapt_adamw": lambda: contrib.dadapt_adamw(),
+  "dog": lambda: contrib.dog(),
+  "dowg": lambda: contrib.dowg(),
+  "galore": lambda: contrib.galore(0.01, rank=2),
+  "madgrad": lambda: contrib.madgrad(0.01),
+  "mechanize": lambda: contrib.mechanize(optax.sgd(1.0), s_init=0.01),
+  "momo": lambda: contrib.momo(0.1),
+  "momo_adam": lambda: contrib.momo_adam(0.01),
+  "muon": lambda: contrib.muon(0.01),
+  "prodigy": lambda: contrib.prodigy(0.1),
+  "reduce_on_plateau": lambda: optax.chain(SGD, contrib.reduce_on_plateau()),
   # Its update takes no extra arguments, though its type says so.
-  "sam": optax.GradientTransformation(*contrib.sam(SGD, optax.sgd(0.05))),
-  "schedule_free": contrib.schedule_free(SGD, 0.01),
-  "schedule_free_adamw": contrib.schedule_free_adamw(),
-  "schedule_free_sgd": contrib.schedule_free_sgd(0.1),
-  "simplified_ademamix": contrib.simplified_ademamix(1e-4),
-  "sophia": contrib.sophia(0.01),
+  "sam": lambda: optax.GradientTransformation(*contrib.sam(SGD, optax.sgd(0.05))),
+  "schedule_free": lambda: contrib.schedule_free(SGD, 0.01),
+  "schedule_free_adamw": lambda: contrib.schedule_free_adamw(),
+  "schedule_free_sgd": lambda: contrib.schedule_free_sgd(0.1),
+  "simplified_ademamix": lambda: contrib.simplified_ademamix(1e-4),
+  "sophia": lambda: contrib.sophia(0.01),
 }
-BASES = {f"optax.{name}": base for name, base in (ALIASES | LINE_SEARCHES).items()}
-BASES |= {f"contrib.{name}": base for name, base in CONTRIB.items()}
+# The oldest optax lacks some of them.
+ALL = [(optax, "optax", ALIASES | LINE_SEARCHES), (contrib, "contrib", CONTRIB)]
+BASES = {
+  f"{prefix}.{name}": make()
+  for module, prefix, bases in ALL
+  for name, make in bases.items()
+  if hasattr(module, name)
+}
 
 # Beside these optax exports ``optimistic_adam``, the deprecated name of ``optimistic_adam_v2``;
 # ``lookahead``, which takes a pair of params, and ``contrib.dpsgd``, which takes the gradient of
@@ -140,9 +146,9 @@ def test_the_list_has_all_that_optax_exports():
   is_alias = lambda x: inspect.getmodule(getattr(x, "func", x)) is inspect.getmodule(optax.adam)
   exported = {name for name in functions_of(optax) if is_alias(getattr(optax, name))}
   searches = {name for name in functions_of(optax) if name.endswith("_linesearch")}
-  assert exported | searches == {*ALIASES, *LINE_SEARCHES, "optimistic_adam"}
+  assert exported | searches <= {*ALIASES, *LINE_SEARCHES, "optimistic_adam"}
   exported = {name for name in functions_of(contrib) if not name.startswith("scale_by_")}
-  assert exported == {*CONTRIB, *PARTS, "dpsgd"}
+  assert exported <= {*CONTRIB, *PARTS, "dpsgd"}
 
 
 def test_a_pair_of_params_is_refused():

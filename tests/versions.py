@@ -1,4 +1,4 @@
-"""What JAX 0.7 spells otherwise than JAX today."""
+"""What JAX spells otherwise from version 0.7, the oldest that flatopt works with, to today's."""
 
 import jax
 import jax.experimental
@@ -7,9 +7,9 @@ enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.
 set_mesh = jax.set_mesh if hasattr(jax, "set_mesh") else jax.sharding.use_mesh
 
 
-def pcast(tree, axis_name, *, to):
-  """``jax.lax.pcast``, which was ``pvary`` before JAX 0.8.2."""
+def _pcast(tree, axis_name, *, to):
   assert to == "varying"
-  if hasattr(jax.lax, "pcast"):
-    return jax.lax.pcast(tree, axis_name, to=to)
   return jax.lax.pvary(tree, axis_name)
+
+
+pcast = jax.lax.pcast if hasattr(jax.lax, "pcast") else _pcast
