@@ -93,14 +93,19 @@ def check_varying(method: str, updates: Params, axis_name: AxisName) -> None:
         f"{method}: updates do not vary over axis_name={name!r}: they were already averaged, or"
         " are gradients with respect to replicated params, which shard_map sums over devices."
         f" Pass per-device gradients: cast the params with jax.lax.pcast(params, {name!r},"
-        " to='varying') before differentiating."
+        f" to='varying'), or jax.lax.pvary(params, {name!r}) before JAX 0.8.2, and differentiate"
+        " then."
       )
 
 
 def _cast(x: jax.Array, names: Iterable[str]) -> jax.Array:
   """Marks an array as varying over the named axes, if it does not vary over them already."""
   missing = tuple(name for name in names if name not in _varying_names(x))
-  return jax.lax.pcast(x, missing, to="varying") if missing else x
+  if not missing:
+    return x
+  if hasattr(jax.lax, "pcast"):
+    return jax.lax.pcast(x, missing, to="varying")
+  return jax.lax.pvary(x, missing)  # before JAX 0.8.2
 
 
 def _as_tuple(axis_name: AxisName) -> tuple[str, ...]:

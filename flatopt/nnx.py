@@ -22,6 +22,7 @@ from flatopt._typing import Args, GradFn, Params, Value
 from flatopt.closures import _microbatches
 
 Model = TypeVar("Model", bound=nnx.Module)
+_as_pure = nnx.as_pure if hasattr(nnx, "as_pure") else nnx.pure  # before flax 0.12.7
 
 
 def batch_statistics(
@@ -55,15 +56,15 @@ def batch_statistics(
   """
   graphdef, statistics, rest = nnx.split(model, nnx.BatchStat, ...)
 
-  update_fn = functools.partial(_statistics_after, forward, graphdef, nnx.as_pure(rest))
-  nnx.update(model, _batch_statistics.mean_statistics(update_fn, nnx.as_pure(statistics), batches))
+  update_fn = functools.partial(_statistics_after, forward, graphdef, _as_pure(rest))
+  nnx.update(model, _batch_statistics.mean_statistics(update_fn, _as_pure(statistics), batches))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))  # one program per forward and kind of model
 def _statistics_after(forward, graphdef, rest, statistics, batch):
   model = nnx.merge(graphdef, statistics, rest)
   forward(model, batch)
-  return nnx.as_pure(nnx.state(model, nnx.BatchStat))
+  return _as_pure(nnx.state(model, nnx.BatchStat))
 
 
 def value_and_grad(
@@ -249,8 +250,8 @@ def eval_model(
     >>> flatopt.nnx.eval_model(optimizer.opt_state, model).kernel.shape
     (2, 1)
   """
-  graphdef, params, rest = nnx.as_pure(nnx.split(model, wrt, ...))
-  slow = introspection.eval_params(nnx.as_pure(opt_state), params)
+  graphdef, params, rest = _as_pure(nnx.split(model, wrt, ...))
+  slow = introspection.eval_params(_as_pure(opt_state), params)
   return nnx.merge(graphdef, *jax.tree.map(jnp.copy, (slow, rest)))
 
 
@@ -283,9 +284,9 @@ def _split(
     model, args, kwargs = merged
     output = loss_fn(model, *args, *batch, **kwargs)
     loss, aux = output if has_aux else (output, None)
-    return loss, (aux, nnx.as_pure(nnx.split(merged, selects, ...)[2]))
+    return loss, (aux, _as_pure(nnx.split(merged, selects, ...)[2]))
 
-  return loss_at, *nnx.as_pure((params[0], rest))
+  return loss_at, *_as_pure((params[0], rest))
 
 
 def _of_states_like(name: str, start: nnx.State, grad_fn: GradFn) -> GradFn:
@@ -304,4 +305,4 @@ def _of_states_like(name: str, start: nnx.State, grad_fn: GradFn) -> GradFn:
 
 def _on_pure_state(fn: Callable[[Params], Params], state: Params) -> Params:
   """Applies ``fn`` to the state without its variables, and puts the result into its structure."""
-  return jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(fn(nnx.as_pure(state))))
+  return jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(fn(_as_pure(state))))

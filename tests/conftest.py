@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from tests.versions import enable_x64
+from tests.versions import enable_x64, pcast
 
 
 @pytest.fixture
@@ -41,6 +41,17 @@ def dtype(request):
   """Both precisions that equality is promised in, one after the other."""
   with enable_x64(request.param == "float64"):
     yield jnp.dtype(request.param)
+
+
+@pytest.fixture
+def names_of_today(monkeypatch):
+  """For pages and examples, which spell JAX and flax as their readers find them today."""
+  from flax import nnx
+
+  from flatopt.nnx import _as_pure
+
+  monkeypatch.setattr(jax.lax, "pcast", pcast, raising=False)
+  monkeypatch.setattr(nnx, "as_pure", _as_pure, raising=False)
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ PAGES = sorted(
 )
 
 
+@pytest.mark.usefixtures("names_of_today")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_page_runs(page):
   text = page.read_text()

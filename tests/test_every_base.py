@@ -52,7 +52,9 @@ LINE_SEARCHES = {
   "scale_by_backtracking_linesearch": lambda: optax.chain(
     optax.sgd(1.0), optax.scale_by_backtracking_linesearch(5)
   ),
-  "scale_by_zoom_linesearch": lambda: optax.chain(optax.sgd(1.0), optax.scale_by_zoom_linesearch(5)),
+  "scale_by_zoom_linesearch": lambda: optax.chain(
+    optax.sgd(1.0), optax.scale_by_zoom_linesearch(5)
+  ),
 }
 CONTRIB = {
   "acprop": lambda: contrib.acprop(0.01),

@@ -12,6 +12,7 @@ FOLDER = Path(__file__).parent.parent / "examples"
 NAMES = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
 ON_SEVERAL_DEVICES = ("data_parallel", "sharded")
 NUM_STEPS = 10
+pytestmark = pytest.mark.usefixtures("names_of_today")
 
 
 @pytest.fixture(autouse=True)

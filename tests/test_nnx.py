@@ -51,7 +51,7 @@ def arguments():
 
 
 def pure(state):
-  return nnx.as_pure(state)
+  return flatopt.nnx._as_pure(state)
 
 
 def assert_close(a, b):

@@ -14,6 +14,9 @@ NAMES = {
 }
 
 
+pytestmark = pytest.mark.usefixtures("names_of_today")
+
+
 def test_all_are_there():
   assert {path.stem for path in PATHS} >= NAMES
 

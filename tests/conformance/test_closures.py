@@ -13,6 +13,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from flatopt.closures import micro_value_and_grad
 from tests import problem
 from tests.conformance.cases import each_case_and_dtype
+from tests.versions import set_mesh
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 
@@ -49,7 +50,7 @@ def test_devices_share_every_part(kind):
   x = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
   loss_fn = lambda w, x: jnp.mean((x @ w) ** 2)
   grads = lambda w, x: micro_value_and_grad(loss_fn, num_microbatches=4)(w, x)[1]
-  with jax.set_mesh(mesh):
+  with set_mesh(mesh):
     w = jax.device_put(jnp.ones((3, 5)), NamedSharding(mesh, PartitionSpec()))
     on_data = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
     compiled = jax.jit(grads).lower(w, on_data).compile()
