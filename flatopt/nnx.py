@@ -280,7 +280,7 @@ def _split(
 
   def loss_at(params, rest, *batch):
     # Merged inside this function, so that the variables belong to the trace that changes them.
-    merged = nnx.merge(graphdef, nnx.State({0: params}), rest)
+    merged = nnx.merge(graphdef, nnx.State({0: params.raw_mapping}), rest)
     model, args, kwargs = merged
     output = loss_fn(model, *args, *batch, **kwargs)
     loss, aux = output if has_aux else (output, None)

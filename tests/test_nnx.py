@@ -50,8 +50,7 @@ def arguments():
   return model, nnx.Rngs(dropout=2), {"scale": 3.0, "mode": "train", "head": head}
 
 
-def pure(state):
-  return flatopt.nnx._as_pure(state)
+pure = flatopt.nnx._as_pure
 
 
 def assert_close(a, b):
@@ -243,7 +242,7 @@ def test_functional_closures_work_in_nnx_optimizer(make_step):
   tx = optax.chain(flatopt.sam(0.5), optax.sgd(0.1))
   optimizer, twin_optimizer = (nnx.Optimizer(m, tx, wrt=nnx.Param) for m in (model, twin))
   graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-  micro_loss_fn = lambda p, x: loss_fn(nnx.merge(graphdef, p, rest, copy=True), x)
+  micro_loss_fn = lambda p, x: loss_fn(nnx.merge(graphdef, *pure((p, rest))), x)
   _, grads, grad_fn = make_step(micro_loss_fn)(params, X)
   optimizer.update(model, grads, grad_fn=grad_fn)
   _, grads, grad_fn = flatopt.nnx.value_and_grad(loss_fn)(twin, X)
