@@ -20,6 +20,19 @@ import pytest
 
 from tests.versions import enable_x64, pcast
 
+_COMPILATIONS = []
+# For the whole session, because before JAX 0.8.1 a listener cannot be removed.
+jax.monitoring.register_event_duration_secs_listener(
+  lambda event, *_, **__: _COMPILATIONS.append(event) if "backend_compile" in event else None
+)
+
+
+@pytest.fixture
+def compilations():
+  """What XLA compiles from here on, a list that grows."""
+  _COMPILATIONS.clear()
+  return _COMPILATIONS
+
 
 @pytest.fixture
 def full_optimization():

@@ -9,6 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from tests.conformance.cases import CASES, each_case_in_time
+from tests.versions import set_mesh
 
 SPECS = {"kernel": PartitionSpec(None, "x"), "bias": PartitionSpec("x")}
 BASE = optax.sgd(0.1)
@@ -52,7 +53,7 @@ def test_types_of_updates_and_state(x64, case):
   """Those of the params and of ``init``; and ``init`` is the same under jit."""
   mesh, params, _ = on_mesh(AxisType.Explicit)
   init = case.make(base=BASE).init
-  with jax.set_mesh(mesh):
+  with set_mesh(mesh):
     state = init(params)
     assert types(jax.eval_shape(init, params)) == types(state)
     updates, new_state = jax.eval_shape(step_of(case), state, params)
@@ -65,7 +66,7 @@ def zero_1(case, kind):
   mesh, shards, whole = on_mesh(kind)
   move = jax.sharding.reshard if kind is AxisType.Explicit else jax.lax.with_sharding_constraint
   step = step_of(case, lambda grads: move(grads, jax.tree.map(lambda x: x.sharding, shards)))
-  with jax.set_mesh(mesh):
+  with set_mesh(mesh):
     return jax.jit(step)(case.make(base=BASE).init(shards), whole)
 
 
