@@ -7,8 +7,9 @@ from typing import Annotated
 
 from rich.console import Console
 
-from experiments.comparisons import equal_budgets, tuning
+from experiments.comparisons import equal_budgets
 from experiments.comparisons.sharing import beside_helpers, one_at_a_time
+from experiments.comparisons.tuning import FIRST_SEED, Grid
 from experiments.config import Config, Inline, Refusal
 from experiments.reports import directory
 
@@ -24,7 +25,7 @@ class Compare:
   base: str | None = None  # base optimizer in place of the config's, such as adamw:b2=0.99
   model: str | None = None  # model in place of the config's; `list models` shows all
   data: str | None = None  # data set in place of the config's; `list data` shows all
-  trials: int = 4  # tuning trials of every method; 0 takes the config's settings
+  grid: Grid = Grid()  # what tuning tries
   gradients: int | None = None  # budget of a run; the config's where no budget is given
   steps: int | None = None  # budget of a run in steps
   seconds: int | None = None  # budget of a run in seconds on this machine, about
@@ -35,13 +36,13 @@ class Compare:
     given = {unit: amount for unit, amount in amounts.items() if amount is not None}
     training = self.config.training
     (unit, amount), *others = given.items() or [(training.unit, training.budget)]
-    if others or amount < 1 or not 1 <= self.seeds <= tuning.SEED or self.trials < 0:
+    if others or amount < 1 or not 1 <= self.seeds <= FIRST_SEED:
       raise Refusal(
-        "compare needs one of --gradients, --steps, --seconds, of 1 at least, --seeds from 1 to"
-        f" {tuning.SEED}, and --trials 0 at least"
+        "compare needs one of --gradients, --steps, --seconds, of 1 at least, and --seeds from 1 to"
+        f" {FIRST_SEED}"
       )
     compared = equal_budgets.Comparison(
-      self.config, self.methods, self.seeds, self.trials, unit, amount
+      self.config, self.methods, self.seeds, self.grid, unit, amount
     )
     with beside_helpers(sys.argv[1:], self.processes):
       equal_budgets.compare(compared, self.out, console)

@@ -24,13 +24,16 @@ class Runs:
 
   def __init__(self, out: Path, console: Console):
     self.out, self.console = out, console
+    self.summaries: dict[tuple[str, ...], dict[str, Any]] = {}  # of finished runs that were read
 
   def finished(self, *path: str) -> bool:
-    return (self.out.joinpath(*path) / "summary.json").exists()
+    return path in self.summaries or (self.out.joinpath(*path) / "summary.json").exists()
 
   def train(self, config: Config, *path: str) -> dict[str, Any]:
     """Trains a run and returns its summary; a finished run is only read."""
-    return loop.train(config, self.out.joinpath(*path), self.console)
+    if path not in self.summaries:
+      self.summaries[path] = loop.train(config, self.out.joinpath(*path), self.console)
+    return self.summaries[path]
 
   def job(self, config: Config, *path: str) -> Job:
     return Job(path, functools.partial(self.train, config, *path))

@@ -1,4 +1,4 @@
-"""Methods times seeds at an equal budget, each with the same number of tuning trials.
+"""Methods times seeds at an equal budget, each tuned over the same range.
 
 Every run and every trial has a run directory of its own, so that a comparison that was killed
 continues with the run it was in, and repeats none that is finished.
@@ -14,9 +14,10 @@ from rich.console import Console
 
 from experiments import config as configuration
 from experiments import presets
-from experiments.comparisons import own_metrics, table, tuning
+from experiments.comparisons import own_metrics, table
 from experiments.comparisons.directory import Runs, check, claim, with_training
 from experiments.comparisons.sharing import Job, one_at_a_time, train_all
+from experiments.comparisons.tuning import FIRST_SEED, HELD_OUT, Grid, Setting, Tuning, tuning_of
 from experiments.config import Config, Refusal, files
 from experiments.measures.score import Score, score_of
 from experiments.training import run_directory
@@ -32,7 +33,7 @@ class Comparison:
   config: Config
   methods: tuple[str, ...]
   seeds: int
-  trials: int
+  grid: Grid
   unit: Literal["gradients", "steps", "seconds"]
   amount: int
 
@@ -40,15 +41,14 @@ class Comparison:
 def compare(comparison: Comparison, out: Path, console: Console) -> None:
   """Trains the runs that no process has; writes compare.json first and results.json last."""
   by_method = presets.by_method(comparison.config, comparison.methods)
-  check_grids(comparison, by_method)
-  check({f"{m} {i}": one for m, found in by_method.items() for i, one in enumerate(found)})
+  check(by_method)
   claim(out, comparison)
   runs = Runs(out, console)
   train_all(
     lambda: [
       job
-      for name, candidates in by_method.items()
-      for job in unfinished(comparison, candidates, runs, name)
+      for name, config in by_method.items()
+      for job in unfinished(comparison, config, runs, name)
     ],
     console,
   )
@@ -56,13 +56,16 @@ def compare(comparison: Comparison, out: Path, console: Console) -> None:
     write_results(comparison, by_method, runs)
 
 
-def write_results(comparison: Comparison, by_method: dict[str, list[Config]], runs: Runs) -> None:
+def write_results(comparison: Comparison, by_method: dict[str, Config], runs: Runs) -> None:
   """Writes results.json, and its runs and table as CSV, from the files of finished runs."""
-  results: dict[str, Any] = {"runs": {}, "chosen": {}, "trials": {}, "own_metrics": {}}
+  results: dict[str, Any] = {"runs": {}, "chosen": {}, "trials": {}, "edges": {}, "own_metrics": {}}
   scores = {}
-  for name, candidates in by_method.items():
-    candidates = with_budget(comparison, candidates, runs, name)
-    config, results["trials"][name] = tuned(comparison, candidates, runs, name)
+  for name, config in by_method.items():
+    tuning = tuning_of(with_budget(comparison, config, runs, name), comparison.grid)
+    tried = trials(comparison, tuning, runs, name)
+    config = tuning.chosen(tried)
+    results["trials"][name] = trial_rows(comparison, tuning, tried, runs, name)
+    results["edges"][name] = tuning.at_edges(tried)
     results["chosen"][name] = configuration.to_dict(config.opt)
     paths = seed_configs(comparison, config, name)
     results["runs"][name] = [seed_run(one, runs, *path) for path, one in paths.items()]
@@ -83,22 +86,25 @@ def write_results(comparison: Comparison, by_method: dict[str, list[Config]], ru
   files.write_json(runs.out / "results.json", results)
 
 
-def unfinished(
-  comparison: Comparison, candidates: list[Config], runs: Runs, name: str
-) -> list[Job]:
+def unfinished(comparison: Comparison, config: Config, runs: Runs, name: str) -> list[Job]:
   """A method's runs that can be trained now: the timed run, then the trials, then the seeds."""
   open_ones = lambda configs: [
     runs.job(config, *path) for path, config in configs.items() if not runs.finished(*path)
   ]
-  if comparison.unit == "seconds":
-    jobs = open_ones({("speed", name): timed(candidates[0])})
-    if jobs:
-      return jobs
-  candidates = with_budget(comparison, candidates, runs, name)
-  if jobs := open_ones(trials(comparison, candidates, name)):
+  if comparison.unit == "seconds" and (jobs := open_ones({("speed", name): timed(config)})):
     return jobs
-  config, _ = tuned(comparison, candidates, runs, name)
-  return open_ones(seed_configs(comparison, config, name))
+  tuning = tuning_of(with_budget(comparison, config, runs, name), comparison.grid)
+  tried: dict[Setting, float] = {}
+  while due := next_settings(comparison, tuning, tried):
+    by_path = {
+      path: trial
+      for setting in due
+      for path, trial in trial_configs(comparison, tuning, setting, name).items()
+    }
+    if jobs := open_ones(by_path):
+      return jobs
+    tried |= {setting: trial_score(comparison, tuning, setting, runs, name) for setting in due}
+  return open_ones(seed_configs(comparison, tuning.chosen(tried), name))
 
 
 def score(comparison: Comparison) -> Score:
@@ -122,29 +128,18 @@ def seed_run(config: Config, runs: Runs, *path: str) -> dict[str, Any]:
   return {"seed": config.training.seed} | result | {"curve": curve}
 
 
-def check_grids(comparison: Comparison, by_method: dict[str, list[Config]]) -> None:
-  """Refuses a grid that has not as many settings as other methods have trials."""
-  for name, found in by_method.items():
-    if len(found) not in (1, comparison.trials):
-      raise Refusal(
-        f"{name} is {len(found)} settings to try: --trials {len(found)} gives every method as many"
-      )
-
-
 def timed(config: Config) -> Config:
   """The config of a short run, which measures this machine's speed."""
   return with_training(config, unit="steps", budget=TIMED_STEPS, evaluations=1)
 
 
-def with_budget(
-  comparison: Comparison, candidates: list[Config], runs: Runs, name: str
-) -> list[Config]:
-  """The candidates with the comparison's budget; seconds become steps at this machine's speed."""
+def with_budget(comparison: Comparison, config: Config, runs: Runs, name: str) -> Config:
+  """``config`` with the comparison's budget; seconds become steps at this machine's speed."""
   unit, budget = comparison.unit, comparison.amount
   if unit == "seconds":
-    speed = runs.train(timed(candidates[0]), "speed", name)["steps_per_second"]
+    speed = runs.train(timed(config), "speed", name)["steps_per_second"]
     unit, budget = "steps", math.ceil(budget * speed)
-  return [with_training(config, unit=unit, budget=budget) for config in candidates]
+  return with_training(config, unit=unit, budget=budget)
 
 
 def seed_configs(
@@ -157,33 +152,63 @@ def seed_configs(
   }
 
 
-def trials(
-  comparison: Comparison, candidates: list[Config], name: str
+def trial_configs(
+  comparison: Comparison, tuning: Tuning, setting: Setting, name: str
 ) -> dict[tuple[str, ...], Config]:
-  """The configs of tuning runs by their paths: a grid's settings, or draws around one setting."""
-  if len(candidates) == 1:
-    candidates = tuning.trial_configs(candidates[0], comparison.trials)
-  found = {}
-  for index, candidate in enumerate(candidates):
-    data = dataclasses.replace(candidate.data, held_out=tuning.HELD_OUT)
-    trial = with_training(dataclasses.replace(candidate, data=data), seed=tuning.SEED)
-    found["trials", name, str(index)] = trial
-  return found
+  """The configs of a setting's trials by their paths, a seed each."""
+  config = tuning.configured(setting)
+  data = dataclasses.replace(config.data, held_out=HELD_OUT)
+  config = dataclasses.replace(config, data=data)
+  where = ",".join(f"{key}={value:.4g}" for key, value in tuning.values(setting).items())
+  seeds = range(FIRST_SEED, FIRST_SEED + comparison.grid.trial_seeds)
+  return {
+    ("trials", name, where, f"seed-{seed}"): with_training(config, seed=seed, evaluations=1)
+    for seed in seeds
+  }
 
 
-def tuned(
-  comparison: Comparison, candidates: list[Config], runs: Runs, name: str
-) -> tuple[Config, list[dict[str, Any]]]:
-  """The config of the best trial on the held-out part of the training set, and all trials' rows."""
-  judged_by = score(comparison)
-  key = judged_by.key.replace("test", "validation")
-  sign = 1 if judged_by.better == "higher" else -1
-  rows, scores = [], []
-  for path, trial in trials(comparison, candidates, name).items():
-    found = runs.train(trial, *path)
-    value = found.get(key, found.get(judged_by.key))  # the name in older versions
-    rows.append((trial.opt, value))
-    scores.append(-math.inf if value is None else sign * value)
-  opt = rows[int(np.argmax(scores))][0] if rows else candidates[0].opt
-  written = [{"opt": configuration.to_dict(opt), key: value} for opt, value in rows]
-  return dataclasses.replace(candidates[0], opt=opt), written
+def next_settings(
+  comparison: Comparison, tuning: Tuning, tried: dict[Setting, float]
+) -> list[Setting]:
+  return tuning.next(tried) if comparison.grid.tunes else []
+
+
+def trial_values(
+  comparison: Comparison, tuning: Tuning, setting: Setting, runs: Runs, name: str
+) -> list[float | None]:
+  """What a setting's trials reach on the held-out part of the training set; None: it diverged."""
+  key = validation_key(comparison)
+  paths = trial_configs(comparison, tuning, setting, name)
+  return [runs.train(config, *path)[key] for path, config in paths.items()]
+
+
+def trial_score(
+  comparison: Comparison, tuning: Tuning, setting: Setting, runs: Runs, name: str
+) -> float:
+  """The mean over a setting's trials, where higher is better."""
+  values = trial_values(comparison, tuning, setting, runs, name)
+  if None in values:
+    return -math.inf
+  return float(np.mean(values)) * (1 if score(comparison).better == "higher" else -1)
+
+
+def validation_key(comparison: Comparison) -> str:
+  return score(comparison).key.replace("test", "validation")
+
+
+def trials(comparison: Comparison, tuning: Tuning, runs: Runs, name: str) -> dict[Setting, float]:
+  """The scores of all settings that were tried, which have all been trained."""
+  tried: dict[Setting, float] = {}
+  while due := next_settings(comparison, tuning, tried):
+    tried |= {setting: trial_score(comparison, tuning, setting, runs, name) for setting in due}
+  return tried
+
+
+def trial_rows(
+  comparison: Comparison, tuning: Tuning, tried: dict[Setting, float], runs: Runs, name: str
+) -> list[dict[str, Any]]:
+  key = validation_key(comparison)
+  return [
+    tuning.values(setting) | {key: trial_values(comparison, tuning, setting, runs, name)}
+    for setting in tried
+  ]

@@ -42,8 +42,7 @@ class LifelongComparison:
 
 def learn(compared: LifelongComparison, out: Path, console: Console) -> None:
   """Trains the runs that no process has; writes compare.json first and results.json last."""
-  names = presets.by_method(compared.config, compared.methods)
-  by_method = {name: presets.with_method(compared.config, name) for name in names}
+  by_method = presets.by_method(compared.config, compared.methods)
   check(compared)
   check_runs({m: task_config(compared, config, 0, 0) for m, config in by_method.items()})
   claim(out, compared)

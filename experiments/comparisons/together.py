@@ -9,7 +9,7 @@ from experiments import config as configuration
 from experiments.comparisons.table import run_rows
 from experiments.config import Refusal, files
 
-VARIES = ("methods", "amount", "trials", "versions")  # between comparisons that go together
+VARIES = ("methods", "amount", "grid", "trials", "versions")  # between comparisons that go together
 
 
 def read(directories: Sequence[Path]) -> tuple[dict[str, Any], list[dict[str, Any]]]:

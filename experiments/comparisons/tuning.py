@@ -1,32 +1,143 @@
-"""The settings of tuning trials, equally many and equally wide for every method."""
+"""Tuning: a product grid of settings, the same range for all methods, and the best one's neighbours.
+
+Every axis is logarithmic: learning rates, weight decays, and the method's own ``search`` fields.
+"""
 
 import dataclasses
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-import scipy.stats
+from experiments.config import Config, Part
 
-from experiments.config import Config
-
-SEED = 1000  # of all trials, which no comparison uses
 HELD_OUT = 0.2  # share of the training set on which trials are compared
-FACTOR = 4.0  # trials vary a setting by up to this factor, up and down
+FIRST_SEED = 1000  # of trials, which no comparison uses
+BEYOND = 3  # steps that the search may take beyond either end of an axis
+
+Setting = tuple[int, ...]  # places on the axes; a negative one is before an axis's first value
 
 
-def trial_configs(config: Config, trials: int) -> list[Config]:
-  """The config's own setting first, then quasi-random ones around it, log-uniform.
+@dataclasses.dataclass(frozen=True)
+class Grid(Part):
+  """The values that are tried with every method; without any, the config's settings are taken."""
 
-  The learning rate varies with the method's ``search`` fields or, if it has none, with the weight
-  decay; the quasi-random points are the same for all methods.
-  """
-  opt, names = config.opt, config.opt.method.search
-  points = scipy.stats.qmc.Halton(1 + max(1, len(names)), seed=0).random(max(0, trials - 1))
-  trial_list = [config] * min(1, trials)
-  for rate_factor, *factors in FACTOR ** (2 * points - 1):
-    own = {n: getattr(opt.method, n) * x for n, x in zip(names, factors, strict=False)}
-    varied = dataclasses.replace(
-      opt,
-      learning_rate=float(opt.learning_rate * rate_factor),
-      weight_decay=float(opt.weight_decay * (1 if names else factors[0])),
-      method=dataclasses.replace(opt.method, **{n: float(x) for n, x in own.items()}),
+  rates: tuple[float, ...] = ()  # learning rates
+  decays: tuple[float, ...] = ()  # weight decays
+  scales: tuple[float, ...] = ()  # factors on a method's own rho or kappa
+  trial_seeds: int = 2  # runs of every setting, on which it is judged
+
+  def __post_init__(self):
+    for name in ("rates", "decays", "scales"):
+      values = getattr(self, name)
+      if list(values) != sorted(set(values)) or not all(0 < x < math.inf for x in values):
+        raise ValueError(f"grid.{name} must be above 0 and rise; got {values}")
+    if self.trial_seeds < 1:
+      raise ValueError(f"grid.trial_seeds must be at least 1; got {self.trial_seeds}")
+
+  @property
+  def tunes(self) -> bool:
+    return bool(self.rates or self.decays or self.scales)
+
+
+class Axis(NamedTuple):
+  """What varies along one axis; beyond its ends it goes on by the ratio of its last two values."""
+
+  name: str
+  values: tuple[float, ...]
+
+  def value(self, place: int) -> float:
+    values, last = self.values, len(self.values) - 1
+    if place < 0:
+      return values[0] * (values[0] / values[1]) ** -place
+    return (
+      values[place] if place <= last else values[-1] * (values[-1] / values[-2]) ** (place - last)
     )
-    trial_list.append(dataclasses.replace(config, opt=varied))
-  return trial_list
+
+  def neighbours(self, place: int) -> list[int]:
+    if len(self.values) == 1:
+      return []
+    found = place - 1, place + 1
+    return [x for x in found if -BEYOND <= x < len(self.values) + BEYOND]
+
+
+class Tuning(NamedTuple):
+  """The search over one method's settings."""
+
+  config: Config
+  axes: tuple[Axis, ...]
+  grid: tuple[Setting, ...]
+
+  def configured(self, setting: Setting) -> Config:
+    opt, values = self.config.opt, self.values(setting)
+    own = {name: values.pop(name) for name in opt.method.search}
+    method = dataclasses.replace(opt.method, **own)
+    return dataclasses.replace(self.config, opt=dataclasses.replace(opt, method=method, **values))
+
+  def values(self, setting: Setting) -> dict[str, float]:
+    return {axis.name: axis.value(x) for axis, x in zip(self.axes, setting, strict=True)}
+
+  def untried(self, setting: Setting, tried: Mapping[Setting, float]) -> list[Setting]:
+    """Settings one step from ``setting`` along one axis."""
+    moved = [
+      (*setting[:i], place, *setting[i + 1 :])
+      for i, axis in enumerate(self.axes)
+      for place in axis.neighbours(setting[i])
+    ]
+    return [one for one in moved if one not in tried]
+
+  def next(self, scores: Mapping[Setting, float]) -> list[Setting]:
+    """What to try after ``scores``, where higher is better: the grid, then the best's neighbours.
+
+    Nothing once no neighbour of the best is better, which moves past an edge where the best is.
+    """
+    if left := [setting for setting in self.grid if setting not in scores]:
+      return left
+    return self.untried(best(scores), scores)
+
+  def chosen(self, scores: Mapping[Setting, float]) -> Config:
+    """The best setting's config; the method's own where nothing was tried."""
+    return self.configured(best(scores)) if scores else self.config
+
+  def at_edges(self, scores: Mapping[Setting, float]) -> list[str]:
+    """In words, where the best setting stands at an edge of what was tried."""
+    said = []
+    for i, axis in enumerate(self.axes if scores else ()):
+      place, tried = best(scores)[i], {setting[i] for setting in scores}
+      if len(tried) > 1 and place in (min(tried), max(tried)):
+        which = "smallest" if place == min(tried) else "largest"
+        said.append(f"{axis.name} {axis.value(place):.3g} is the {which} tried")
+    return said
+
+
+def best(scores: Mapping[Setting, float]) -> Setting:
+  """The setting of the highest score; of equal ones, that with the lowest places."""
+  return max(sorted(scores), key=lambda setting: scores[setting])
+
+
+def tuning_of(config: Config, grid: Grid) -> Tuning:
+  """A method's axes and its grid.
+
+  A method without ``search`` fields has every rate with every decay. One with such fields starts from
+  every second rate, the middle decay and every value of its first field, and finds the others as
+  neighbours.
+  """
+  opt, own = config.opt, config.opt.method.search
+  axes = [
+    Axis("learning_rate", grid.rates or (opt.learning_rate,)),
+    Axis("weight_decay", grid.decays or (opt.weight_decay,)),
+  ]
+  for name in own:
+    value = getattr(opt.method, name)
+    axes.append(Axis(name, tuple(value * scale for scale in grid.scales) or (value,)))
+  sizes = [len(axis.values) for axis in axes]
+  places: list[Sequence[int]] = [range(size) for size in sizes]
+  if own:
+    middle = [[size // 2] for size in sizes]
+    places = [
+      range(1, sizes[0], 2) if sizes[0] > 3 else places[0],
+      middle[1],
+      places[2],
+      *middle[3:],
+    ]
+  return Tuning(config, tuple(axes), tuple(itertools.product(*places)))

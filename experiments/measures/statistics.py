@@ -5,7 +5,7 @@ interval ask how far the mean difference is from zero, given how it varies from 
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,13 +48,32 @@ def sign_flip_p(differences) -> float | None:
   found = _pairs(differences)
   if found is None:
     return None
-  n = len(found)
-  seen = (1 - ROUNDING) * abs(np.sum(found))
-  as_far = lambda flips_SxN: np.count_nonzero(np.abs((1 - 2.0 * flips_SxN) @ found) >= seen)
+  as_far = lambda sums, seen: np.abs(sums) >= (1 - ROUNDING) * abs(seen)
+  return _share_of_flips(found, as_far)
+
+
+def _share_of_flips(found: np.ndarray, as_far: Callable) -> float:
+  """The share of choices of signs whose sum is as far as the one that was seen."""
+  n, seen = len(found), np.sum(found)
+  count = lambda flips_SxN: np.count_nonzero(as_far((1 - 2.0 * flips_SxN) @ found, seen))
   if n <= MOST_EXACT:
-    return as_far((np.arange(2**n)[:, None] >> np.arange(n)) & 1) / 2**n
+    return count((np.arange(2**n)[:, None] >> np.arange(n)) & 1) / 2**n
   drawn = np.random.default_rng(SEED).integers(0, 2, (DRAWS, n), dtype=np.int8)
-  return (1 + as_far(drawn)) / (1 + DRAWS)
+  return (1 + count(drawn)) / (1 + DRAWS)
+
+
+def not_worse_p(differences, margin: float) -> float | None:
+  """The one-sided p-value of "the mean is ``margin`` below zero, or lower", by flipping signs.
+
+      p = share of the choices of signs s with sum s (d + margin) >= sum (d + margin)
+
+  Small where the mean is above ``-margin`` beyond doubt, which the absence of a difference is not.
+  Signs are tried or drawn as in ``sign_flip_p``; None where that has none.
+  """
+  found = _pairs(differences)
+  if found is None:
+    return None
+  return _share_of_flips(found + margin, lambda sums, seen: sums >= seen - ROUNDING * abs(seen))
 
 
 def bootstrap_interval(differences) -> tuple[float, float] | None:

@@ -28,6 +28,8 @@ from experiments.methods.ire import SamIre as SamIre
 from experiments.methods.optimizer import eval_params as eval_params
 from experiments.methods.optimizer import learning_rate as learning_rate
 from experiments.methods.optimizer import make_optimizer as make_optimizer
+from experiments.methods.optimizer import tuned_values as tuned_values
+from experiments.methods.optimizer import with_values as with_values
 from experiments.methods.registry import BASES as BASES
 from experiments.methods.registry import METHODS as METHODS
 from experiments.methods.registry import Plain as Plain

@@ -1,5 +1,6 @@
 """The optimizer of a run: a method on a base, with a learning rate that follows the budget."""
 
+import copy
 import functools
 import math
 from collections.abc import Callable
@@ -42,6 +43,24 @@ def scale_by_rate(rate: Callable) -> optax.GradientTransformationExtraArgs:
     return jax.tree.map(lambda u: -step_size * u, updates), state
 
   return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+
+
+def tuned_values(opt: Opt) -> dict[str, dict[str, float]]:
+  """What tuning varies, by the part that has it: runs that differ in it share a program."""
+  shared = {name: getattr(opt, name) for name in ("learning_rate", "weight_decay")}
+  return {"opt": shared, "method": {name: getattr(opt.method, name) for name in opt.method.search}}
+
+
+def with_values(opt: Opt, values: dict[str, dict[str, Any]]) -> Opt:
+  """``opt`` with ``tuned_values`` in it, which may be traced: their ranges are not checked."""
+  method, changed = copy.copy(opt.method), copy.copy(opt)
+  for part, own in (
+    (method, values["method"]),
+    (changed, values["opt"] | {"method": method}),
+  ):
+    for name, value in own.items():
+      object.__setattr__(part, name, value)
+  return changed
 
 
 def make_optimizer(opt: Opt, steps: int, key: Any) -> optax.GradientTransformationExtraArgs:

@@ -1,7 +1,6 @@
 """Configs by name, with parts replaced by name."""
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
 from typing import Any, get_type_hints
 
@@ -73,14 +72,6 @@ def with_method(config: Config, method: str) -> Config:
 
   "rst:probability=0.25,rho=0.1" is the method with some of them changed.
   """
-  first, *others = variants(config, method)
-  if others:
-    raise Refusal(f"{method} is {len(others) + 1} settings: `compare` tries them as trials")
-  return first
-
-
-def variants(config: Config, method: str) -> list[Config]:
-  """``with_method``, for every value of settings that have several: "sam:rho=0.1,rho=0.2"."""
   name, _, changes = method.partition(":")
   kind = methods.find_method(config.opt.base, name)
   opt = config.opt
@@ -89,23 +80,20 @@ def variants(config: Config, method: str) -> list[Config]:
     untouched = config.name in CONFIGS and opt == CONFIGS[config.name].opt
     tuned = TUNED[config.name].get(methods.METHODS.current_name(name)) if untouched else None
     opt = tuned or dataclasses.replace(opt, method=kind())
-  values = _values_of(changes)
-  opts = [_changed(opt, name, dict(zip(values, x, strict=True))) for x in _product(values)]
-  return [dataclasses.replace(config, opt=one) for one in opts]
+  return dataclasses.replace(config, opt=_changed(opt, name, _values_of(changes)))
 
 
-def by_method(config: Config, names: Sequence[str]) -> dict[str, list[Config]]:
-  """``variants`` of each name; two names of the same settings are refused."""
-  found = {name: variants(config, name) for name in names}
-  if not names or len({tuple(configs) for configs in found.values()}) < len(names):
+def by_method(config: Config, names: Sequence[str]) -> dict[str, Config]:
+  """``with_method`` of each name; two names of the same settings are refused."""
+  found = {name: with_method(config, name) for name in names}
+  if not names or len(set(found.values())) < len(names):
     raise Refusal("--methods must be named, and each be another")
   return found
 
 
 def with_settings(part: Any, name: str, changes: str) -> Any:
   """A dataclass with "setting=value,..." changed."""
-  values = {setting: found[-1] for setting, found in _values_of(changes).items()}
-  return _replaced(part, name, values, _kinds(part))
+  return _replaced(part, name, _values_of(changes), _kinds(part))
 
 
 def _named(registry: Registry, text: str) -> Any:
@@ -113,16 +101,9 @@ def _named(registry: Registry, text: str) -> Any:
   return with_settings(registry.find(name), name, changes)
 
 
-def _values_of(changes: str) -> dict[str, list[str]]:
-  values: dict[str, list[str]] = {}
-  for change in filter(None, changes.split(",")):
-    setting, _, value = change.partition("=")
-    values.setdefault(setting.replace("-", "_"), []).append(value)
-  return values
-
-
-def _product(values: dict[str, list[str]]) -> list[tuple[str, ...]]:
-  return list(itertools.product(*values.values()))
+def _values_of(changes: str) -> dict[str, str]:
+  pairs = (change.partition("=") for change in filter(None, changes.split(",")))
+  return {setting.replace("-", "_"): value for setting, _, value in pairs}
 
 
 def _changed(opt: Opt, name: str, values: dict[str, str]) -> Opt:

@@ -47,7 +47,7 @@ class Dispatcher:
     """Dispatches one step a batch, up to the limits."""
     batch = self._batches_from(self.planned)
     limits = Stop(np.int32(stop.step), np.int32(stop.gradients))
-    self.state, outputs = self.program.steps(self.state, batch, limits, self.program.step_key)
+    self.state, outputs = self.program.steps(self.state, batch, limits, self.program.inputs)
     self.planned = min(stop.step, self.planned + self.program.batches_per_dispatch)
     self.in_flight.append(outputs)
     self.placed = self.planned, self._placed(self.planned)  # copied while the devices are busy

@@ -93,14 +93,14 @@ class Run:
   def first_state(self, directory: Path) -> TrainState:
     """Initial params, or those of a finished run; the optimizer state is new in both cases."""
     if self.config.training.start_from is None:
-      return self.program.init(self.program.init_key)
+      return self.program.init(self.program.inputs)
     other = directory / self.config.training.start_from
     _, _, state = saved_runs.load_finished(other)
     shapes = lambda state: jax.tree.map(lambda x: x.shape, (state.params, state.model_state))
     if shapes(state) != shapes(self.program.shapes):
       raise Refusal(f"{other} holds a run of another model")
     params = eval_params(state.opt_state, state.params)
-    return self.program.start(params, state.model_state)
+    return self.program.start(params, state.model_state, self.program.inputs)
 
   def spent(self) -> int:
     """What is paid of the budget, in its unit."""

@@ -1,5 +1,6 @@
 """The compiled functions of a run: the initial state, several steps, and an evaluation."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,7 +13,13 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import flatopt
 from experiments.config import Config, Refusal, reason
-from experiments.methods import eval_params, learning_rate, make_optimizer
+from experiments.methods import (
+  eval_params,
+  learning_rate,
+  make_optimizer,
+  tuned_values,
+  with_values,
+)
 from experiments.training.gradients import check_closure, gradients, gradients_paid
 from experiments.training.losses import Losses, make_task
 from experiments.training.mesh import AXES, make_mesh, sharding
@@ -34,44 +41,68 @@ class Stop(NamedTuple):
   gradients: Any
 
 
-class Program(NamedTuple):
-  """The compiled functions of a run, its keys, and the shardings of its arrays.
+class Inputs(NamedTuple):
+  """What a run's functions take besides its data: keys, and the settings that tuning varies.
 
-  The keys are arguments: runs that differ in their seed alone are one program for XLA, which JAX's
-  compilation cache compiles once. A method's own key, as RST's and IRE's, is part of the program.
+  Runs that differ in these alone are one program for XLA, which JAX's compilation cache compiles
+  once. A method's own key, as RST's and IRE's, is part of the program.
   """
 
-  init: Callable[[jax.Array], TrainState]  # from ``init_key``
-  start: Callable[[Any, Any], TrainState]  # from given params and statistics
-  steps: Callable[[TrainState, Any, Stop, jax.Array], tuple[TrainState, dict[str, Any]]]
   init_key: jax.Array
-  step_key: jax.Array  # last argument of ``steps``
+  step_key: jax.Array
+  values: dict[str, dict[str, float]]
+
+
+class Program(NamedTuple):
+  """The compiled functions of a run, their inputs, and the shardings of its arrays."""
+
+  init: Callable[[Inputs], TrainState]
+  start: Callable[[Any, Any, Inputs], TrainState]  # from given params and statistics
+  steps: Callable[[TrainState, Any, Stop, Inputs], tuple[TrainState, dict[str, Any]]]
   gradients: Callable[[TrainState], jax.Array]  # paid so far
   batches_per_dispatch: int  # that ``steps`` takes
   evaluate: Callable[[TrainState, Any, Any], tuple[dict[str, jax.Array], jax.Array]]  # sums, scores
   shapes: TrainState  # with shardings
   batch_sharding: NamedSharding
   batches_sharding: NamedSharding  # of batches stacked along a leading axis
+  inputs: Inputs
 
 
 def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
   """The functions of ``config``, for data whose examples are like ``example``."""
+  opt, training = config.opt, config.training
+  make_optimizer(opt, config.steps(), key=training.seed)  # refuses settings out of their range
+  init_key, step_key = jax.random.split(jax.random.key(training.seed))
+  inputs = Inputs(init_key, step_key, tuned_values(opt))
+  ones = jax.tree.map(lambda value: 1.0, inputs.values)
+  alike = dataclasses.replace(config, opt=with_values(opt, ones))
+  shapes = tuple((name, np.shape(x), np.asarray(x).dtype) for name, x in example.items())
+  return Program(*functions(alike, shapes), inputs)
+
+
+@functools.lru_cache(maxsize=2)  # a compiled program takes tens of megabytes
+def functions(config: Config, example_shapes: tuple) -> tuple:
+  """The fields of ``Program`` but its inputs, which hold what ``config`` has no value for."""
   training = config.training
   mesh = make_mesh(config)
   check_closure(config)
   model = config.model.build(config.data.set.classes, jnp.dtype(training.compute_dtype))
   train_losses = Losses(model, make_task(config, train=True))
   test_losses = Losses(model, make_task(config, train=False))
-  optimizer = make_optimizer(config.opt, config.steps(), key=training.seed)
-  init_key, step_key = jax.random.split(jax.random.key(training.seed))
-  single = jax.tree.map(lambda x: np.asarray(x)[None], example)
+  example = {name: np.zeros(shape, dtype) for name, shape, dtype in example_shapes}
+  single = jax.tree.map(lambda x: x[None], example)
 
-  def init(key) -> TrainState:
-    model_state = dict(model.init(key, train_losses.task.inputs(single), train=False))
-    return start(model_state.pop("params"), model_state)
+  def optimizer_of(inputs: Inputs):
+    opt = with_values(config.opt, inputs.values)
+    return make_optimizer(opt, config.steps(), key=training.seed)
 
-  def start(params, model_state) -> TrainState:
-    return TrainState(params, model_state, optimizer.init(params), jnp.int32(0))
+  def init(inputs: Inputs) -> TrainState:
+    model_state = model.init(inputs.init_key, train_losses.task.inputs(single), train=False)
+    model_state = dict(model_state)
+    return start(model_state.pop("params"), model_state, inputs)
+
+  def start(params, model_state, inputs: Inputs) -> TrainState:
+    return TrainState(params, model_state, optimizer_of(inputs).init(params), jnp.int32(0))
 
   def paid(state: TrainState) -> jax.Array:
     extra = flatopt.extra_gradient_evaluations(state.opt_state)
@@ -82,21 +113,21 @@ def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
     spent = paid(state) if training.unit == "gradients" else state.step
     return spent.astype(jnp.float32) / jnp.float32(training.budget)
 
-  def step(key, state: TrainState, batch):
-    key = jax.random.fold_in(key, state.step)
+  def step(inputs: Inputs, state: TrainState, batch):
+    key = jax.random.fold_in(inputs.step_key, state.step)
     (model_state, metrics), grads, closures = gradients(train_losses, config, state, batch, key)
-    updates, opt_state = optimizer.update(
+    updates, opt_state = optimizer_of(inputs).update(
       grads, state.opt_state, state.params, paid=share_paid(state), **closures
     )
     params = optax.apply_updates(state.params, updates)
     return TrainState(params, model_state, opt_state, state.step + 1), metrics
 
-  def steps(state: TrainState, batches, stop: Stop, key):
-    state, metrics = take_steps(functools.partial(step, key), paid, state, batches, stop)
+  def steps(state: TrainState, batches, stop: Stop, inputs: Inputs):
+    state, metrics = take_steps(functools.partial(step, inputs), paid, state, batches, stop)
     outputs = {
       "step": state.step,
       "gradients": paid(state),
-      "learning_rate": learning_rate(config.opt, share_paid(state)),
+      "learning_rate": learning_rate(with_values(config.opt, inputs.values), share_paid(state)),
       "own": flatopt.metrics(state.opt_state),
       "each": metrics,
     }
@@ -107,18 +138,17 @@ def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
     sums = test_losses.evaluate(params, state.model_state, batch, weights_B)
     return sums, test_losses.scores(params, state.model_state, batch)
 
+  key = jax.random.key(0)
   try:
-    shapes = jax.eval_shape(init, init_key)
+    shapes = jax.eval_shape(init, Inputs(key, key, tuned_values(config.opt)))
   except (TypeError, ValueError, ZeroDivisionError) as error:
     raise Refusal(f"{config.model} does not fit the data: {reason(error)}") from error
   shardings = jax.tree.map(lambda x: sharding(mesh, x), shapes)
   everywhere = NamedSharding(mesh, PartitionSpec())
-  return Program(
+  return (
     jax.jit(init, out_shardings=shardings),
     jax.jit(start, out_shardings=shardings),
     jax.jit(steps, donate_argnums=0, out_shardings=(shardings, everywhere)),
-    init_key,
-    step_key,
     paid,
     1 if loops_are_slow(shapes.params) else steps_per_dispatch(config, example),
     jax.jit(evaluate, out_shardings=everywhere),

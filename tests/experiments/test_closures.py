@@ -31,10 +31,10 @@ def one_step(config, method):
   config = changed(config, opt=opt, training={"budget": 2, "unit": "steps", "log_every": 1})
   program = step.make_program(config, batches.evaluation_source(config)[0])
   batch = batches.training_batches(config).ahead(0, 1)
-  start = program.init(program.init_key)
+  start = program.init(program.inputs)
   before = jax.device_get(start.params)
   placed = batches.place(batch, program.batches_sharding)
-  end, found = program.steps(start, placed, step.Stop(np.int32(1), np.int32(99)), program.step_key)
+  end, found = program.steps(start, placed, step.Stop(np.int32(1), np.int32(99)), program.inputs)
   batch = jax.tree.map(lambda x: jnp.asarray(x[0]), batch)
   model = config.model.build(config.data.set.classes, jnp.float32)
   losses = Losses(model, make_task(config, train=True))
@@ -125,7 +125,7 @@ def test_functional_sam_costs_no_pass_more_than_sam(full_optimization):
     program = step.make_program(config, batches.evaluation_source(config)[0])
     batch = batches.place(batches.training_batches(config).ahead(0, 1), program.batches_sharding)
     stop = step.Stop(np.int32(1), np.int32(99))
-    compiled = program.steps.lower(program.shapes, batch, stop, program.step_key).compile()
+    compiled = program.steps.lower(program.shapes, batch, stop, program.inputs).compile()
     flops[type(method)] = compiled.cost_analysis()["flops"]
   assert flops[methods.FunctionalSam] < 1.02 * flops[methods.Sam]
 

@@ -124,7 +124,7 @@ def test_starts_from_what_the_other_run_is_evaluated_at(method, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, slow, expected)
   assert second.step == second.gradients == 0
   program = loop.Run(short(other, seed=1), tmp_path / "third", QUIET).program
-  fresh = program.init(program.init_key)
+  fresh = program.init(program.inputs)
   changes = jax.tree.map(lambda x, y: bool(np.any(x != y)), start.params, fresh.params)
   assert any(jax.tree.leaves(changes))
   # The statistics are not the initial ones, nor are lookahead's params its slow weights.

@@ -31,7 +31,7 @@ def first_steps(config, steps):
   program = step.make_program(config, batches.evaluation_source(config)[0])
   batch = batches.place(stream.ahead(0, program.batches_per_dispatch), program.batches_sharding)
   state, found = program.steps(
-    program.init(program.init_key), batch, step.Stop(np.int32(steps), NO_LIMIT), program.step_key
+    program.init(program.inputs), batch, step.Stop(np.int32(steps), NO_LIMIT), program.inputs
   )
   return state, program, jax.device_get(found)
 
@@ -85,23 +85,41 @@ def test_devices_share_every_microbatch():
   stream = batches.training_batches(config)
   batch = batches.place(stream.ahead(0, program.batches_per_dispatch), program.batches_sharding)
   stop = step.Stop(np.int32(1), NO_LIMIT)
-  compiled = program.steps.lower(program.shapes, batch, stop, program.step_key).compile().as_text()
+  compiled = program.steps.lower(program.shapes, batch, stop, program.inputs).compile().as_text()
   assert "all-reduce" in compiled
   assert "all-gather" not in compiled
 
 
-def test_seeds_share_one_program():
+def test_seeds_and_tuned_settings_share_one_program():
   """JAX's compilation cache compiles it once, unless the method has a key of its own, as IRE has."""
   texts = set()
-  for seed in (0, 1):
-    config = changed(presets.with_method(DIGITS, "sam"), training={"seed": seed})
+  for seed, method in ((0, "sam"), (1, "sam:rho=0.3,learning_rate=0.07,weight_decay=0.001")):
+    config = changed(presets.with_method(DIGITS, method), training={"seed": seed})
     program = step.make_program(config, batches.evaluation_source(config)[0])
     stream = batches.training_batches(config)
     batch = batches.place(stream.ahead(0, program.batches_per_dispatch), program.batches_sharding)
     stop = step.Stop(np.int32(1), NO_LIMIT)
-    texts.add(program.init.lower(program.init_key).as_text())
-    texts.add(program.steps.lower(program.shapes, batch, stop, program.step_key).as_text())
+    texts.add(program.init.lower(program.inputs).as_text())
+    texts.add(program.steps.lower(program.shapes, batch, stop, program.inputs).as_text())
   assert len(texts) == 2
+
+
+def test_settings_that_share_a_program_are_each_their_own():
+  """One after another in a process: the second is the run that it would be alone."""
+  sam = lambda settings: changed(
+    presets.with_method(DIGITS, f"sam:{settings}"), training={"budget": 4, "unit": "steps"}
+  )
+  first, program, _ = first_steps(sam("rho=0.05"), 2)
+  for settings in ("rho=0.4", "rho=0.05,learning_rate=0.01", "rho=0.05,weight_decay=0.5"):
+    shared, other, _ = first_steps(sam(settings), 2)
+    assert other.steps is program.steps
+    step.functions.cache_clear()
+    alone, *_ = first_steps(sam(settings), 2)
+    step.functions.cache_clear()
+    assert_close(shared.params, alone.params, atol=0)
+    with pytest.raises(AssertionError):
+      assert_close(shared.params, first.params, atol=1e-7)
+    _, program, _ = first_steps(sam("rho=0.05"), 2)
 
 
 def test_sampled_gradients_are_accumulated():
