@@ -25,7 +25,7 @@ class Compare:
   base: str | None = None  # base optimizer in place of the config's, such as adamw:b2=0.99
   model: str | None = None  # model in place of the config's; `list models` shows all
   data: str | None = None  # data set in place of the config's; `list data` shows all
-  grid: Grid = Grid()  # what tuning tries
+  grid: Grid = dataclasses.field(default_factory=Grid)  # what tuning tries
   gradients: int | None = None  # budget of a run; the config's where no budget is given
   steps: int | None = None  # budget of a run in steps
   seconds: int | None = None  # budget of a run in seconds on this machine, about
