@@ -42,7 +42,7 @@ class Compare:
         f" {FIRST_SEED}"
       )
     compared = equal_budgets.Comparison(
-      self.config, self.methods, self.seeds, self.grid, unit, amount
+      self.config, self.methods, self.seeds, unit, amount, self.grid
     )
     with beside_helpers(sys.argv[1:], self.processes):
       equal_budgets.compare(compared, self.out, console)

@@ -12,7 +12,6 @@ from experiments.comparisons import equal_budgets
 from experiments.comparisons.directory import with_training
 from experiments.comparisons.flatness import measure_all
 from experiments.comparisons.sharing import beside_helpers, one_at_a_time
-from experiments.comparisons.tuning import Grid
 from experiments.measures.flatness import FlatnessOptions
 from experiments.presets.demo import CHOSEN
 from experiments.reports import directory
@@ -33,7 +32,7 @@ class Demo:
     # A run is over in seconds: the checkpoint at its end is enough.
     config = with_training(presets.CONFIGS["demo"], checkpoint_every=self.gradients)
     compared = equal_budgets.Comparison(
-      config, tuple(CHOSEN), self.seeds, Grid(), "gradients", self.gradients
+      config, tuple(CHOSEN), self.seeds, "gradients", self.gradients
     )
     with beside_helpers(sys.argv[1:], self.processes):
       equal_budgets.compare(compared, self.out, console)

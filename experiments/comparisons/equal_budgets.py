@@ -33,9 +33,9 @@ class Comparison:
   config: Config
   methods: tuple[str, ...]
   seeds: int
-  grid: Grid
   unit: Literal["gradients", "steps", "seconds"]
   amount: int
+  grid: Grid = dataclasses.field(default_factory=Grid)
 
 
 def compare(comparison: Comparison, out: Path, console: Console) -> None:

@@ -34,19 +34,10 @@ def write(out: Path, console: Console) -> None:
   table = results["table"]
   rows = [cells(row, score) for row in table]
   budget = f"{compared.amount:,} {compared.unit}"
-  data = compared.config.data
-  examples = "set" if data.set.task == "classification" else "windows, of documents that train too,"
-  examples += " and right labels" if data.wrong_labels else ""
-  tuned = (
-    f"{compared.trials} tuning trials a method, judged on {tuning.HELD_OUT:.0%} of the training"
-    f" {examples} with seed {tuning.SEED}"
-    if compared.trials
-    else "No tuning here: the settings are the config's"
-  )
   caption = (
     f"Mean ± standard error of n seeds. Minus {score.reference}: paired, runs of a seed share"
     f" initial params, wrong labels and the order of batches.{significance.caption(table, 'methods')}"
-    f" Wall: steps alone. {parts.PEAK} {tuned}."
+    f" Wall: steps alone. {parts.PEAK} {tuned(compared, results)}"
   )
   verdicts = significance.verdicts(table, score)
   console.print(page.terminal_table(header, rows, f"{verdicts} {caption}".strip(), columns=6))
@@ -62,6 +53,26 @@ def write(out: Path, console: Console) -> None:
   ]
   page.write_page(out / "report.html", f"{compared.config.name}: equal {compared.unit}", body)
   console.print(f"{out / 'report.html'} and figures are written")
+
+
+def tuned(compared: equal_budgets.Comparison, results: dict[str, Any]) -> str:
+  """How the settings were chosen: how many were tried, and where the chosen one stands at an edge."""
+  trials = {method: len(rows) for method, rows in results["trials"].items() if rows}
+  if not trials:
+    return "No tuning here: the settings are the config's."
+  data = compared.config.data
+  examples = "set" if data.set.task == "classification" else "windows, of documents that train too,"
+  examples += " and right labels" if data.wrong_labels else ""
+  counts = ", ".join(f"{n} of {style.label_of(method)}" for method, n in trials.items())
+  edges = "; ".join(
+    f"{style.label_of(method)}: {', '.join(said)}"
+    for method, said in results.get("edges", {}).items()
+    if said
+  )
+  return (
+    f"Settings tried, and judged on {tuning.HELD_OUT:.0%} of the training {examples}: {counts}."
+    f" Chosen at an edge of what was tried: {edges or 'none'}."
+  )
 
 
 def cells(row: dict[str, Any], score: Score) -> list[str]:

@@ -47,10 +47,14 @@ def sections(directory: Path, console: Console) -> list[str]:
 
 
 def read_spec(out: Path, kind: type) -> tuple[dict[str, Any], Any]:
-  """The content of compare.json, and the comparison built from it."""
+  """The content of compare.json, and the comparison built from it.
+
+  What an older version wrote besides is left out: how it tuned is in its results.
+  """
   spec = files.read_json(out / "compare.json")
   try:
-    fields = {n: configuration.from_dict(value) for n, value in spec.items() if n != "versions"}
+    known = {field.name for field in dataclasses.fields(kind)}
+    fields = {n: configuration.from_dict(value) for n, value in spec.items() if n in known}
     return spec, configuration.checked(kind, fields)
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise Refusal(f"{out} is not a comparison of this version: {error}") from error

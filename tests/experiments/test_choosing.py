@@ -8,7 +8,6 @@ import pytest
 
 from experiments import methods, presets
 from experiments.commands.program import main
-from experiments.comparisons import equal_budgets
 from experiments.config import Refusal
 from experiments.data.registry import DATA_SETS
 from experiments.data.sets import Digits
@@ -68,16 +67,15 @@ def test_a_method_s_own_learning_rate():
   assert (opt.method, opt.learning_rate, opt.clip) == (methods.Sam(0.1), 0.02, 1.0)
 
 
-def test_a_setting_with_several_values_is_a_grid():
-  grid = "sam:rho=0.1,rho=0.2,learning_rate=0.01,learning_rate=0.02"
-  found = presets.by_method(presets.CONFIGS["digits"], ["sgd", grid])
-  assert len(found["sgd"]) == 1
-  points = {(config.opt.method.rho, config.opt.learning_rate) for config in found[grid]}
-  assert points == {(rho, rate) for rho in (0.1, 0.2) for rate in (0.01, 0.02)}
-  compared = equal_budgets.Comparison(presets.CONFIGS["digits"], ("sgd", grid), 1, 4, "steps", 1)
-  equal_budgets.check_grids(compared, found)
-  with pytest.raises(Refusal, match="is 4 settings to try: --trials 4 gives every method as many"):
-    equal_budgets.check_grids(dataclasses.replace(compared, trials=3), found)
+def test_each_method_of_a_comparison_is_another():
+  found = presets.by_method(presets.CONFIGS["digits"], ["sgd", "sam:rho=0.1", "sam:rho=0.2"])
+  assert [config.opt.method for config in found.values()] == [
+    methods.Plain(),
+    methods.Sam(0.1),
+    methods.Sam(0.2),
+  ]
+  with pytest.raises(Refusal, match="each be another"):
+    presets.by_method(presets.CONFIGS["digits"], ["sam", "sam:rho=0.05"])
 
 
 @pytest.mark.parametrize(
@@ -86,7 +84,6 @@ def test_a_setting_with_several_values_is_a_grid():
     (["--method", "sma"], "unknown method sma (did you mean sam?)"),
     (["--method", "adamw"], "adamw is a base optimizer: --base adamw puts it below all methods"),
     (["--method", "sam:roh=1"], "unknown setting of sam roh (did you mean rho?)"),
-    (["--method", "sam:rho=1,rho=2"], "is 2 settings: `compare` tries them as trials"),
     (["--base", "adam"], "unknown base adam (did you mean adamw?)"),
     (["--model", "resnet19"], "unknown model resnet19 (did you mean resnet18?)"),
     (["--data", "digit"], "unknown data set digit (did you mean digits?)"),

@@ -212,7 +212,6 @@ def test_measures_what_is_missing(tmp_path, config, key):
     config=changed(config, training={"evaluations": 2, "budget": 4, "checkpoint_every": 4}),
     methods=("sgd",) if key == "test_accuracy" else ("adamw",),
     seeds=2,
-    trials=0,
     unit="gradients",
     amount=4,
   )

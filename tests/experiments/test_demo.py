@@ -34,7 +34,6 @@ TINY = equal_budgets.Comparison(
   ),
   methods=("sgd", "sam", "lookbehind", "ire_rho"),
   seeds=2,
-  trials=0,
   unit="gradients",
   amount=24,
 )

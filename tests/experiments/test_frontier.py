@@ -54,7 +54,7 @@ def directories(tmp_path):
   made = []
   for amount in (100, 200):
     config = {"name": "tiny", "data": "digits", "opt": {}, "training": {"budget": amount}}
-    spec = {"config": config, "methods": [], "seeds": 3, "trials": 4, "unit": "steps"}
+    spec = {"config": config, "methods": [], "seeds": 3, "grid": {}, "unit": "steps"}
     ended = {}
     for run in runs("test_accuracy"):
       if run["steps"] == amount:

@@ -157,7 +157,6 @@ def test_every_run_of_a_comparison_is_measured(tmp_path, capsys):
     config=changed(DIGITS, training={"evaluations": 2}),
     methods=("sgd", "lookahead"),
     seeds=2,
-    trials=0,
     unit="gradients",
     amount=9,
   )

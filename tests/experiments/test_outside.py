@@ -127,7 +127,7 @@ def test_compares_measures_and_reports(elsewhere):
   compared = run(
     elsewhere,
     "--import my_module compare my-stripes --methods sign_sgd sam half_sam:rho=0.1"
-    " --trials 0 --seeds 2 --out out --data.batch_size 32",
+    " --seeds 2 --out out --data.batch_size 32",
     "report out/runs/sam/seed-0",
     "noise out --draws 2",
   )

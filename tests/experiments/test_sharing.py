@@ -105,7 +105,7 @@ def test_helpers_and_this_process_are_bound_before_they_work(monkeypatch):
 
 
 def start(out):
-  flags = "--methods", "sgd", "sam", "--seeds", "2", "--trials", "1", "--out", str(out)
+  flags = "--methods", "sgd", "sam", "--seeds", "3", "--out", str(out)
   return subprocess.Popen(
     [sys.executable, "-m", "experiments", "compare", "digits", *SMALL, *flags],
     env=os.environ | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"},
@@ -117,7 +117,7 @@ def start(out):
 
 def runs_of(out):
   """Runs by their place: whether they are finished."""
-  begun = [*out.glob("*/*/seed-*/config.json"), *out.glob("trials/*/*/config.json")]
+  begun = out.glob("runs/*/seed-*/config.json")
   return {path.parent: (path.parent / "summary.json").exists() for path in begun}
 
 

@@ -56,7 +56,7 @@ def test_pairs_seeds_and_states_the_error():
 def write_comparison(directory, found, unit="steps", data="digits"):
   directory.mkdir()
   config = {"name": "tiny", "data": data, "opt": {}, "training": {"budget": 600}}
-  spec = {"config": config, "methods": [], "seeds": 3, "trials": 4, "unit": unit, "amount": 600}
+  spec = {"config": config, "methods": [], "seeds": 3, "grid": {}, "unit": unit, "amount": 600}
   files.write_json(directory / "compare.json", spec | {"versions": {}})
   ended = {}
   for run in found:

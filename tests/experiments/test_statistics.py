@@ -36,6 +36,26 @@ def test_sign_flips_by_hand():
   assert statistics.sign_flip_p([1.0] * 8) == 2 / 256 == statistics.least_p(8, 1)
 
 
+@pytest.mark.parametrize("sample", [NINE, [-x for x in NINE], draw(11, 0.2)])
+def test_not_worse_is_scipy_s_one_sided_test_of_the_shifted_mean(sample):
+  shifted = (np.array(sample) + 0.3,)
+  expected = stats.permutation_test(
+    shifted, np.mean, permutation_type="samples", n_resamples=np.inf, alternative="greater"
+  )
+  assert statistics.not_worse_p(sample, 0.3) == pytest.approx(expected.pvalue, abs=1e-12)
+
+
+def test_not_worse_by_hand():
+  # No difference at all is "not worse by .3" with ten pairs, and not with four.
+  assert statistics.not_worse_p([0.0] * 10, 0.3) == 1 / 1024
+  assert statistics.not_worse_p([0.0] * 4, 0.3) == 1 / 16
+  assert statistics.not_worse_p([-0.3] * 10, 0.3) == 1.0  # at the margin nothing is shown
+  assert statistics.not_worse_p([-1.0] * 10, 0.3) == 1.0
+  # Of -.6, -.2, .2 and .6, as signs make of .2 and .4, one is as far up as .6.
+  assert statistics.not_worse_p([-0.1, 0.1], 0.3) == 1 / 4
+  assert statistics.not_worse_p([0.1], 0.3) is None
+
+
 def test_equal_sums_are_equal_in_whatever_order_they_round():
   # 0.1 + 0.2 - 0.3 is not quite zero: all signs that sum to it, or to minus it, are as far out.
   sample = [0.1, 0.2, 0.3, 0.3]
