@@ -111,8 +111,8 @@ class Tuning(NamedTuple):
 
 
 def best(scores: Mapping[Setting, float]) -> Setting:
-  """The setting of the highest score; of equal ones, that with the lowest places."""
-  return max(sorted(scores), key=lambda setting: scores[setting])
+  """The setting of the highest score; of equal ones, the first that was tried."""
+  return max(scores, key=lambda setting: scores[setting])
 
 
 def tuning_of(config: Config, grid: Grid) -> Tuning:

@@ -4,6 +4,7 @@ A JSON file carries a digest of its name and content, by which any later change 
 """
 
 import contextlib
+import functools
 import csv
 import hashlib
 import json
@@ -21,6 +22,7 @@ PACKAGES = {"flatopt", "jax", "jaxlib", "optax", "flax", "grain", "orbax-checkpo
 REMEDY = "restore it, or delete it and run again the command that wrote it"
 
 
+@functools.cache
 def versions() -> dict[str, str]:
   found = {d.name: d.version for d in distributions() if d.name in PACKAGES}
   return {"python": platform.python_version()} | found

@@ -70,10 +70,19 @@ def test_an_endless_slope_ends_and_is_told():
   assert tuning.at_edges(scores) == ["rho 0.8 is the largest tried"]
 
 
+def test_a_plateau_does_not_draw_the_search_away():
+  tuning, scores = tuning_of(presets.with_method(DIGITS, "sam"), GRID), {}
+  while due := tuning.next(scores):
+    scores |= dict.fromkeys(due, 10.0)
+  assert best(scores) == tuning.grid[0]
+
+
 def test_a_diverged_setting_is_never_chosen():
   tuning = tuning_of(presets.with_method(DIGITS, "sgd"), Grid(rates=(0.1, 0.2)))
   assert best({(0, 0): -math.inf, (1, 0): 3.0}) == (1, 0)
-  assert tuning.chosen({(0, 0): 3.0, (1, 0): 3.0}).opt.learning_rate == 0.1  # of equals, the first
+  assert (
+    tuning.chosen({(1, 0): 3.0, (0, 0): 3.0}).opt.learning_rate == 0.2
+  )  # of equal ones, the first tried
 
 
 @pytest.mark.parametrize("values", [(0.2, 0.1), (0.1, 0.1), (0.0, 0.1), (0.1, math.inf)])
