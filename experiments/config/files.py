@@ -4,8 +4,8 @@ A JSON file carries a digest of its name and content, by which any later change 
 """
 
 import contextlib
-import functools
 import csv
+import functools
 import hashlib
 import json
 import math
