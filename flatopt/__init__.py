@@ -3,37 +3,55 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from flatopt import closures as closures
-from flatopt import curvature as curvature
-from flatopt import schedules as schedules
-from flatopt import sharpness as sharpness
+from flatopt import closures, curvature, schedules, sharpness
 from flatopt._version import __version__ as __version__
-from flatopt.frozen import trainable as trainable
-from flatopt.gradients import ae_sam as ae_sam
-from flatopt.gradients import asam as asam
-from flatopt.gradients import friendly_sam as friendly_sam
-from flatopt.gradients import g_rst as g_rst
-from flatopt.gradients import gsam as gsam
-from flatopt.gradients import looksam as looksam
-from flatopt.gradients import rst as rst
-from flatopt.gradients import sam as sam
-from flatopt.implicit_regularisation import ire as ire
-from flatopt.introspection import eval_params as eval_params
-from flatopt.introspection import extra_gradient_evaluations as extra_gradient_evaluations
-from flatopt.introspection import metrics as metrics
-from flatopt.order import check_optimizer as check_optimizer
-from flatopt.schedules import expected_gradient_evaluations as expected_gradient_evaluations
-from flatopt.selection import kth_smallest as kth_smallest
-from flatopt.wrappers import lookahead as lookahead
-from flatopt.wrappers import lookbehind as lookbehind
-from flatopt.wrappers import momentum_sam as momentum_sam
-from flatopt.wrappers import sala as sala
-from flatopt.wrappers import weight_average as weight_average
+from flatopt.check_optimizer import check_optimizer
+from flatopt.gradients import ae_sam, asam, friendly_sam, g_rst, gsam, looksam, rst, sam
+from flatopt.implicit_regularisation import ire
+from flatopt.kth_smallest import kth_smallest
+from flatopt.opt_state import eval_params, extra_gradient_evaluations, metrics
+from flatopt.schedules import expected_gradient_evaluations
+from flatopt.trainable import trainable
+from flatopt.wrappers import lookahead, lookbehind, momentum_sam, sala, weight_average
+
+__all__ = [
+  "ae_sam",
+  "asam",
+  "check_optimizer",
+  "closures",
+  "curvature",
+  "eval_params",
+  "expected_gradient_evaluations",
+  "extra_gradient_evaluations",
+  "friendly_sam",
+  "g_rst",
+  "gsam",
+  "ire",
+  "kth_smallest",
+  "lookahead",
+  "lookbehind",
+  "looksam",
+  "metrics",
+  "momentum_sam",
+  "rst",
+  "sala",
+  "sam",
+  "schedules",
+  "sharpness",
+  "trainable",
+  "weight_average",
+]
+_WITH_ANOTHER_LIBRARY = ["equinox", "linen", "nnx", "plots"]
+
+
+def __dir__() -> list[str]:
+  return sorted([*__all__, *_WITH_ANOTHER_LIBRARY, "__version__"])
+
 
 if not TYPE_CHECKING:  # for type checkers, every attribute would exist
 
   def __getattr__(name: str):
     """Imports the modules that need another library when they are used."""
-    if name in ("equinox", "linen", "nnx", "plots"):
+    if name in _WITH_ANOTHER_LIBRARY:
       return importlib.import_module(f"flatopt.{name}")
     raise AttributeError(f"module 'flatopt' has no attribute {name!r}")

@@ -17,9 +17,10 @@ except ModuleNotFoundError as error:
   message = "flatopt.nnx needs flax: pip install 'flatopt[flax]'"
   raise ModuleNotFoundError(message) from error
 
-from flatopt import _arguments, _batch_statistics, _devices, _results, introspection
+from flatopt import _arguments, _batch_statistics, _devices, _results
 from flatopt._typing import Args, GradFn, Params, Value
 from flatopt.closures import _microbatches
+from flatopt.opt_state import eval_params
 
 Model = TypeVar("Model", bound=nnx.Module)
 _as_pure = nnx.as_pure if hasattr(nnx, "as_pure") else nnx.pure  # before flax 0.12.7
@@ -251,7 +252,7 @@ def eval_model(
     (2, 1)
   """
   graphdef, params, rest = _as_pure(nnx.split(model, wrt, ...))
-  slow = introspection.eval_params(_as_pure(opt_state), params)
+  slow = eval_params(_as_pure(opt_state), params)
   return nnx.merge(graphdef, *jax.tree.map(jnp.copy, (slow, rest)))
 
 

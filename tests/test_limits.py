@@ -107,7 +107,7 @@ LIMITS = {
   ),
   "lookbehind_one_asam_step": (
     lambda: flatopt.lookbehind(base(), ascent_steps=1, rho=0.3, eta=0.1, interpolation=1.0),
-    lambda: before(flatopt.asam(0.3, 0.1)),
+    lambda: before(flatopt.asam(0.3, eta=0.1)),
   ),
   "lookbehind_interpolation_0": (
     lambda: flatopt.lookbehind(base(), rho=0.3, interpolation=0.0),

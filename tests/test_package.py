@@ -1,6 +1,7 @@
 """What is installed: version, metadata, archives, and ``python -m flatopt``."""
 
 import importlib
+import inspect
 import os
 import re
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 import flatopt
+from docs.hooks import reference
 from flatopt import __main__ as command
 from hatch_build import with_absolute_links
 
@@ -72,6 +74,22 @@ def test_citation_has_the_version_and_a_paper_of_every_method():
   assert citation["version"] == flatopt.__version__
   cited = {name for paper in citation["references"] for name in paper["notes"].split(", ")}
   assert cited == METHODS
+
+
+def test_dir_shows_what_the_reference_has_and_no_more():
+  placed = {a for parts in reference.sections().values() for _, names in parts for a in names}
+  functions = {a.removeprefix("flatopt.") for a in placed if a.count(".") == 1}
+  modules = {"closures", "curvature", "schedules", "sharpness", "equinox", "linen", "nnx", "plots"}
+  assert set(dir(flatopt)) == functions | modules | {"__version__"}
+  for name in dir(flatopt):
+    getattr(flatopt, name)
+
+
+def test_hyper_parameters_are_keywords_after_the_first():
+  for name in METHODS:
+    kinds = inspect.signature(getattr(flatopt, name)).parameters.values()
+    _, *others = [p.name for p in kinds if p.kind is not p.KEYWORD_ONLY]
+    assert others in ([], ["probability"]), name
 
 
 def test_the_command_says_what_is_there():

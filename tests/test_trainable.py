@@ -8,7 +8,7 @@ import optax
 import pytest
 
 import flatopt
-from flatopt.frozen import FrozenNode
+from flatopt.trainable import FrozenNode
 from tests import problem
 from tests.conformance.cases import each_case_in_time
 from tests.test_bad_input import raises

@@ -134,7 +134,7 @@ class Gsam(Method):
   gradients = 2.0
 
   def wrap(self, base, steps, key):
-    return optax.chain(flatopt.gsam(self.rho, self.alpha), base)
+    return optax.chain(flatopt.gsam(self.rho, alpha=self.alpha), base)
 
 
 @register_method("looksam", place="before the base")
@@ -150,7 +150,7 @@ class LookSam(Method):
     return 1 + 1 / self.update_interval
 
   def wrap(self, base, steps, key):
-    method = flatopt.looksam(self.rho, self.alpha, update_interval=self.update_interval)
+    method = flatopt.looksam(self.rho, alpha=self.alpha, update_interval=self.update_interval)
     return optax.chain(method, base)
 
 

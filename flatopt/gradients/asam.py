@@ -27,8 +27,8 @@ class AsamState(NamedTuple):
 
 def asam(
   rho: ScalarOrSchedule = 0.5,
-  eta: ScalarOrSchedule = 0.01,
   *,
+  eta: ScalarOrSchedule = 0.01,
   scale_mask: Mask | None = None,
   mask: Mask | None = None,
   axis_name: AxisName = None,

@@ -8,7 +8,7 @@ import optax
 
 from flatopt import _arguments
 from flatopt._typing import AxisName, ScalarOrSchedule
-from flatopt.gradients.rst import randomised
+from flatopt.gradients.rst import mix_at_random
 
 
 class GRstState(NamedTuple):
@@ -87,4 +87,4 @@ def g_rst(
     d = jnp.asarray(_arguments.value_at(degree, step), dtype)
     return jnp.where(p > 0, d / jnp.where(p > 0, p, 1), 0)
 
-  return randomised("g_rst", GRstState, inner, probability, mixing, key, axis_name)
+  return mix_at_random("g_rst", GRstState, inner, probability, mixing, key, axis_name)

@@ -27,8 +27,8 @@ class GsamState(NamedTuple):
 
 def gsam(
   rho: ScalarOrSchedule = 0.05,
-  alpha: ScalarOrSchedule = 0.1,
   *,
+  alpha: ScalarOrSchedule = 0.1,
   axis_name: AxisName = None,
   shard_axes: ShardAxes = None,
   sync_perturbation: bool = False,

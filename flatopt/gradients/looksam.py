@@ -25,8 +25,8 @@ class LooksamState(NamedTuple):
 
 def looksam(
   rho: ScalarOrSchedule = 0.05,
-  alpha: ScalarOrSchedule = 0.7,
   *,
+  alpha: ScalarOrSchedule = 0.7,
   update_interval: int = 5,
   axis_name: AxisName = None,
   shard_axes: ShardAxes = None,

@@ -91,10 +91,10 @@ def rst(
     True
   """
   _arguments.check_number("rst", "mixing", mixing)
-  return randomised("rst", RstState, inner, probability, mixing, key, axis_name)
+  return mix_at_random("rst", RstState, inner, probability, mixing, key, axis_name)
 
 
-def randomised(method, state_type, inner, probability, mixing, key, axis_name):
+def mix_at_random(method, state_type, inner, probability, mixing, key, axis_name):
   """The transformation of ``rst`` and of ``g_rst``, which differ in ``mixing`` only."""
   _arguments.check_transformation(method, "inner", inner)
   _arguments.check_number(method, "probability", probability, low=0, high=1)

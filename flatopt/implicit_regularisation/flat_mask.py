@@ -9,10 +9,10 @@ import numpy as np
 import optax
 
 from flatopt import _arguments, _devices, _method, _tree
-from flatopt._typing import AxisName, Limbs, Params, ScalarOrSchedule, ShardAxes
+from flatopt._typing import AxisName, BigCount, Params, ScalarOrSchedule, ShardAxes
 from flatopt.curvature.hutchinson import hutchinson
-from flatopt.selection import (
-  LIMB_BITS,
+from flatopt.kth_smallest import (
+  LOW_BITS,
   count_true,
   from_ordered_integer,
   kth_smallest_ordered,
@@ -129,14 +129,14 @@ def _average(average: Params, estimate: Params, decay: float) -> Params:
   return jax.tree.map(step, average, estimate)
 
 
-def _rank(size: int, fraction: Any) -> Limbs:
+def _rank(size: int, fraction: Any) -> BigCount:
   """Returns ``floor(size * fraction)``, computed in Python for numbers, else in float32."""
   if isinstance(fraction, int | float | np.number):
-    high, low = divmod(int(size * fraction), 2**LIMB_BITS)
+    high, low = divmod(int(size * fraction), 2**LOW_BITS)
     return jnp.uint32(high), jnp.uint32(low)
   rank = jnp.floor(jnp.float32(size) * jnp.asarray(fraction, jnp.float32))
-  high = jnp.floor(rank * 2.0**-LIMB_BITS)
-  low = rank - high * 2.0**LIMB_BITS
+  high = jnp.floor(rank * 2.0**-LOW_BITS)
+  low = rank - high * 2.0**LOW_BITS
   rank = high.astype(jnp.uint32), low.astype(jnp.uint32)
-  largest = tuple(map(jnp.uint32, divmod(size, 2**LIMB_BITS)))
+  largest = tuple(map(jnp.uint32, divmod(size, 2**LOW_BITS)))
   return _tree.where(less(largest, rank), largest, rank)

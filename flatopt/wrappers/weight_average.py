@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _method, _tree, introspection
+from flatopt import _arguments, _method, _tree
 from flatopt._typing import Params
+from flatopt.opt_state import eval_params_of
 from flatopt.wrappers import _kept
 
 
@@ -23,7 +24,7 @@ class WeightAverageState(NamedTuple):
   extra_gradients = 0
 
   def eval_params(self, params):
-    others = introspection.eval_params_of(self.base, params)
+    others = eval_params_of(self.base, params)
     return _kept.where_ready(self.num_averaged, self.average, others)
 
   def metrics(self):
@@ -111,7 +112,7 @@ def weight_average(
 
     def start_or_continue():
       average = _kept.from_first_update(state.count, params, state.average)
-      w = introspection.eval_params_of(base_state, optax.apply_updates(params, updates))
+      w = eval_params_of(base_state, optax.apply_updates(params, updates))
       if decay is None:
         mean = lambda n, a, w: a + (w - a) / n
         longer = _tree.map_wide(mean, (num_averaged + 1,), average, w)

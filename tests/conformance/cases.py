@@ -97,7 +97,7 @@ CASES = [
   Case(
     "lookbehind", _around(flatopt.lookbehind, ascent_steps=2, rho=0.1, interpolation="adaptive")
   ),
-  Case("gsam", _before(lambda **d: flatopt.gsam(0.1, 0.3, **d))),
+  Case("gsam", _before(lambda **d: flatopt.gsam(0.1, alpha=0.3, **d))),
   Case("looksam", _before(lambda **d: flatopt.looksam(0.1, update_interval=3, **d))),
   Case("friendly_sam", _before(lambda **d: flatopt.friendly_sam(0.1, **d))),
   Case(

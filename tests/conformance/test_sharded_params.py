@@ -114,7 +114,7 @@ METHODS = {
   "rst": lambda **d: optax.chain(flatopt.rst(flatopt.sam(0.3, **d), 0.5, **data(**d)), SGD),
   "g_rst": lambda **d: optax.chain(flatopt.g_rst(flatopt.sam(0.3, **d), 0.5, **data(**d)), SGD),
   "ae_sam": lambda **d: optax.chain(flatopt.ae_sam(flatopt.sam(0.3, **d), num_steps=7, **d), SGD),
-  "gsam": lambda **d: optax.chain(flatopt.gsam(0.3, 0.4, **d), SGD),
+  "gsam": lambda **d: optax.chain(flatopt.gsam(0.3, alpha=0.4, **d), SGD),
   "looksam": lambda **d: optax.chain(flatopt.looksam(0.3, update_interval=2, **d), SGD),
   "friendly_sam": lambda **d: optax.chain(flatopt.friendly_sam(0.3, **d), SGD),
   "ire_rho": lambda **d: optax.chain(

@@ -36,7 +36,7 @@ def test_gsam(x64):
     g_s = gradient(w + RHO * unit(g), pull)
     return g_s - 0.4 * (g - (g @ g_s) / (g_s @ g_s) * g_s)
 
-  rows, _ = follow(optax.chain(flatopt.gsam(RHO, 0.4), BASE), NUM_STEPS)
+  rows, _ = follow(optax.chain(flatopt.gsam(RHO, alpha=0.4), BASE), NUM_STEPS)
   assert_close(rows, descend(sharpen))
 
 
@@ -50,7 +50,7 @@ def test_looksam(x64):
     kept["v"] = unit(g_s - (g @ g_s) / (g @ g) * g)
     return g_s
 
-  rows, _ = follow(optax.chain(flatopt.looksam(RHO, 0.6, update_interval=3), BASE), NUM_STEPS)
+  rows, _ = follow(optax.chain(flatopt.looksam(RHO, alpha=0.6, update_interval=3), BASE), NUM_STEPS)
   assert_close(rows, descend(sharpen))
 
 

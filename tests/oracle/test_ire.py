@@ -8,8 +8,8 @@ import optax
 import pytest
 
 import flatopt
-from flatopt.implicit_regularisation import flat_mask
-from flatopt.selection import LIMB_BITS
+from flatopt.implicit_regularisation.flat_mask import _rank
+from flatopt.kth_smallest import LOW_BITS
 from tests.oracle.trajectory import assert_close, drive, flat, once, table, tree
 
 _rng = np.random.default_rng(1)
@@ -154,8 +154,8 @@ def test_rank_is_an_int_for_numbers_and_float32_for_arrays(flat_fraction, num_fl
   ],
 )
 def test_rank_in_large_models(size, flat_fraction, expected):
-  high, low = flat_mask._rank(size, flat_fraction)
-  assert int(high) * 2**LIMB_BITS + int(low) == expected
+  high, low = _rank(size, flat_fraction)
+  assert int(high) * 2**LOW_BITS + int(low) == expected
 
 
 SCALES = jnp.array([5.0, -1.0, 3.0, 2.0])

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatopt import _arguments, _devices, _tree
-from flatopt._typing import Axes, Limbs, Params, ShardAxes
+from flatopt._typing import Axes, BigCount, Params, ShardAxes
 
-LIMB_BITS = 16
+LOW_BITS = 16
 
 
 def kth_smallest(
@@ -67,30 +67,30 @@ def kth_smallest(
   dtypes = {jnp.result_type(leaf) for leaf in leaves}
   dtype = dtypes.pop() if len(dtypes) == 1 else _tree.wide_dtype(*leaves)
   ordered = [to_ordered_integers(jnp.asarray(leaf, dtype)) for leaf in leaves]
-  return from_ordered_integer(kth_smallest_ordered(ordered, _rank_limbs(k, size), axes), dtype)
+  return from_ordered_integer(kth_smallest_ordered(ordered, _checked_rank(k, size), axes), dtype)
 
 
-def _rank_limbs(k: Any, size: int) -> Limbs:
-  """Checks the rank and returns it in two limbs."""
+def _checked_rank(k: Any, size: int) -> BigCount:
+  """Checks the rank and returns it in two parts."""
   if isinstance(k, (jax.Array, np.ndarray)):
     if k.shape != () or not jnp.issubdtype(k.dtype, jnp.integer):
       raise TypeError(
         f"kth_smallest: k must be an integer scalar, got {k.dtype} of shape {k.shape}"
       )
     k = k.astype(jnp.int32) if k.dtype.itemsize < 4 else k
-    high, low = k >> LIMB_BITS, k & (2**LIMB_BITS - 1)
+    high, low = k >> LOW_BITS, k & (2**LOW_BITS - 1)
     return jnp.asarray(high).astype(jnp.uint32), jnp.asarray(low).astype(jnp.uint32)
   if isinstance(k, bool) or not isinstance(k, numbers.Integral):
     raise TypeError(f"kth_smallest: k must be an integer, got {_arguments.describe(k)}")
   k = operator.index(k)
   if not 1 <= k <= size:
     raise ValueError(f"kth_smallest: k must be from 1 to {size}, the number of entries; got {k}")
-  high, low = divmod(k, 2**LIMB_BITS)
+  high, low = divmod(k, 2**LOW_BITS)
   return jnp.uint32(high), jnp.uint32(low)
 
 
 @functools.partial(jax.jit, static_argnames="axes")  # so that it is compiled once outside jit, too
-def kth_smallest_ordered(ordered: list[jax.Array], rank: Limbs, axes: Axes) -> jax.Array:
+def kth_smallest_ordered(ordered: list[jax.Array], rank: BigCount, axes: Axes) -> jax.Array:
   """Returns the k-th smallest of unsigned integers; the rank is ``high * 2^16 + low``, unchecked.
 
   ``axes`` are the mesh axes that each leaf is sharded over (``_devices.leaf_axes``).
@@ -123,15 +123,15 @@ def count_true(flags: jax.Array) -> jax.Array:
   return add(jnp.sum(rows.reshape(-1, 16, 16), axis=1, dtype=jnp.uint8)) + add(rest)
 
 
-def add_counts(counts: list[jax.Array], axes: Axes | None = None) -> Limbs:
-  """Adds uint32 counts into two limbs, so that the total may be larger than 2^32."""
-  mask = jnp.uint32(2**LIMB_BITS - 1)
+def add_counts(counts: list[jax.Array], axes: Axes | None = None) -> BigCount:
+  """Adds uint32 counts into two parts, so that the total may be larger than 2^32."""
+  mask = jnp.uint32(2**LOW_BITS - 1)
   low = _devices.total([c & mask for c in counts], axes)
-  high = _devices.total([c >> LIMB_BITS for c in counts], axes)
-  return high + (low >> LIMB_BITS), low & mask
+  high = _devices.total([c >> LOW_BITS for c in counts], axes)
+  return high + (low >> LOW_BITS), low & mask
 
 
-def less(a: Limbs, b: Limbs) -> jax.Array:
+def less(a: BigCount, b: BigCount) -> jax.Array:
   """Whether ``a < b``."""
   return (a[0] < b[0]) | ((a[0] == b[0]) & (a[1] < b[1]))
 

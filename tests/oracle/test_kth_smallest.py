@@ -1,13 +1,15 @@
 """kth_smallest against numpy.partition."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
 
-from flatopt import kth_smallest, selection
-from flatopt.selection import LIMB_BITS, add_counts, less
+from flatopt import kth_smallest
+from flatopt.kth_smallest import LOW_BITS, add_counts, count_true, less
 
 DTYPES = [np.float16, ml_dtypes.bfloat16, np.float32, np.float64]
 select = jax.jit(kth_smallest)
@@ -52,7 +54,7 @@ def test_counts_every_flag_once(monkeypatch, shape, num_devices):
   monkeypatch.setattr(jax, "device_count", lambda: num_devices)
   for share in (0.3, 1):
     flags = np.random.default_rng(0).random(shape) < share
-    total = selection.count_true(jnp.asarray(flags))
+    total = count_true(jnp.asarray(flags))
     assert total.dtype == jnp.uint32
     assert int(total) == np.sum(flags)
 
@@ -103,25 +105,25 @@ LARGEST_COUNT = 2**31 - 1
 )
 def test_counts_are_added_beyond_32_bits(counts):
   high, low = add_counts([jnp.uint32(c) for c in counts])
-  assert int(low) < 2**LIMB_BITS
-  assert int(high) * 2**LIMB_BITS + int(low) == sum(counts)
+  assert int(low) < 2**LOW_BITS
+  assert int(high) * 2**LOW_BITS + int(low) == sum(counts)
 
 
-def test_limbs_are_compared_high_first():
+def test_parts_are_compared_high_first():
   numbers = [0, 1, 2**16 - 1, 2**16, 2**16 + 1, 2**32 - 1, 2**32, 2**40 + 5, 2**40 + 6]
-  limbs = [tuple(map(jnp.uint32, divmod(n, 2**LIMB_BITS))) for n in numbers]
-  for i, a in enumerate(limbs):
-    assert [bool(less(a, b)) for b in limbs] == [i < j for j in range(len(limbs))]
+  counts = [tuple(map(jnp.uint32, divmod(n, 2**LOW_BITS))) for n in numbers]
+  for i, a in enumerate(counts):
+    assert [bool(less(a, b)) for b in counts] == [i < j for j in range(len(counts))]
 
 
-def test_two_limbs_select_like_one(monkeypatch):
-  """With limbs of 3 bits, 40 entries are what 2^18 are to limbs of 16."""
-  monkeypatch.setattr(selection, "LIMB_BITS", 3)
+def test_two_parts_select_like_one(monkeypatch):
+  """With 3 low bits, 40 entries are what 2^18 are with 16."""
+  monkeypatch.setattr(sys.modules[less.__module__], "LOW_BITS", 3)
   values = np.random.default_rng(0).integers(0, 20, 40).astype(np.float32)
   tree = list(map(jnp.asarray, np.split(values, [3, 25])))
-  of_limbs = jax.jit(lambda tree, k: kth_smallest(tree, k))
+  of_parts = jax.jit(lambda tree, k: kth_smallest(tree, k))
   for k in range(1, 41):
-    assert of_limbs(tree, jnp.array(k)) == kth_by_partition(values, k)
+    assert of_parts(tree, jnp.array(k)) == kth_by_partition(values, k)
   assert kth_smallest(tree, 33) == kth_by_partition(values, 33)
 
 
