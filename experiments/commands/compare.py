@@ -9,7 +9,7 @@ from rich.console import Console
 
 from experiments.comparisons import equal_budgets
 from experiments.comparisons.sharing import beside_helpers, one_at_a_time
-from experiments.comparisons.tuning import FIRST_SEED, Grid
+from experiments.comparisons.tuning import FIRST_SEED, UNTUNED, Grid
 from experiments.config import Config, Inline, Refusal
 from experiments.reports import directory
 
@@ -25,7 +25,7 @@ class Compare:
   base: str | None = None  # base optimizer in place of the config's, such as adamw:b2=0.99
   model: str | None = None  # model in place of the config's; `list models` shows all
   data: str | None = None  # data set in place of the config's; `list data` shows all
-  grid: Grid = dataclasses.field(default_factory=Grid)  # what tuning tries
+  grid: Grid = UNTUNED  # what tuning tries
   gradients: int | None = None  # budget of a run; the config's where no budget is given
   steps: int | None = None  # budget of a run in steps
   seconds: int | None = None  # budget of a run in seconds on this machine, about

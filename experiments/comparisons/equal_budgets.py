@@ -17,7 +17,15 @@ from experiments import presets
 from experiments.comparisons import own_metrics, table
 from experiments.comparisons.directory import Runs, check, claim, with_training
 from experiments.comparisons.sharing import Job, one_at_a_time, train_all
-from experiments.comparisons.tuning import FIRST_SEED, HELD_OUT, Grid, Setting, Tuning, tuning_of
+from experiments.comparisons.tuning import (
+  FIRST_SEED,
+  HELD_OUT,
+  UNTUNED,
+  Grid,
+  Setting,
+  Tuning,
+  tuning_of,
+)
 from experiments.config import Config, Refusal, files
 from experiments.measures.score import Score, score_of
 from experiments.training import run_directory
@@ -35,7 +43,7 @@ class Comparison:
   seeds: int
   unit: Literal["gradients", "steps", "seconds"]
   amount: int
-  grid: Grid = dataclasses.field(default_factory=Grid)
+  grid: Grid = UNTUNED
 
 
 def compare(comparison: Comparison, out: Path, console: Console) -> None:

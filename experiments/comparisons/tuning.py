@@ -40,6 +40,9 @@ class Grid(Part):
     return bool(self.rates or self.decays or self.scales)
 
 
+UNTUNED = Grid()
+
+
 class Axis(NamedTuple):
   """What varies along one axis; beyond its ends it goes on by the ratio of its last two values."""
 
