@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -82,7 +83,8 @@ def title(figure, theme, text, subtitle, methods=()):
 
 
 def save_all(figures: dict[str, Callable[[dict], Figure]], out: Path) -> None:
-  """NAME.png and NAME-dark.png of each."""
-  for name, draw in figures.items():
-    for suffix, theme in (("", THEMES["light"]), ("-dark", THEMES["dark"])):
-      draw(theme).savefig(out / f"{name}{suffix}.png", facecolor=theme["ground"])
+  """NAME.png and NAME-dark.png of each, whose texts are taken literally, dollars included."""
+  with matplotlib.rc_context({"text.parse_math": False}):
+    for name, draw in figures.items():
+      for suffix, theme in (("", THEMES["light"]), ("-dark", THEMES["dark"])):
+        draw(theme).savefig(out / f"{name}{suffix}.png", facecolor=theme["ground"])

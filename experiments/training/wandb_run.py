@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from experiments import config as configuration
-from experiments.config import Config, Refusal, reason
+from experiments.config import Config, Refusal, files, reason
 from experiments.config.packages import missing_packages
 
 Log = Callable[[str, int, dict[str, float]], None]  # of a split, a step and its values
@@ -56,6 +56,6 @@ def _run_id(directory: Path) -> str:
   """Kept in the directory, so that an interrupted run continues under its own name."""
   path = directory / "wandb" / "id"
   if not path.exists():
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(uuid.uuid4().hex)
+    with files.written_whole(path) as draft:
+      draft.write_text(uuid.uuid4().hex)
   return path.read_text()

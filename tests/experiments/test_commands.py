@@ -1,7 +1,6 @@
 """The command line: what it lists, explains and refuses, each in one line."""
 
 import dataclasses
-import shutil
 import signal
 import subprocess
 import sys
@@ -196,28 +195,3 @@ def test_a_checkpoint_of_another_version_is_not_called_damaged(tmp_path):
   (line,) = str(raised.value).splitlines()
   assert line.endswith(f"which config.json names, or delete {tmp_path / 'run'} to train again")
   assert "damaged" not in line
-
-
-def flip_a_bit(path):
-  content = bytearray(path.read_bytes())
-  content[len(content) // 2] ^= 1
-  path.write_bytes(content)
-
-
-def test_a_flipped_bit_is_not_trained_on(capsys, tmp_path):
-  directory = tmp_path / "run"
-  flags = "train", *TINY, "--run-dir", str(directory), "--training.budget", "12"
-  assert main(flags) == 0
-  metrics = (directory / "metrics.jsonl").read_bytes()
-  (directory / "summary.json").unlink()
-  capsys.readouterr()
-  last = directory / "checkpoints" / "6"
-  flip_a_bit(directory / "metrics.jsonl")
-  assert "metrics.jsonl is not as it was at the last checkpoint" in refused(capsys, *flags)
-  flip_a_bit(directory / "metrics.jsonl")
-  flip_a_bit(max(last.rglob("*"), key=lambda path: path.is_file() and path.stat().st_size))
-  line = refused(capsys, *flags)
-  assert f"{last} is damaged: delete it to continue from step 4 (" in line
-  shutil.rmtree(last)
-  assert main(flags) == 0
-  assert (directory / "metrics.jsonl").read_bytes() == metrics
