@@ -85,8 +85,8 @@ def check(compared: LifelongComparison) -> None:
     if getattr(compared, name) < smallest:
       flag = f"--{compared.unit if name == 'amount' else name}"
       raise Refusal(f"{flag} must be at least {smallest}; got {getattr(compared, name)}")
-  if compared.seeds > tuning.SEED:
-    raise Refusal(f"--seeds must be at most {tuning.SEED}; got {compared.seeds}")
+  if compared.seeds > tuning.FIRST_SEED:
+    raise Refusal(f"--seeds must be at most {tuning.FIRST_SEED}; got {compared.seeds}")
   batches.class_tasks(task_config(compared, compared.config, seed=0, task=0))
 
 
