@@ -22,7 +22,7 @@ def check_number(
 ) -> None:
   """Checks a hyper-parameter that may be a number, a scalar array or a schedule.
 
-  Traced values and the values of a schedule are not checked against the range.
+  Traced arrays and the values of a schedule have no known value, so only their type is checked.
   """
   if callable(value):
     return
@@ -32,8 +32,8 @@ def check_number(
       raise TypeError(
         f"{method}: {name} must be a scalar; got an array of {value.dtype}, shape {value.shape}"
       )
-    if isinstance(value, np.ndarray):
-      _check_range(method, name, value.item(), low, high)
+    if not isinstance(value, Tracer):
+      _check_range(method, name, jax.device_get(value).item(), low, high)
   elif isinstance(value, optax.GradientTransformation):
     raise TypeError(
       f"{method}: {name} must be a number, a scalar array or a schedule; got an optimizer: put it"

@@ -142,3 +142,21 @@ def cond(predicate: jax.Array, if_true: Callable[[], Any], if_false: Callable[[]
   taken, other = (if_true, if_false) if predicate else (if_false, if_true)
   jax.eval_shape(other)  # so that an error in the other branch is raised now, not many steps later
   return taken()
+
+
+def init_inner(method: str, inner: optax.GradientTransformation, params: Params) -> optax.OptState:
+  """Returns the state of a transformation that a method does not update on every step.
+
+  Schedules of flatopt's methods read the outer method's step. Those of ``inject_hyperparams`` count
+  its own calls, so they would lag behind.
+  """
+  state = inner.init(params)
+  is_injected = lambda x: isinstance(x, optax.InjectStatefulHyperparamsState)
+  for node in jax.tree.leaves(state, is_leaf=is_injected):
+    for name in node.hyperparams_states if is_injected(node) else ():
+      raise ValueError(
+        f"{method}: the schedule for {name} in optax.inject_hyperparams would count only the steps"
+        f" on which {method} calls inner. Pass the schedule to the method itself, as in"
+        f" flatopt.sam(rho=schedule), or put inject_hyperparams around flatopt.{method}"
+      )
+  return state

@@ -6,7 +6,6 @@ ASAM:  eps(g) = rho * T^2 g / ||T g||,  T = |w| + eta on the leaves of scale_mas
 
 import math
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -118,23 +117,52 @@ def adaptive_scale(params: Params, eta: Any, scale_mask: Mask | None) -> Params:
 
 
 def full_mask(name: str, mask: Mask | None, params: Params) -> Params:
-  """Returns a mask with one bool per leaf, or ``None`` for ``None``.
+  """Returns a mask with one flag per leaf of the params, or ``None`` for ``None``.
 
-  ``mask`` may be a callable or a prefix of the tree. ``name`` is for the error message.
+  Leaves are found by their paths, so that a dict fits an ``nnx.State``, with or without variables,
+  and an entry for an inner node holds for all leaves below it. ``name`` is for error messages.
   """
   if mask is None:
     return None
-  mask = mask(params) if callable(mask) else mask
-  if type(mask) is dict and isinstance(params, Mapping) and type(params) is not dict:
-    # nnx.State, FrozenDict: otherwise no dict is a prefix of them.
-    mask = type(params)(mask)  # pyright: ignore[reportCallIssue]
-  try:
-    return jax.tree.map(lambda on, subtree: jax.tree.map(lambda _: on, subtree), mask, params)
-  except ValueError:
+  # An Equinox module is callable too, so the leaves decide.
+  flags = jax.tree.leaves(mask)
+  if callable(mask) and not (flags and all(map(_is_flag, flags))):
+    mask = mask(params)
+  entries = {_keys(path): (path, on) for path, on in jax.tree_util.tree_leaves_with_path(mask)}
+  used = set()
+
+  def flag_of(path, _):
+    keys = _keys(path)
+    for length in range(len(keys), -1, -1):
+      if keys[:length] in entries:
+        used.add(keys[:length])
+        return entries[keys[:length]][1]
     raise ValueError(
-      f"{name} does not fit the params: it has the structure {jax.tree.structure(mask)}; it must"
-      f" be that of params, {jax.tree.structure(params)}, or a prefix of it"
-    ) from None
+      f"{name} does not fit the params: it has no entry for params{jax.tree_util.keystr(path)}. It"
+      " must have one for every leaf, or for a node above it"
+    )
+
+  full = jax.tree_util.tree_map_with_path(flag_of, params)
+  for keys, (path, _) in entries.items():
+    if keys not in used:
+      raise ValueError(
+        f"{name} does not fit the params: they have nothing for its entry mask"
+        f"{jax.tree_util.keystr(path)}"
+      )
+  return full
+
+
+def _is_flag(x: Any) -> bool:
+  return isinstance(x, bool) or getattr(x, "dtype", None) == bool
+
+
+def _keys(path: tuple[Any, ...]) -> tuple[Any, ...]:
+  """Returns the keys, names and indices of a path, without the attribute of an NNX variable."""
+  if path and getattr(path[-1], "name", None) in ("value", "raw_value"):
+    path = path[:-1]
+  return tuple(
+    getattr(entry, "key", getattr(entry, "name", getattr(entry, "idx", None))) for entry in path
+  )
 
 
 def is_bias(path: tuple[Any, ...]) -> bool:
@@ -142,6 +170,5 @@ def is_bias(path: tuple[Any, ...]) -> bool:
 
   The keys ``value`` and ``raw_value``, which NNX variables add, are skipped.
   """
-  names = [getattr(entry, "key", getattr(entry, "name", None)) for entry in path]
-  names = [n for n in names if isinstance(n, str) and n not in ("value", "raw_value")]
+  names = [n for n in _keys(path) if isinstance(n, str) and n not in ("value", "raw_value")]
   return bool(names) and _BIAS.fullmatch(names[-1]) is not None

@@ -66,8 +66,12 @@ def kth_smallest(
       )
   dtypes = {jnp.result_type(leaf) for leaf in leaves}
   dtype = dtypes.pop() if len(dtypes) == 1 else _tree.wide_dtype(*leaves)
-  ordered = [to_ordered_integers(jnp.asarray(leaf, dtype)) for leaf in leaves]
-  return from_ordered_integer(kth_smallest_ordered(ordered, _checked_rank(k, size), axes), dtype)
+  # In one byte, some formats have no code that could come after all others and be NaN.
+  wide = jnp.dtype(jnp.bfloat16) if dtype.itemsize == 1 else dtype
+  ordered = [to_ordered_integers(jnp.asarray(leaf, wide)) for leaf in leaves]
+  return from_ordered_integer(
+    kth_smallest_ordered(ordered, _checked_rank(k, size), axes), wide
+  ).astype(dtype)
 
 
 def _checked_rank(k: Any, size: int) -> BigCount:

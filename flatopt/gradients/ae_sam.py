@@ -110,7 +110,7 @@ def ae_sam(
       sharpness_steps=jnp.zeros((), jnp.int32),
       mean=jnp.zeros((), _tree.wide_dtype(*jax.tree.leaves(params))),
       variance=jnp.zeros((), _tree.wide_dtype(*jax.tree.leaves(params))),
-      inner=inner.init(params),
+      inner=_method.init_inner("ae_sam", inner, params),
     )
 
   def update(updates, state, params, step, extra_args):

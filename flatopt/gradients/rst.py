@@ -107,7 +107,7 @@ def mix_at_random(method, state_type, inner, probability, mixing, key, axis_name
       count=jnp.zeros((), jnp.int32),
       sharpness_steps=jnp.zeros((), jnp.int32),
       probability=jnp.zeros((), jnp.float32),
-      inner=inner.init(params),
+      inner=_method.init_inner(method, inner, params),
     )
 
   def update(updates, state, params, step, extra_args):
