@@ -147,8 +147,8 @@ def is_placeholder(params: Params) -> bool:
   return not jax.tree.leaves(params) and not isinstance(params, dict | list | tuple | None)
 
 
-def check_params(method: str, params: Params) -> None:
-  """Checks that the params are real floating arrays, and that no leaf is masked."""
+def check_params(method: str, params: Params, *, allow_complex: bool = False) -> None:
+  """Checks that the params are floating arrays, and that no leaf is masked."""
   leaves = jax.tree_util.tree_leaves_with_path(
     params, is_leaf=lambda x: type(x) is optax.MaskedNode
   )
@@ -162,20 +162,35 @@ def check_params(method: str, params: Params) -> None:
         " use it outside optax.masked and optax.partition, in a chain with them; to freeze params,"
         " use flatopt.trainable(optimizer, mask)"
       )
-    if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+    if not isinstance(leaf, numbers.Number) and not hasattr(leaf, "dtype"):
       raise TypeError(
-        f"{method}: {where} is {jnp.result_type(leaf)}; params must be real floating arrays:"
-        " keep other leaves out of the params"
+        f"{method}: {where} is {describe(leaf)}; params must be arrays: keep everything else out of"
+        " them (Equinox: eqx.filter(model, eqx.is_inexact_array))"
+      )
+    dtype = jnp.result_type(leaf)
+    is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
+    if not jnp.issubdtype(dtype, jnp.floating) and not (is_complex and allow_complex):
+      remedy = "keep other leaves out of the params"
+      if is_complex:
+        remedy = "keep real and imaginary parts as two leaves, and join them in the loss"
+      raise TypeError(
+        f"{method}: {where} is {dtype}; params must be real floating arrays: {remedy}"
       )
 
 
-def check_closures(method: str, params: Params, **closures: Callable[..., Any] | None) -> None:
+def check_closures(
+  method: str,
+  params: Params,
+  *,
+  allow_complex: bool = False,
+  **closures: Callable[..., Any] | None,
+) -> None:
   """Checks the params of a call of ``update``, and the closures, given by their argument names."""
   if params is None:
     raise ValueError(
       f"{method}: params is None; pass the params: update(updates, state, params, ...)"
     )
-  check_params(method, params)
+  check_params(method, params, allow_complex=allow_complex)
   for name, closure in closures.items():
     if closure is None:
       raise ValueError(
@@ -223,9 +238,16 @@ def check_same_tree(method: str, name: str, tree: Any, params: Params) -> None:
   if seen != wanted:
     is_nnx = type(params).__module__.startswith("flax.nnx")
     remedy = ": pass the same wrt to nnx.Optimizer, and variables, not arrays" if is_nnx else ""
-    raise ValueError(
-      f"{method}: {name} has the structure {seen}; it must have that of params, {wanted}{remedy}"
-    )
+    paths = lambda tree: {
+      jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)
+    }
+    if missing := paths(params) - paths(tree):
+      problem = f"has no array at {min(missing)}, where params have one (None is not zeros)"
+    elif extra := paths(tree) - paths(params):
+      problem = f"has an array at {min(extra)}, where params have none"
+    else:
+      problem = f"has the structure {seen}; it must have that of params, {wanted}"
+    raise ValueError(f"{method}: {name} {problem}{remedy}")
   for (path, leaf), param in zip(
     jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(params), strict=True
   ):

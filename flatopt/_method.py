@@ -9,7 +9,7 @@ import jax
 import optax
 from jax.core import Tracer
 
-from flatopt import _arguments, _devices
+from flatopt import _arguments, _devices, _results
 from flatopt._typing import AxisName, Params
 
 
@@ -22,6 +22,7 @@ def transformation(
   place: str,
   closures: tuple[str, ...] = (),
   axis_name: AxisName = None,
+  allow_complex: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
   """Makes an optax transformation of a method's equations, and checks what it is called with.
 
@@ -36,18 +37,19 @@ def transformation(
       do not read ``updates``.
     closures: names of the closures that the method needs.
     axis_name: the mapped axis over which the method averages.
+    allow_complex: whether the equations are right for complex params.
   """
 
   def checked_init(params):
-    _arguments.check_params(method, params)
+    _arguments.check_params(method, params, allow_complex=allow_complex)
     return init(params)
 
   def checked_update(updates, state, params: Any = None, *positional, **extra_args):
     _arguments.check_no_positional(method, positional)
     _arguments.check_state(method, state_type, state)
-    extra_args = _with_grad_fn(extra_args)
+    extra_args = _with_grad_fn(method, extra_args)
     wanted = {name: extra_args.get(name) for name in closures}
-    _arguments.check_closures(method, params, **wanted)
+    _arguments.check_closures(method, params, allow_complex=allow_complex, **wanted)
     if place != "curvature":
       _arguments.check_same_tree(method, "updates", updates, params)
     if place in ("before", "around"):
@@ -66,7 +68,7 @@ def transformation(
 OBSERVER = "flatopt_observer"
 
 
-def _with_grad_fn(extra_args: dict[str, Any]) -> dict[str, Any]:
+def _with_grad_fn(method: str, extra_args: dict[str, Any]) -> dict[str, Any]:
   """If ``grad_fn`` is missing, adds the gradient of ``value_fn`` or of ``obj_fn`` as ``grad_fn``.
 
   The function also gets those extra arguments that it has parameters for, as in optax's line
@@ -77,7 +79,9 @@ def _with_grad_fn(extra_args: dict[str, Any]) -> dict[str, Any]:
     return extra_args
   _, *others = inspect.signature(value_fn).parameters
   kwargs = {name: extra_args[name] for name in others if name in extra_args}
-  return extra_args | {"grad_fn": _GradientOf(lambda params: value_fn(params, **kwargs))}
+  name = "value_fn" if extra_args.get("value_fn") else "obj_fn"
+  loss_at = lambda params: _results.check_scalar(method, value_fn(params, **kwargs), name)
+  return extra_args | {"grad_fn": _GradientOf(loss_at)}
 
 
 def closures_of_part(

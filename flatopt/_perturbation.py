@@ -153,7 +153,7 @@ def full_mask(name: str, mask: Mask | None, params: Params) -> Params:
 
 
 def _is_flag(x: Any) -> bool:
-  return isinstance(x, bool) or getattr(x, "dtype", None) == bool
+  return isinstance(x, bool) or (hasattr(x, "dtype") and jnp.issubdtype(x.dtype, bool))
 
 
 def _keys(path: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -33,7 +33,7 @@ def _is_scalar(tree: Any) -> bool:
   return jax.tree_util.all_leaves([tree]) and jnp.shape(tree) == ()
 
 
-def check_scalar(method: str, loss: Any) -> jax.Array:
+def check_scalar(method: str, loss: Any, name: str = "loss_fn") -> jax.Array:
   """Returns the loss as an array, which must be a real floating scalar."""
   if not jax.tree_util.all_leaves([loss]):
     seen = f"a {type(loss).__name__}"
@@ -42,7 +42,7 @@ def check_scalar(method: str, loss: Any) -> jax.Array:
   else:
     return jnp.asarray(loss)
   raise TypeError(
-    f"{method}: loss_fn must return a real floating scalar; got {seen}: pass the loss, not its"
+    f"{method}: {name} must return a real floating scalar; got {seen}: pass the loss, not its"
     " gradient, and without aux"
   )
 

@@ -12,8 +12,11 @@ from flatopt._typing import Axes, Params
 
 
 def wide_dtype(*leaves: Any) -> Any:
-  """Returns the dtype to compute in: float64 if a leaf is float64, else float32."""
-  is_double = any(jnp.result_type(leaf) == jnp.float64 for leaf in leaves)
+  """Returns the dtype to compute in: float32 or float64, or the complex one of this precision."""
+  dtypes = [jnp.result_type(leaf) for leaf in leaves]
+  is_double = any(dtype in (jnp.float64, jnp.complex128) for dtype in dtypes)
+  if any(jnp.issubdtype(dtype, jnp.complexfloating) for dtype in dtypes):
+    return jnp.dtype(jnp.complex128 if is_double else jnp.complex64)
   return jnp.dtype(jnp.float64 if is_double else jnp.float32)
 
 

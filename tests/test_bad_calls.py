@@ -6,100 +6,114 @@ import optax
 import pytest
 
 import flatopt
-from tests.test_bad_input import METHODS, OPTIMIZERS, SGD, raises
+from tests.methods import METHODS, OPTIMIZERS, SGD, public_name, unfilled, with_argument
+from tests.test_bad_input import raises
 
-GRADIENT_USERS = ["sam", "asam", "ire", "sala", "lookbehind", "hutchinson"]
-GRADIENT_USERS += ["empirical_fisher"]
 IDENTITY = lambda params: params
 PARAMS = {"a": jnp.ones(3), "b": [jnp.ones((2, 2))]}
 
 
 def update(name, *, grads=PARAMS, params=PARAMS, state=None, **extra_args):
-  settings = {"rho": 0.05, "curvature": optax.identity()} if name == "ire" else {}
-  method = METHODS[name](**settings)
+  method = METHODS[name]()
   state = method.init(PARAMS) if state is None else state
   closures = {"grad_fn": IDENTITY, "sampled_grad_fn": lambda params, key: params}
   return method.update(grads, state, params, **closures | extra_args)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", METHODS)
 class TestTrees:
   def test_good(self, name):
     update(name)
 
   def test_params_missing(self, name):
-    with raises(ValueError, f"{name}: params is None", "update(updates, state, params"):
+    with raises(
+      ValueError, f"{public_name(name)}: params is None", "update(updates, state, params"
+    ):
       update(name, params=None)
 
   def test_params_empty(self, name):
     for empty in ({}, [], (), None):
-      with raises(ValueError, f"{name}: params is an empty pytree", repr(empty)):
+      with raises(ValueError, f"{public_name(name)}: params is an empty pytree", repr(empty)):
         METHODS[name]().init(empty)
-    with raises(ValueError, f"{name}: params is an empty pytree ({{}})"):
+    with raises(ValueError, f"{public_name(name)}: params is an empty pytree ({{}})"):
       update(name, params={}, grads={})
 
   def test_params_not_floating(self, name):
-    for leaf in (jnp.arange(3), jnp.array([True]), jnp.ones(2, jnp.complex64), 3):
+    leaves = {
+      "int32": (jnp.arange(3), 3),
+      "bool": (jnp.array([True]),),
+      "complex64; params must be real": (jnp.ones(2, jnp.complex64),),
+      "'relu'; params must be arrays": ("relu",),
+      "the function relu; params must be arrays": (jax.nn.relu,),
+    }
+    if name in ("lookahead", "weight_average"):
+      leaves.pop("complex64; params must be real")
+    for seen, leaf in ((seen, leaf) for seen, found in leaves.items() for leaf in found):
       params = {"a": jnp.ones(3), "b": [leaf]}
-      dtype = str(jnp.result_type(leaf))
-      with raises(TypeError, f"{name}: params['b'][0] is {dtype}", "floating"):
-        METHODS[name]().init(params)
-      with raises(TypeError, f"{name}: params['b'][0] is {dtype}"):
-        update(name, params=params)
+      for call in (METHODS[name]().init, lambda params: update(name, params=params)):
+        with raises(TypeError, f"{public_name(name)}: params['b'][0] is {seen}"):
+          call(params)
 
   def test_params_masked(self, name):
     params = {"a": jnp.ones(3), "b": [optax.MaskedNode()]}
     for call in (METHODS[name]().init, lambda params: update(name, params=params)):
-      with raises(ValueError, f"{name}: params['b'][0] is optax.MaskedNode", "outside optax.mask"):
+      with raises(
+        ValueError, f"{public_name(name)}: params['b'][0] is optax.MaskedNode", "outside optax.mask"
+      ):
         call(params)
 
 
 BAD_TREES = {
-  "less": {"a": jnp.ones(3)},
-  "other": {"a": jnp.ones(3), "c": [jnp.ones((2, 2))]},
-  "tuple": {"a": jnp.ones(3), "b": (jnp.ones((2, 2)),)},
+  "no array at ['b'][0], where params have one": {"a": jnp.ones(3), "b": [None]},
+  "an array at ['c'], where params have none": PARAMS | {"c": jnp.ones(2)},
+  "the structure": {"a": jnp.ones(3), "b": (jnp.ones((2, 2)),)},
+  "shape (4, 2)": {"a": jnp.ones(3), "b": [jnp.ones((4, 2))]},
 }
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS[:8])
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_updates_unlike_params(name):
-  for tree in BAD_TREES.values():
-    with raises(ValueError, f"{name}: updates has the structure", str(jax.tree.structure(tree))):
+  for seen, tree in BAD_TREES.items():
+    with raises(ValueError, f"{public_name(name)}: updates", f"has {seen}"):
       update(name, grads=tree)
-  wrong_shape = {"a": jnp.ones(3), "b": [jnp.ones((2, 3))]}
-  with raises(ValueError, f"{name}: updates['b'][0] has shape (2, 3)", "(2, 2)"):
-    update(name, grads=wrong_shape)
 
 
-@pytest.mark.parametrize("name", ["ire", "lookahead", "sala"])
+def keeps_a_tree(name):
+  """Whether the state has leaves like the params."""
+  return any(jnp.shape(x) == (3,) for x in jax.tree.leaves(METHODS[name]().init(PARAMS)))
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if keeps_a_tree(name)])
 def test_state_unlike_params(name):
-  part = "the mask in the state" if name == "ire" else "slow in the state"
-  settings = {"curvature": optax.identity()} if name == "ire" else {}
-  for tree in BAD_TREES.values():
-    state = METHODS[name](**settings).init(tree)
-    with raises(ValueError, f"{name}: {part} has the structure", str(jax.tree.structure(tree))):
+  for seen, tree in BAD_TREES.items():
+    state = METHODS[name]().init(tree)
+    with raises(ValueError, f"{public_name(name)}: ", " in the state", f"has {seen}"):
       update(name, state=state)
-  state = METHODS[name](**settings).init({"a": jnp.ones(3), "b": [jnp.ones((4, 2))]})
-  with raises(ValueError, f"{name}: {part}['b'][0] has shape (4, 2)", "(2, 2)"):
-    update(name, state=state)
 
 
-@pytest.mark.parametrize("name", GRADIENT_USERS)
+WITHOUT_GRAD_FN = "lookahead", "momentum_sam", "weight_average", "ire", "gauss_newton_bartlett"
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in WITHOUT_GRAD_FN])
 class TestGradFn:
+  def name_of_user(self, name):
+    return "sam" if name in with_argument("inner") else public_name(name)
+
   def test_missing(self, name):
-    with raises(ValueError, f"{name}: grad_fn is missing", "grad_fn=grad_fn"):
+    with raises(ValueError, f"{self.name_of_user(name)}: grad_fn is missing", "grad_fn=grad_fn"):
       update(name, grad_fn=None)
 
   def test_no_function(self, name):
-    with raises(TypeError, f"{name}: grad_fn must be a function; got 3"):
+    with raises(TypeError, f"{self.name_of_user(name)}: grad_fn must be a function; got 3"):
       update(name, grad_fn=3)
 
   def test_returns_another_tree(self, name):
+    user = self.name_of_user(name)
     value_and_grad = lambda params: (jnp.zeros(()), params)
     for grad_fn in (value_and_grad, lambda params: {"a": params["a"]}):
-      with raises(ValueError, f"{name}: the result of grad_fn has the structure"):
+      with raises(ValueError, f"{user}: the result of grad_fn has"):
         update(name, grad_fn=grad_fn)
-    with raises(ValueError, f"{name}: the result of grad_fn['a'] has shape ()"):
+    with raises(ValueError, f"{user}: the result of grad_fn['a'] has shape ()"):
       update(name, grad_fn=lambda params: params | {"a": jnp.sum(params["a"])})
 
 
@@ -109,16 +123,16 @@ def test_sampled_grad_fn():
     update(name, sampled_grad_fn=None)
   with raises(TypeError, f"{name}: sampled_grad_fn must be a function; got 'g'"):
     update(name, sampled_grad_fn="g")
-  with raises(ValueError, f"{name}: the result of sampled_grad_fn has the structure"):
+  with raises(ValueError, f"{name}: the result of sampled_grad_fn has"):
     update(name, sampled_grad_fn=lambda params, key: (0.0, params))
 
 
 def test_curvature_of_ire():
-  """The default estimator asks for its closure; a wrong estimate is told as such."""
-  with raises(ValueError, "grad_fn is missing"):
+  """The closure of the default estimator is asked for in the name of ire, which the user wrote."""
+  with raises(ValueError, "ire: grad_fn is missing"):
     flatopt.ire().update(PARAMS, flatopt.ire().init(PARAMS), PARAMS)
   loss_like = flatopt.ire(curvature=optax.stateless(lambda updates, params: updates["a"]))
-  with raises(ValueError, "ire: the curvature estimate has the structure"):
+  with raises(ValueError, "ire: the curvature estimate has no array at ['a']"):
     loss_like.update(PARAMS, loss_like.init(PARAMS), PARAMS, grad_fn=IDENTITY)
 
 
@@ -155,10 +169,27 @@ def test_params_in_the_place_of_the_state():
 )
 def test_a_mask_that_does_not_fit_is_named(name, argument):
   settings = {"eta": 0.1} if name == "lookbehind" else {}
-  method = METHODS[name](**settings, **{argument: {"other": True}})
-  seen = str(jax.tree.structure({"other": True}))
-  with raises(ValueError, f"{name}: {argument} does not fit the params", seen):
-    method.update(PARAMS, method.init(PARAMS), PARAMS, grad_fn=IDENTITY)
+  for mask, seen in (
+    ({"a": True}, "no entry for params['b'][0]"),
+    ({"a": True, "b": True, "c": True}, "nothing for its entry mask['c']"),
+  ):
+    method = METHODS[name](**settings, **{argument: mask})
+    with raises(ValueError, f"{name}: {argument} does not fit the params", seen):
+      method.update(PARAMS, method.init(PARAMS), PARAMS, grad_fn=IDENTITY)
+
+
+def test_a_value_fn_with_auxiliary_output_is_named():
+  value_fn = lambda params: (jnp.sum(params["a"]), {"accuracy": 0.5})
+  with raises(TypeError, "sam: value_fn must return a real floating scalar", "without aux"):
+    update("sam", grad_fn=None, value_fn=value_fn)
+
+
+@pytest.mark.parametrize("name", with_argument("inner"))
+def test_a_schedule_that_would_count_other_steps_is_refused(name):
+  injected = optax.inject_hyperparams(flatopt.sam)(rho=optax.linear_schedule(0.0, 1.0, 10))
+  with raises(ValueError, f"{name}: the schedule for rho", "flatopt.sam(rho=schedule)"):
+    unfilled(name)(injected).init(PARAMS)
+  unfilled(name)(optax.inject_hyperparams(flatopt.sam)(rho=0.1)).init(PARAMS)
 
 
 def test_flax_train_state_that_drops_the_closure_is_named():

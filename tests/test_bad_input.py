@@ -12,77 +12,59 @@ import optax
 import pytest
 
 import flatopt
-from flatopt import closures, curvature, schedules
+from flatopt import curvature, schedules
+from tests.methods import METHODS, SGD, public_name, unfilled, with_argument
 
-SGD = optax.sgd(0.1)
-METHODS = {
-  "sam": flatopt.sam,
-  "asam": flatopt.asam,
-  "rst": functools.partial(flatopt.rst, flatopt.sam()),
-  "g_rst": functools.partial(flatopt.g_rst, flatopt.sam()),
-  "ire": flatopt.ire,
-  "lookahead": functools.partial(flatopt.lookahead, SGD),
-  "sala": functools.partial(flatopt.sala, SGD),
-  "lookbehind": functools.partial(flatopt.lookbehind, SGD),
-  "hutchinson": curvature.hutchinson,
-  "gauss_newton_bartlett": curvature.gauss_newton_bartlett,
-  "empirical_fisher": curvature.empirical_fisher,
-  "rising_cosine": functools.partial(schedules.rising_cosine, 3),
+ANY, POSITIVE, SHARE = (-math.inf, math.inf), (0, math.inf), (0, 1)
+SCALARS = dict.fromkeys(("mixing", "low", "high", "peak"), ANY)
+SCALARS |= dict.fromkeys(("rho", "eta", "kappa", "degree", "alpha", "sigma"), POSITIVE)
+SCALARS |= dict.fromkeys(("probability", "flat_fraction", "slow_step_size", "interpolation"), SHARE)
+SMALLEST = dict.fromkeys(("start_step", "start"), 0)
+SMALLEST |= dict.fromkeys(
+  ("update_interval", "interval", "ascent_steps", "unroll", "num_samples", "batch_size"), 1
+)
+SMALLEST |= {"num_steps": 1, "sync_period": 1}
+FUNCTIONS = METHODS | {
+  "rising_cosine": functools.partial(schedules.rising_cosine, num_steps=3),
   "from_step": schedules.from_step,
   "every": schedules.every,
-  "weight_average": functools.partial(flatopt.weight_average, SGD),
-  "ae_sam": functools.partial(flatopt.ae_sam, flatopt.sam(), num_steps=3),
   "expected_gradient_evaluations": functools.partial(
-    flatopt.expected_gradient_evaluations, num_steps=3
+    flatopt.expected_gradient_evaluations, probability=0.5, num_steps=3
   ),
-  "micro_value_and_grad": functools.partial(closures.micro_value_and_grad, None),
 }
-OPTIMIZERS = list(METHODS)[:11]  # what has an init and an update
-ANY, POSITIVE, SHARE = (-math.inf, math.inf), (0, math.inf), (0, 1)
-NUMBERS = [
-  ("sam", "rho", POSITIVE),
-  ("asam", "rho", POSITIVE),
-  ("asam", "eta", POSITIVE),
-  ("rst", "probability", SHARE),
-  ("rst", "mixing", ANY),
-  ("g_rst", "probability", SHARE),
-  ("g_rst", "degree", POSITIVE),
-  ("ae_sam", "low", ANY),
-  ("ae_sam", "high", ANY),
-  ("ire", "rho", POSITIVE),
-  ("ire", "kappa", POSITIVE),
-  ("ire", "flat_fraction", SHARE),
-  ("lookahead", "slow_step_size", SHARE),
-  ("sala", "slow_step_size", SHARE),
-  ("sala", "rho", POSITIVE),
-  ("lookbehind", "rho", POSITIVE),
-  ("lookbehind", "interpolation", SHARE),
-  ("lookbehind", "eta", POSITIVE),
-  ("rising_cosine", "peak", ANY),
-  ("expected_gradient_evaluations", "probability", SHARE),
+
+
+def named(arguments):
+  """(name, argument, what the table holds for it) of all functions that have such an argument."""
+  return [
+    (name, argument, value)
+    for name, function in FUNCTIONS.items()
+    for argument, value in arguments.items()
+    if argument in inspect.signature(function).parameters
+  ]
+
+
+def shown(name):
+  """The name in error messages."""
+  return public_name(name) if name in METHODS else name
+
+
+def may_be_none(name, argument):
+  function = getattr(FUNCTIONS[name], "func", FUNCTIONS[name])
+  return inspect.signature(function).parameters[argument].default is None
+
+
+NUMBERS = named(SCALARS)
+INTEGERS = [
+  (
+    name,
+    argument,
+    {("sala", "sync_period"): 2, ("expected_gradient_evaluations", "num_steps"): 0}.get(
+      (name, argument), smallest
+    ),
+  )
+  for name, argument, smallest in named(SMALLEST)
 ]
-INTEGERS = [  # with the smallest that is allowed
-  ("from_step", "start", 0),
-  ("every", "interval", 1),
-  ("ae_sam", "num_steps", 1),
-  ("weight_average", "start_step", 0),
-  ("weight_average", "update_interval", 1),
-  ("ire", "update_interval", 1),
-  ("ire", "start_step", 0),
-  ("lookahead", "sync_period", 1),
-  ("sala", "sync_period", 2),
-  ("lookbehind", "ascent_steps", 1),
-  ("lookbehind", "unroll", 1),
-  ("hutchinson", "num_samples", 1),
-  ("gauss_newton_bartlett", "batch_size", 1),
-  ("rising_cosine", "num_steps", 1),
-  ("expected_gradient_evaluations", "num_steps", 0),
-  ("micro_value_and_grad", "num_microbatches", 1),
-]
-KEYED = ["rst", "g_rst", "ire", "hutchinson", "gauss_newton_bartlett"]
-PERTURBING = ["sam", "asam", "ire", "sala", "lookbehind"]
-MAPPED = [*PERTURBING, "rst", "g_rst", *KEYED[-2:], "empirical_fisher"]
-OPTIONAL = ("lookbehind", "eta"), ("lookbehind", "interpolation"), ("ire", "rho")
 PER_NAME = functools.partial(pytest.mark.parametrize, ids=lambda x: x if type(x) is str else None)
 
 
@@ -92,11 +74,7 @@ def raises(error, *parts):
 
 
 def make(name, **settings):
-  if name == "rising_cosine":
-    return schedules.rising_cosine(**{"num_steps": 3} | settings)
-  if name == "expected_gradient_evaluations":
-    return flatopt.expected_gradient_evaluations(**{"probability": 0.5, "num_steps": 3} | settings)
-  return METHODS[name](**settings)
+  return FUNCTIONS[name](**settings)
 
 
 @PER_NAME(("name", "argument", "bounds"), NUMBERS)
@@ -107,13 +85,13 @@ class TestNumbers:
     outside += [low - 0.25] if math.isfinite(low) else []
     outside += [high + 0.25] if math.isfinite(high) else []
     for value in outside:
-      for number in (value, np.float64(value), np.array(value)):
-        with raises(ValueError, f"{name}: {argument} must be", repr(value)):
+      for number in (value, np.float64(value), np.array(value), jnp.array(value)):
+        with raises(ValueError, f"{shown(name)}: {argument} must be", repr(value)):
           make(name, **{argument: number})
 
   def test_message_states_the_range(self, name, argument, bounds):
     allowed = {ANY: "finite", POSITIVE: ">= 0", SHARE: "in [0, 1]"}[bounds]
-    with raises(ValueError, f"{name}: {argument} must be {allowed}; got nan"):
+    with raises(ValueError, f"{shown(name)}: {argument} must be {allowed}; got nan"):
       make(name, **{argument: math.nan})
 
   def test_bounds_are_allowed(self, name, argument, bounds):
@@ -122,15 +100,15 @@ class TestNumbers:
 
   def test_no_number(self, name, argument, bounds):
     for value in ("0.5", True, None, [0.5], 1j, np.bool_(True)):
-      if value is None and (name, argument) in OPTIONAL:
+      if value is None and may_be_none(name, argument):
         continue
       error = (TypeError, ValueError) if argument == "interpolation" else TypeError
-      with raises(error, f"{name}: {argument} must be", repr(value)):
+      with raises(error, f"{shown(name)}: {argument} must be", repr(value)):
         make(name, **{argument: value})
 
   def test_no_real_scalar_array(self, name, argument, bounds):
     for value in (jnp.ones(2), np.ones((1,)), jnp.array(True), np.array("1"), jax.random.key(0)):
-      with raises(TypeError, f"{name}: {argument} must be", str(value.dtype)):
+      with raises(TypeError, f"{shown(name)}: {argument} must be", str(value.dtype)):
         make(name, **{argument: value})
 
 
@@ -144,7 +122,7 @@ def test_complex_array(value):
 class TestIntegers:
   def test_too_small(self, name, argument, minimum):
     for value in (minimum - 1, -3, np.int64(minimum - 1)):
-      with raises(ValueError, f"{name}: {argument} must be >= {minimum}; got", repr(value)):
+      with raises(ValueError, f"{shown(name)}: {argument} must be >= {minimum}; got", repr(value)):
         make(name, **{argument: value})
 
   def test_minimum_is_allowed(self, name, argument, minimum):
@@ -153,44 +131,44 @@ class TestIntegers:
 
   def test_no_integer(self, name, argument, minimum):
     for value, seen in ((2.0, "2.0"), ("2", "'2'"), (None, "None"), (jnp.array(2), "int32[]")):
-      with raises(TypeError, f"{name}: {argument} must be a Python int; got {seen}"):
+      with raises(TypeError, f"{shown(name)}: {argument} must be a Python int; got {seen}"):
         make(name, **{argument: value})
 
 
-@pytest.mark.parametrize("name", ["ire", "ae_sam", "weight_average"])
+@pytest.mark.parametrize("name", with_argument("decay"))
 def test_decay(name):
   for value in (-0.25, 1.0, math.nan, math.inf):
-    with raises(ValueError, f"{name}: decay must be in [0, 1); got", repr(value)):
+    with raises(ValueError, f"{shown(name)}: decay must be in [0, 1); got", repr(value)):
       make(name, decay=value)
   for value, seen in (("0.5", "'0.5'"), (True, "True"), (jnp.array(0.5), "float32[]")):
-    with raises(TypeError, f"{name}: decay must be a Python number; got {seen}"):
+    with raises(TypeError, f"{shown(name)}: decay must be a Python number; got {seen}"):
       make(name, decay=value)
 
 
-@pytest.mark.parametrize("name", KEYED)
+@pytest.mark.parametrize("name", with_argument("key"))
 def test_key(name):
   for key in (3, -1, 2**40, np.uint32(3), jax.random.key(0), jax.random.PRNGKey(0)):
     make(name, key=key)
   for key, seen in (("3", "'3'"), (1.5, "1.5"), (None, "None"), (jnp.ones(2), "float32[2]")):
-    with raises(TypeError, f"{name}: key must be a Python int or a JAX key; got {seen}"):
+    with raises(TypeError, f"{shown(name)}: key must be a Python int or a JAX key; got {seen}"):
       make(name, key=key)
-  with raises(TypeError, f"{name}: key must be a Python int or a JAX key; got key<", "[2]"):
+  with raises(TypeError, f"{shown(name)}: key must be a Python int or a JAX key; got key<", "[2]"):
     make(name, key=jax.random.split(jax.random.key(0)))
 
 
-@pytest.mark.parametrize("name", MAPPED)
+@pytest.mark.parametrize("name", with_argument("axis_name"))
 def test_axis_name(name):
   for axis_name in (None, "batch", ("hosts", "devices")):
     make(name, axis_name=axis_name)
   for axis_name in (0, (), ["batch"], ("batch", 1), True):
-    with raises(TypeError, f"{name}: axis_name must be", repr(axis_name)):
+    with raises(TypeError, f"{shown(name)}: axis_name must be", repr(axis_name)):
       make(name, axis_name=axis_name)
 
 
-@pytest.mark.parametrize("name", PERTURBING)
+@pytest.mark.parametrize("name", with_argument("sync_perturbation"))
 def test_sync_perturbation(name):
   for value in (None, 1, "yes"):
-    with raises(TypeError, f"{name}: sync_perturbation must be True or False", repr(value)):
+    with raises(TypeError, f"{shown(name)}: sync_perturbation must be True or False", repr(value)):
       make(name, sync_perturbation=value)
 
 
@@ -204,22 +182,16 @@ def test_mode_of_hutchinson():
     curvature.hutchinson(mode="reverse")
 
 
-TRANSFORMATIONS = {
-  "sam": ("ascent", lambda x: flatopt.sam(ascent=x)),
-  "rst": ("inner", flatopt.rst),
-  "g_rst": ("inner", flatopt.g_rst),
-  "ae_sam": ("inner", lambda x: flatopt.ae_sam(x, num_steps=3)),
-  "ire": ("curvature", lambda x: flatopt.ire(curvature=x)),
-  "lookahead": ("base_optimizer", flatopt.lookahead),
-  "weight_average": ("base_optimizer", flatopt.weight_average),
-  "sala": ("base_optimizer", flatopt.sala),
-  "lookbehind": ("base_optimizer", flatopt.lookbehind),
-}
+TRANSFORMATIONS = [
+  (name, argument)
+  for argument in ("ascent", "inner", "curvature", "base_optimizer")
+  for name in with_argument(argument)
+]
 
 
-@pytest.mark.parametrize("name", TRANSFORMATIONS)
-def test_no_transformation(name):
-  argument, method = TRANSFORMATIONS[name]
+@pytest.mark.parametrize(("name", "argument"), TRANSFORMATIONS)
+def test_no_transformation(name, argument):
+  method = lambda x: unfilled(name)(**{argument: x})
   values = {
     "the function sgd (call it: sgd(...))": optax.sgd,
     "'sgd'": "sgd",
@@ -228,15 +200,15 @@ def test_no_transformation(name):
     "{w: float32[3]}": {"w": jnp.ones(3)},
   }
   for seen, value in values.items():
-    with raises(TypeError, f"{name}: {argument} must be an optax.GradientTransf", f"got {seen}"):
+    with raises(TypeError, f"{shown(name)}: {argument} must be an optax.Gradient", f"got {seen}"):
       method(value)
   method(optax.MultiSteps(SGD, 2).gradient_transformation())
 
 
 STATICS = [
-  *((name, argument, minimum) for name, argument, minimum in INTEGERS if name in OPTIMIZERS),
-  *((name, "key", 0) for name in KEYED),
-  ("ire", "decay", 0.5),
+  *((name, argument, minimum) for name, argument, minimum in INTEGERS if name in METHODS),
+  *((name, "key", 0) for name in with_argument("key")),
+  *((name, "decay", 0.5) for name in with_argument("decay")),
 ]
 
 
@@ -245,7 +217,7 @@ def test_traced_static_argument(name, argument, value):
   """inject_hyperparams traces every number that static_args does not name."""
   static_args = set(inspect.signature(METHODS[name]).parameters) - {argument}
   injected = optax.inject_hyperparams(METHODS[name], static_args)(**{argument: value})
-  with raises(TypeError, f"{name}: {argument} must", "static_args"):
+  with raises(TypeError, f"{shown(name)}: {argument} must", "static_args"):
     injected.init(jnp.ones(2))
 
 

@@ -9,6 +9,7 @@ import pytest
 import flatopt
 from flatopt import _tree
 from flatopt.curvature import empirical_fisher, gauss_newton_bartlett, hutchinson
+from tests.methods import OPTIMIZERS, SGD, with_argument
 
 W = {"a": jnp.array([1.0, -2.0]), "b": jnp.array([[3.0]])}
 
@@ -75,25 +76,12 @@ def test_hutchinson_sums_in_float32():
   np.testing.assert_allclose(estimate, [40000], rtol=1e-3)
 
 
-SGD = optax.sgd(0.1)
-METHODS = {
-  "sam": flatopt.sam(),
+EDGES = {
   "sam_rho_0": flatopt.sam(0.0),
   "sam_mask": flatopt.sam(mask={"a": True, "b": False}),
-  "asam": flatopt.asam(),
-  "rst": flatopt.rst(flatopt.sam(), 1.0),
-  "g_rst": flatopt.g_rst(flatopt.sam(), 0.5),
   "g_rst_0": flatopt.g_rst(flatopt.sam(), 0.0),
-  "ire_rho": flatopt.ire(rho=0.05),
-  "ire": flatopt.ire(curvature=gauss_newton_bartlett(), update_interval=1),
   "ire_none_flat": flatopt.ire(flat_fraction=0.0),
-  "lookahead": flatopt.lookahead(SGD, sync_period=1),
-  "sala": flatopt.sala(SGD, sync_period=2),
-  "lookbehind": flatopt.lookbehind(SGD, ascent_steps=2, interpolation="adaptive"),
-  "gsam": flatopt.gsam(),
-  "looksam": flatopt.looksam(update_interval=2),
-  "friendly_sam": flatopt.friendly_sam(),
-  "momentum_sam": flatopt.momentum_sam(SGD),
+  "lookbehind_adaptive": flatopt.lookbehind(SGD, ascent_steps=2, interpolation="adaptive"),
 }
 
 
@@ -104,10 +92,10 @@ def debug_flag(request):
   jax.config.update(request.param, False)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*OPTIMIZERS, *EDGES])
 def test_debug_flags_find_nothing(debug_flag, name):
   """In eager mode, where every single operation is looked at."""
-  method = METHODS[name]
+  method = EDGES[name] if name in EDGES else OPTIMIZERS[name]()
   for grad_fn in (lambda w: jax.tree.map(jnp.zeros_like, w), lambda w: w):
     state = method.init(W)
     for _ in range(3):
@@ -115,26 +103,13 @@ def test_debug_flags_find_nothing(debug_flag, name):
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(updates))
 
 
-OF_RHO = {
-  "sam": flatopt.sam,
-  "asam": flatopt.asam,
-  "rst": lambda rho: flatopt.rst(flatopt.sam(rho)),
-  "gsam": flatopt.gsam,
-  "looksam": lambda rho: flatopt.looksam(rho, update_interval=2),
-  "friendly_sam": flatopt.friendly_sam,
-  "ire_rho": lambda rho: flatopt.ire(rho=rho, curvature=gauss_newton_bartlett()),
-  "sala": lambda rho: flatopt.sala(SGD, sync_period=2, rho=rho),
-  "lookbehind": lambda rho: flatopt.lookbehind(
-    SGD, ascent_steps=2, rho=rho, interpolation="adaptive"
-  ),
-  "momentum_sam": lambda rho: flatopt.momentum_sam(SGD, rho=rho),
-}
+OF_RHO = [name for name in with_argument("rho") if name != "ire"]
 
 
 @pytest.mark.parametrize("name", OF_RHO)
 def test_meta_gradients_are_finite_where_the_gradient_is_zero(name):
   def end(rho, w):
-    optimizer = OF_RHO[name](rho)
+    optimizer = OPTIMIZERS[name](rho=rho)
     state = optimizer.init(w)
     grad_fn = jax.grad(lambda w: 0.0 * sum(jnp.sum(x**2) for x in jax.tree.leaves(w)))
     for _ in range(2):

@@ -163,7 +163,13 @@ def ire(
     output = _tree.cast_like(_devices.mean(output, axis_name), params)
     return output, IreState(_tree.increment(state.count), extra_gradients, mask)
 
-  place, closures = ("after", ()) if rho is None else ("before", ("grad_fn",))
   return _method.transformation(
-    "ire", IreState, init, update, place=place, closures=closures, axis_name=axis_name
+    "ire",
+    IreState,
+    init,
+    update,
+    place="after" if rho is None else "before",
+    # Asked for here, because a user of the default estimator has not written its name.
+    closures=("grad_fn",) if rho is not None or curvature is None else (),
+    axis_name=axis_name,
   )

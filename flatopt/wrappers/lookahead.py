@@ -100,4 +100,6 @@ def lookahead(
     updates = _tree.where(synchronise, optax.tree.sub(slow, params), updates)
     return updates, LookaheadState(count, slow, base_state)
 
-  return _method.transformation("lookahead", LookaheadState, init, update, place="around")
+  return _method.transformation(
+    "lookahead", LookaheadState, init, update, place="around", allow_complex=True
+  )

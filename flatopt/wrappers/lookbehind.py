@@ -118,7 +118,7 @@ def lookbehind(
     _arguments.check_number("lookbehind", "interpolation", interpolation, low=0, high=1)
   if eta is not None:
     _arguments.check_number("lookbehind", "eta", eta, low=0)
-  if unroll is not True:
+  if not isinstance(unroll, bool):
     _arguments.check_integer("lookbehind", "unroll", unroll, minimum=1)
   _arguments.check_axes("lookbehind", axis_name, shard_axes, sync_perturbation)
   base = _method.prepare_base(base_optimizer)

@@ -84,7 +84,9 @@ def momentum_sam(
     return MomentumSamState(jnp.zeros((), jnp.int32), eps, base.init(params))
 
   def update(updates, state, params, step, extra_args):
-    _arguments.check_same_tree("momentum_sam", "perturbation", state.perturbation, params)
+    _arguments.check_same_tree(
+      "momentum_sam", "perturbation in the state", state.perturbation, params
+    )
     updates, base_state = base.update(updates, state.base, params, **extra_args)
     w = optax.apply_updates(optax.tree.sub(params, state.perturbation), updates)
     axes = _devices.leaf_axes("momentum_sam", params, None, shard_axes)

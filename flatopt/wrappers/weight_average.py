@@ -128,4 +128,6 @@ def weight_average(
       base=base_state,
     )
 
-  return _method.transformation(name, WeightAverageState, init, update, place="around")
+  return _method.transformation(
+    name, WeightAverageState, init, update, place="around", allow_complex=True
+  )

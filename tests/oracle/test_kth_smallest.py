@@ -132,10 +132,19 @@ def test_works_op_by_op():
     assert kth_smallest(jnp.array([3.0, 1.0, 2.0]), 2) == 2
 
 
+@pytest.mark.parametrize("dtype", [jnp.float8_e4m3b11fnuz, jnp.float8_e5m2, jnp.float8_e4m3fn])
+def test_one_byte(dtype):
+  """In the first of these formats the largest number has the code that all others have for NaN."""
+  largest = jnp.finfo(dtype).max
+  x = jnp.array([1.0, jnp.nan, -2.0, 0.0, 3.0, largest]).astype(dtype)
+  ordered = [float(kth_smallest(x, k)) for k in range(1, 7)]
+  np.testing.assert_array_equal(ordered, [-2, 0, 1, 3, largest, np.nan])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("k", "expected"), [(34 * 63 * 2**20, 1.0), (34 * 63 * 2**20 + 1, 2.0)])
 def test_ranks_beyond_31_bits(k, expected):
-  """34 leaves of 2^26 entries, the last 2^20 of each larger: 3 GB, op by op.
+  """34 leaves of 2^26 entries, the last 2^20 of each larger: 5 GB, op by op.
 
   Compiled for CPUs, the counts of all leaves would want 4 bytes an entry at once.
   """
