@@ -138,7 +138,7 @@ def test_one_byte(dtype):
   largest = jnp.finfo(dtype).max
   x = jnp.array([1.0, jnp.nan, -2.0, 0.0, 3.0, largest]).astype(dtype)
   ordered = [float(kth_smallest(x, k)) for k in range(1, 7)]
-  np.testing.assert_array_equal(ordered, [-2, 0, 1, 3, largest, np.nan])
+  np.testing.assert_array_equal(ordered, np.array([-2, 0, 1, 3, largest, np.nan], float))
 
 
 @pytest.mark.slow
