@@ -1,5 +1,6 @@
 """Checks the order in which the parts of an optimizer are combined."""
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -25,7 +26,10 @@ class _Call(NamedTuple):
 
 
 def check_optimizer(
-  optimizer: optax.GradientTransformation | optax.MultiSteps, params: Params
+  optimizer: optax.GradientTransformation | optax.MultiSteps,
+  params: Params,
+  *,
+  axis_names: tuple[str, ...] = (),
 ) -> None:
   """Raises an error if a method is in a place where it does harm or has no effect.
 
@@ -38,12 +42,14 @@ def check_optimizer(
   Args:
     optimizer: any optax transformation, or an ``optax.MultiSteps``.
     params: the params that the optimizer is for.
+    axis_names: the names of all mapped axes that the optimizer's methods have as ``axis_name`` or
+      ``shard_axes``. The check runs as one device of such axes.
 
   Raises:
     ValueError: a method that belongs before the base optimizer is after it or contains it; or
       such a method replaces the output of another one; or the updates do not descend because
       there is no base optimizer; or ``ire()`` has no base optimizer before it; or a
-      transformation changes the updates of a wrapper.
+      transformation changes the updates of a wrapper; or ``axis_names`` lacks an axis.
     TypeError: ``optimizer`` is not an optax transformation.
 
   Example:
@@ -61,11 +67,27 @@ it before: optax.chain(flatopt.sam(...), base_optimizer)
   else:
     _arguments.check_transformation("check_optimizer", "optimizer", optimizer)
     update = optax.with_extra_args_support(optimizer).update
+  check = functools.partial(_check, optimizer.init, update, params)
+  for name in axis_names:
+    check = jax.vmap(check, axis_name=name, axis_size=1)  # nothing is batched: values stay values
+  try:
+    check()
+  except NameError as error:
+    if "axis name" not in str(error):
+      raise
+    raise ValueError(
+      "check_optimizer: the optimizer uses a mapped axis; name all that it uses, such as"
+      f" axis_names=('data',). {error}"
+    ) from error
+
+
+def _check(init: Callable[..., Any], update: Callable[..., Any], params: Params) -> None:
+  """Takes the steps and checks them."""
   got_bare_gradient: dict[str, list[bool]] = {}  # by the name of a method with place "after"
   slopes: list[jax.Array] = []  # positive if the updates of a step point uphill
   calls: list[_Call] = []
   with jax.disable_jit():  # so that cond and scan run on values, which can be compared
-    state: Any = optimizer.init(params)
+    state: Any = init(params)
     for i in range(_NUM_STEPS):
       grads = _made_up_gradients(params, i)
       calls.clear()

@@ -7,7 +7,7 @@ import pytest
 
 import flatopt
 from tests import problem
-from tests.conformance.cases import CASES
+from tests.conformance.cases import CASES, ONE_OF_EACH_PLACE
 
 SGD = optax.sgd(0.1)
 WARMING_UP = optax.sgd(optax.linear_schedule(0.0, 0.1, 10))
@@ -88,6 +88,24 @@ def test_right_orders(name):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_method_in_its_place(case):
   flatopt.check_optimizer(case.make(), problem.make_params())
+
+
+HUTCHINSON = [case for case in CASES if case.name == "ire_hutchinson"]
+
+
+@pytest.mark.parametrize("case", ONE_OF_EACH_PLACE + HUTCHINSON, ids=lambda case: case.name)
+def test_mapped_axes(case):
+  optimizer = case.make(axis_name="data", shard_axes=("fsdp", "tensor"))
+  axis_names = ("data", "fsdp", "tensor")
+  flatopt.check_optimizer(optimizer, problem.make_params(), axis_names=axis_names)
+
+
+def test_mapped_axes_that_are_missing_or_do_not_hide_a_wrong_order():
+  optimizer = optax.chain(SGD, flatopt.sam(axis_name="hosts"))
+  with pytest.raises(ValueError, match=r"check_optimizer: .*axis_names=.*unbound axis name: hosts"):
+    flatopt.check_optimizer(optimizer, problem.make_params())
+  with pytest.raises(ValueError, match="check_optimizer: sam is after the base"):
+    flatopt.check_optimizer(optimizer, problem.make_params(), axis_names=("hosts",))
 
 
 def test_what_the_wrong_order_does():

@@ -136,7 +136,8 @@ def _signs(key: jax.Array, params: Params, axes: Axes) -> Params:
   sign_of_shard = lambda names: jax.random.rademacher(
     jax.random.fold_in(key, jax.lax.axis_index(names)), (), jnp.int8
   )
+  is_split = lambda names: names and jax.lax.axis_size(names) > 1
   return jax.tree.unflatten(
     structure,
-    [x * sign_of_shard(names) if names else x for x, names in zip(leaves, axes, strict=True)],
+    [x * sign_of_shard(n) if is_split(n) else x for x, n in zip(leaves, axes, strict=True)],
   )
