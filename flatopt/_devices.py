@@ -105,7 +105,7 @@ def _cast(x: jax.Array, names: Iterable[str]) -> jax.Array:
     return x
   if hasattr(jax.lax, "pcast"):
     return jax.lax.pcast(x, missing, to="varying")
-  return jax.lax.pvary(x, missing)  # before JAX 0.8.2
+  return jax.lax.pvary(x, missing)  # before JAX 0.8.2 # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _as_tuple(axis_name: AxisName) -> tuple[str, ...]:
