@@ -1,10 +1,9 @@
 """Checks of arguments. Every error names the method, the argument, what it got and the remedy."""
 
-import functools
 import math
 import numbers
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +65,7 @@ def check_decay(method: str, decay: Any) -> None:
 
 def check_integer(method: str, name: str, value: Any, minimum: int) -> None:
   """Checks an argument that must be a Python int of ``minimum`` or more."""
-  if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+  if not _is_int(value):
     raise TypeError(
       f"{method}: {name} must be a Python int; got {describe(value)} ({_STATIC_REMEDY})"
     )
@@ -81,33 +80,33 @@ def check_flag(method: str, name: str, value: Any) -> None:
 
 def check_key(method: str, key: Any) -> None:
   """Checks a key that is built into the transformation, so it must not be traced."""
-  _check_is_key(method, key, _STATIC_REMEDY)
+  if not _is_int(key):
+    as_key(method, key, _STATIC_REMEDY)
   if isinstance(key, Tracer):
     raise TypeError(f"{method}: key must not be traced; {_STATIC_REMEDY}")
 
 
-def as_key(method: str, key: Any) -> jax.Array:
-  """Returns the JAX key for an argument that may be an int, a key or a traced key."""
-  _check_is_key(method, key, "jax.random.key(0) makes one")
-  return _to_jax_key(key)
-
-
-def _check_is_key(method: str, key: Any, remedy: str) -> None:
-  """Raises an error if the key is neither an int nor a JAX key."""
-  if isinstance(key, numbers.Integral) and not isinstance(key, bool):
-    return
-  if not isinstance(key, jax.Array) or not (_is_typed_key(key) or _is_raw_key(key)):
+def as_key(method: str, key: Any, remedy: str = "jax.random.key(0) makes one") -> jax.Array:
+  """Returns the JAX key; an int becomes a threefry key on every backend."""
+  if _is_int(key):
+    return jax.random.key(int(key), impl="threefry2x32")
+  is_typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+  if not isinstance(key, jax.Array) or not (
+    key.shape == () if is_typed else key.dtype == jnp.uint32 and key.ndim == 1
+  ):
     raise TypeError(
       f"{method}: key must be a Python int or a JAX key; got {describe(key)} ({remedy})"
     )
+  return key
 
 
-def _is_typed_key(key: jax.Array) -> bool:
-  return jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ()
+def draw_key(method: str, key: Any, count: jax.Array) -> jax.Array:
+  """Returns the key of draw number ``count``. It depends on ``key`` and ``count`` only."""
+  return jax.random.fold_in(as_key(method, key), count)
 
 
-def _is_raw_key(key: jax.Array) -> bool:
-  return key.dtype == jnp.uint32 and key.ndim == 1
+def _is_int(value: Any) -> bool:
+  return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def check_axes(
@@ -263,17 +262,6 @@ def value_at(value: Any, step: jax.typing.ArrayLike) -> Any:
   return value(step) if callable(value) else value
 
 
-def draw_key(key: Any, count: jax.Array) -> jax.Array:
-  """Returns the key of draw number ``count``. It depends on ``key`` and ``count`` only."""
-  return jax.random.fold_in(_to_jax_key(key), count)
-
-
-def _to_jax_key(key: Any) -> jax.Array:
-  """Returns the key; an int becomes a threefry key on every backend."""
-  is_int = isinstance(key, numbers.Integral)
-  return jax.random.key(int(key), impl="threefry2x32") if is_int else key
-
-
 def describe(value: Any) -> str:
   """Returns the text for a value in an error message. Arrays are shown by dtype and shape only."""
   is_array = lambda x: isinstance(x, jax.Array | np.ndarray)
@@ -284,26 +272,3 @@ def describe(value: Any) -> str:
     return str(value).replace("'", "")
   text = repr(value)
   return text if len(text) <= 80 and " object at 0x" not in text else f"a {type(value).__name__}"
-
-
-_Factory = TypeVar("_Factory", bound=Callable[..., Any])
-
-
-def explain_foreign_arguments(
-  method: str, explanations: dict[str, str]
-) -> Callable[[_Factory], _Factory]:
-  """Makes a decorator: an argument name of another library raises an error that says what to write.
-
-  ``explanations`` maps each such name to the text of the error.
-  """
-
-  def decorate(factory: _Factory) -> _Factory:
-    @functools.wraps(factory)
-    def checked_factory(*args, **kwargs):
-      for name in kwargs.keys() & explanations.keys():
-        raise TypeError(f"{method}: there is no argument {name}; {explanations[name]}")
-      return factory(*args, **kwargs)
-
-    return checked_factory  # pyright: ignore[reportReturnType]
-
-  return decorate

@@ -212,24 +212,6 @@ def test_factories_that_were_not_called_are_named():
     flatopt.rst(flatopt.sam)
 
 
-@pytest.mark.parametrize(
-  ("settings", "remedy"),
-  [
-    ({"optimizer": optax.sgd(0.1)}, "optax.chain(flatopt.sam(rho), optimizer)"),
-    ({"adv_optimizer": optax.sgd(0.05)}, "flatopt.sam(rho, ascent=...)"),
-    ({"sync_period": 2}, "flatopt.lookbehind"),
-    ({"opaque_mode": True}, "pass grad_fn to update"),
-    ({"reset_state": True}, "no state"),
-    ({"batch_axis_name": "batch"}, "axis_name"),
-    ({"adaptive": True}, "flatopt.asam"),
-  ],
-  ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
-)
-def test_the_words_of_other_libraries_are_translated(settings, remedy):
-  with raises(TypeError, f"sam: there is no argument {next(iter(settings))}", remedy):
-    flatopt.sam(**settings)
-
-
 def test_an_optimizer_in_the_place_of_rho():
   with raises(TypeError, "sam: rho must be a number", "optax.chain(flatopt.sam(...), optimizer)"):
     flatopt.sam(optax.sgd(0.1))

@@ -82,7 +82,8 @@ def gauss_newton_bartlett(
   def update(updates, state, params, step, extra_args):
     del updates, step
     params = _devices.varying(params, axis_name)
-    grads = extra_args["sampled_grad_fn"](params, _arguments.draw_key(key, state.count))
+    draw_key = _arguments.draw_key("gauss_newton_bartlett", key, state.count)
+    grads = extra_args["sampled_grad_fn"](params, draw_key)
     _results.check_gradients("gauss_newton_bartlett", "sampled_grad_fn", grads, params)
     square = lambda g: batch_size * jnp.square(g.astype(_tree.wide_dtype(g)))
     estimate = jax.tree.map(square, grads)

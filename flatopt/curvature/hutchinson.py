@@ -97,7 +97,8 @@ def hutchinson(
     shards = extra_args.get("shard_axes") if shard_axes is None else shard_axes
     axes = _devices.leaf_axes("hutchinson", params, data_axis, shards)
     params = _devices.varying(jax.tree.map(jnp.asarray, params), axis_name)
-    sample_keys = jax.random.split(_arguments.draw_key(key, state.count), num_samples)
+    draw_key = _arguments.draw_key("hutchinson", key, state.count)
+    sample_keys = jax.random.split(draw_key, num_samples)
 
     def sample(sample_key):
       signs = _signs(sample_key, params, axes)

@@ -113,7 +113,8 @@ def mix_at_random(method, state_type, inner, probability, mixing, key, axis_name
   def update(updates, state, params, step, extra_args):
     p = jnp.asarray(_arguments.value_at(probability, step), jnp.float32)
     m = _arguments.value_at(mixing, step)
-    draw = jax.random.uniform(_arguments.draw_key(key, state.count), dtype=jnp.float32)
+    draw_key = _arguments.draw_key(method, key, state.count)
+    draw = jax.random.uniform(draw_key, dtype=jnp.float32)
     is_sharp = draw < p  # X_t = 1
     updates = _tree.cast_like(updates, params)
 

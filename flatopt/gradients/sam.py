@@ -26,20 +26,6 @@ class SamState(NamedTuple):
     return {"count": self.count}
 
 
-# Arguments of other libraries' SAM, and what to write here instead.
-_FOREIGN_ARGUMENTS = {
-  "optimizer": "put the optimizer after sam: optax.chain(flatopt.sam(rho), optimizer)",
-  "base_optimizer": "put it after sam: optax.chain(flatopt.sam(rho), base_optimizer)",
-  "adv_optimizer": "pass its direction as ascent, its length as rho: flatopt.sam(rho, ascent=...)",
-  "sync_period": "every update is a whole step of SAM; for several ascents use flatopt.lookbehind",
-  "opaque_mode": "sam always works this way: pass grad_fn to update",
-  "reset_state": "sam resets no state: neither the base optimizer's nor that of ascent",
-  "batch_axis_name": "this argument is called axis_name here",
-  "adaptive": "use flatopt.asam",
-}
-
-
-@_arguments.explain_foreign_arguments("sam", _FOREIGN_ARGUMENTS)
 def sam(
   rho: ScalarOrSchedule = 0.05,
   *,
