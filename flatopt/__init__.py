@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from flatopt import closures, curvature, schedules, sharpness
 from flatopt._version import __version__ as __version__
 from flatopt.check_optimizer import check_optimizer
+from flatopt.finish import finish
 from flatopt.gradients import ae_sam, asam, friendly_sam, g_rst, gsam, looksam, rst, sam
 from flatopt.implicit_regularisation import ire
 from flatopt.kth_smallest import kth_smallest
@@ -23,6 +24,7 @@ __all__ = [
   "eval_params",
   "expected_gradient_evaluations",
   "extra_gradient_evaluations",
+  "finish",
   "friendly_sam",
   "g_rst",
   "gsam",

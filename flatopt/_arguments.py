@@ -53,14 +53,14 @@ def _check_range(method: str, name: str, value: float, low: float, high: float) 
     raise ValueError(f"{method}: {name} must be {allowed}; got {value!r}")
 
 
-def check_decay(method: str, decay: Any) -> None:
+def check_decay(method: str, decay: Any, name: str = "decay") -> None:
   """Checks the decay rate of a running average, a Python number in [0, 1)."""
   if isinstance(decay, bool) or not isinstance(decay, numbers.Real):
     raise TypeError(
-      f"{method}: decay must be a Python number; got {describe(decay)} ({_STATIC_REMEDY})"
+      f"{method}: {name} must be a Python number; got {describe(decay)} ({_STATIC_REMEDY})"
     )
   if not 0 <= float(decay) < 1:
-    raise ValueError(f"{method}: decay must be in [0, 1); got {decay!r}")
+    raise ValueError(f"{method}: {name} must be in [0, 1); got {decay!r}")
 
 
 def check_integer(method: str, name: str, value: Any, minimum: int) -> None:

@@ -29,6 +29,7 @@ AROUND = {
   "lookbehind": partial(flatopt.lookbehind, ascent_steps=2),
   "momentum_sam": flatopt.momentum_sam,
   "weight_average": flatopt.weight_average,
+  "finish": partial(flatopt.finish, num_steps=3),
 }
 ESTIMATORS = {
   "hutchinson": curvature.hutchinson,

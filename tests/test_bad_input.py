@@ -145,6 +145,14 @@ def test_decay(name):
       make(name, decay=value)
 
 
+def test_slow_momentum():
+  for value in (-0.25, 1.0, math.nan):
+    with raises(ValueError, "lookahead: slow_momentum must be in [0, 1); got", repr(value)):
+      make("lookahead", slow_momentum=value)
+  with raises(TypeError, "lookahead: slow_momentum must be a number", "'0.5'"):
+    make("lookahead", slow_momentum="0.5")
+
+
 @pytest.mark.parametrize("name", with_argument("key"))
 def test_key(name):
   for key in (3, -1, 2**40, np.uint32(3), jax.random.key(0), jax.random.PRNGKey(0)):
@@ -184,7 +192,7 @@ def test_mode_of_hutchinson():
 
 TRANSFORMATIONS = [
   (name, argument)
-  for argument in ("ascent", "inner", "curvature", "base_optimizer")
+  for argument in ("ascent", "inner", "curvature", "base_optimizer", "optimizer")
   for name in with_argument(argument)
 ]
 

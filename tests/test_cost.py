@@ -70,6 +70,7 @@ def test_state_bytes(name, bytes_a_param):
     (flatopt.ire(decay=0.9), 5),  # the mask and the average
     (flatopt.ire(rho=0.05, decay=0.9), 5),
     (flatopt.weight_average(optax.sgd(0.1)), 4),
+    (flatopt.lookahead(optax.sgd(0.1), slow_momentum=0.9), 8),
   ],
 )
 def test_state_bytes_of_averages(method, bytes_a_param):

@@ -38,7 +38,7 @@ def test_every_metric_is_listed():
     optax.chain(sgd, flatopt.ire(curvature=curvature.hutchinson())),
     optax.chain(flatopt.ire(rho=0.05, curvature=curvature.gauss_newton_bartlett()), sgd),
     optax.contrib.sophia(0.1, hessian_diagonal_fn=curvature.empirical_fisher()),
-    flatopt.lookahead(sgd),
+    flatopt.finish(flatopt.lookahead(sgd), 1),
     flatopt.momentum_sam(sgd),
     flatopt.weight_average(sgd),
     flatopt.sala(sgd),

@@ -34,8 +34,8 @@ PAGES = (
   (
     "optimizers",
     "States and params",
-    "Functions that work with every method: they read an optimizer's state, check its order, or freeze"
-    " params.",
+    "Functions that work with every method: they read an optimizer's state, check its order, freeze"
+    " params, or end at the params to evaluate at.",
     (("", "flatopt"),),
   ),
   (

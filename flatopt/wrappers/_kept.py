@@ -20,13 +20,14 @@ def from_first_update(count: jax.Array, params: Params, kept: Params) -> Params:
 
 
 def where_ready(ready: jax.Array, kept: Params, params: Params) -> Params:
-  """Returns a copy of ``kept``, or ``params`` as long as ``ready`` is 0."""
+  """Returns a copy of ``kept``, or ``params`` as long as ``ready`` is 0 or False."""
   (ready,) = jax.tree.leaves(ready)  # nnx.Optimizer wraps the array in a variable
+  ready = jnp.asarray(ready, bool)
 
   def choose(kept, param):
     # A state that was stacked by vmap has one ``ready`` for each row.
-    by_row = jnp.reshape(ready, jnp.shape(ready) + (1,) * (jnp.ndim(kept) - jnp.ndim(ready)))
-    return jnp.where(by_row > 0, kept, param)
+    by_row = jnp.reshape(ready, ready.shape + (1,) * (jnp.ndim(kept) - ready.ndim))
+    return jnp.where(by_row, kept, param)
 
   return map_kept(choose, kept, params)
 

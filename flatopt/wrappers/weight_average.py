@@ -110,21 +110,19 @@ def weight_average(
     is_due = (count >= start_step) & ((count - start_step) % update_interval == 0)
     num_averaged = jnp.maximum(state.num_averaged, int(start_step == 0))  # w_0 is the first
 
-    def start_or_continue():
-      average = _kept.from_first_update(state.count, params, state.average)
-      w = eval_params_of(base_state, optax.apply_updates(params, updates))
-      if decay is None:
-        mean = lambda n, a, w: a + (w - a) / n
-        longer = _tree.map_wide(mean, (num_averaged + 1,), average, w)
-      else:
-        longer = _tree.interpolate(1 - decay, average, w)
-      longer = _tree.where(num_averaged == 0, _tree.cast_like(w, average), longer)
-      return _tree.where(is_due, longer, average)
+    average = _kept.from_first_update(state.count, params, state.average)
+    w = eval_params_of(base_state, optax.apply_updates(params, updates))
+    if decay is None:
+      mean = lambda n, a, w: a + (w - a) / n
+      longer = _tree.map_wide(mean, (num_averaged + 1,), average, w)
+    else:
+      longer = _tree.interpolate(1 - decay, average, w)
+    longer = _tree.where(num_averaged == 0, _tree.cast_like(w, average), longer)
 
     return updates, WeightAverageState(
       count=count,
       num_averaged=num_averaged + is_due.astype(jnp.int32),
-      average=_method.cond(is_due | (state.count == 0), start_or_continue, lambda: state.average),
+      average=_tree.where(is_due, longer, average),
       base=base_state,
     )
 

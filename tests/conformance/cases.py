@@ -90,7 +90,13 @@ CASES = [
   Case(
     "lookahead",
     lambda base=BASE, **d: flatopt.lookahead(
-      optax.chain(flatopt.sam(0.1, **d), base), sync_period=3
+      optax.chain(flatopt.sam(0.1, **d), base), sync_period=3, slow_momentum=0.5
+    ),
+  ),
+  Case(
+    "finish",
+    lambda base=BASE, **d: flatopt.finish(
+      flatopt.lookahead(optax.chain(flatopt.sam(0.1, **d), base), sync_period=2), 3
     ),
   ),
   Case("sala", _around(flatopt.sala, sync_period=3, rho=0.3)),
