@@ -46,7 +46,7 @@ class TestTrees:
       "'relu'; params must be arrays": ("relu",),
       "the function relu; params must be arrays": (jax.nn.relu,),
     }
-    if name in ("lookahead", "weight_average"):
+    if name in ("lookahead", "weight_average", "finish"):
       leaves.pop("complex64; params must be real")
     for seen, leaf in ((seen, leaf) for seen, found in leaves.items() for leaf in found):
       params = {"a": jnp.ones(3), "b": [leaf]}
@@ -91,7 +91,14 @@ def test_state_unlike_params(name):
       update(name, state=state)
 
 
-WITHOUT_GRAD_FN = "lookahead", "momentum_sam", "weight_average", "ire", "gauss_newton_bartlett"
+WITHOUT_GRAD_FN = (
+  "lookahead",
+  "momentum_sam",
+  "weight_average",
+  "finish",
+  "ire",
+  "gauss_newton_bartlett",
+)
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in WITHOUT_GRAD_FN])
