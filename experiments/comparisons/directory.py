@@ -29,6 +29,10 @@ class Runs:
   def finished(self, *path: str) -> bool:
     return path in self.summaries or (self.out.joinpath(*path) / "summary.json").exists()
 
+  def count(self, pattern: str) -> int:
+    """The number of finished runs in the directories that match."""
+    return sum(1 for _ in self.out.glob(f"{pattern}/summary.json"))
+
   def train(self, config: Config, *path: str) -> dict[str, Any]:
     """Trains a run and returns its summary; a finished run is only read."""
     if path not in self.summaries:
@@ -66,8 +70,18 @@ def _claim(path: Path, comparison: Any) -> None:
     # An older compare.json gets the defaults of newer fields; one that cannot is compared as it is.
     fields = {name: configuration.from_dict(value) for name, value in existing.items()}
     existing = to_json(type(comparison)(**fields))
-  if lines := configuration.differences(existing, spec):
-    raise Refusal(f"{path.parent} holds another comparison: {', '.join(lines)}")
+  if lines := configuration.differences(_by_flag(existing), _by_flag(spec)):
+    raise Refusal(
+      f"{path.parent} holds another comparison, so name another --out: {', '.join(lines)}"
+    )
+
+
+def _by_flag(spec: dict[str, Any]) -> dict[str, Any]:
+  """The budget under its unit's name, as in --gradients 150."""
+  spec = dict(spec)
+  if {"unit", "amount"} <= spec.keys():
+    spec[spec.pop("unit")] = spec.pop("amount")
+  return spec
 
 
 def to_json(comparison: Any) -> dict[str, Any]:

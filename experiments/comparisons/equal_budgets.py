@@ -52,14 +52,15 @@ def compare(comparison: Comparison, out: Path, console: Console) -> None:
   check(by_method)
   claim(out, comparison)
   runs = Runs(out, console)
-  train_all(
-    lambda: [
-      job
-      for name, config in by_method.items()
-      for job in unfinished(comparison, config, runs, name)
-    ],
-    console,
-  )
+  jobs = lambda: [
+    job
+    for name, config in by_method.items()
+    for job in unfinished(comparison, config, runs, name)
+  ]
+  planned = sum(number_of_runs(comparison, config) for config in by_method.values())
+  # More where a search goes on beyond its grid.
+  left = lambda: max(len(jobs()), planned - runs.count("trials/*/*/*") - runs.count("runs/*/*"))
+  train_all(jobs, console, left=left)
   with one_at_a_time(out):
     write_results(comparison, by_method, runs)
 
@@ -113,6 +114,13 @@ def unfinished(comparison: Comparison, config: Config, runs: Runs, name: str) ->
       return jobs
     tried |= {setting: trial_score(comparison, tuning, setting, runs, name) for setting in due}
   return open_ones(seed_configs(comparison, tuning.chosen(tried), name))
+
+
+def number_of_runs(comparison: Comparison, config: Config) -> int:
+  """A method's trials on the grid, and its seeds."""
+  grid = comparison.grid
+  settings = len(tuning_of(config, grid).grid) if grid.tunes else 0
+  return settings * grid.trial_seeds + comparison.seeds
 
 
 def score(comparison: Comparison) -> Score:

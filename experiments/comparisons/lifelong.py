@@ -55,6 +55,7 @@ def learn(compared: LifelongComparison, out: Path, console: Console) -> None:
       for job in unfinished(compared, config, seed, runs, name)
     ],
     console,
+    left=lambda: len(by_method) * compared.seeds * compared.tasks - runs.count("runs/*/*/*"),
   )
   with one_at_a_time(out):
     write_results(compared, by_method, runs)

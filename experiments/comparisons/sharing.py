@@ -6,6 +6,7 @@ machines can share a directory if its file system supports locks between them.
 """
 
 import contextlib
+import math
 import os
 import subprocess
 import sys
@@ -27,13 +28,20 @@ class Job(NamedTuple):
 
 
 def train_all(
-  unfinished: Callable[[], list[Job]], console: Console, pause: Callable = time.sleep
+  unfinished: Callable[[], list[Job]],
+  console: Console,
+  pause: Callable = time.sleep,
+  *,
+  left: Callable[[], int] | None = None,
 ) -> None:
   """Trains one job after another until none is left, and waits for those that other processes have.
 
   ``unfinished`` lists the jobs that can be trained now; a method's runs follow its trials.
+  ``left`` counts those too that cannot be trained yet. The time that is left is told from what all
+  processes have finished since this one began.
   """
-  waiting = False
+  left = left or (lambda: len(unfinished()))
+  began, at_first, waiting = time.monotonic(), left(), False
   while jobs := unfinished():
     for job in jobs:
       try:
@@ -41,7 +49,7 @@ def train_all(
       except Busy:
         continue
       waiting = False
-      console.print(f"done: {' '.join(job.path)}")
+      console.print(f"done: {' '.join(job.path)}{_time_left(began, at_first, left())}")
       break
     else:
       if not waiting:
@@ -50,6 +58,13 @@ def train_all(
         console.print(f"waiting for other processes, which train {named}{more}")
       waiting = True
       pause(PAUSE)
+
+
+def _time_left(began: float, at_first: int, left: int) -> str:
+  if not 0 < left < at_first:
+    return ""
+  seconds = (time.monotonic() - began) / (at_first - left) * left
+  return f"; {left} left, about {math.ceil(seconds / 60)} min"
 
 
 def one_at_a_time(out: Path) -> contextlib.AbstractContextManager[None]:

@@ -54,7 +54,7 @@ def checked(kind: type, fields: dict[str, Any]) -> Any:
 
 
 def differences(one: Any, other: Any, path: str = "") -> list[str]:
-  """ "opt.rho is 0.05 and 0.1", for every value in which two results of ``to_dict`` differ."""
+  """ "--opt.rho is 0.05 there, 0.1 here", where two results of ``to_dict`` differ."""
   if isinstance(one, dict) and isinstance(other, dict):
     names = list(one) + [name for name in other if name not in one]
     return [
@@ -62,4 +62,12 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
       for name in names
       for line in differences(one.get(name), other.get(name), f"{path}.{name}".lstrip("."))
     ]
-  return [] if one == other else [f"{path} is {one} and {other}"]
+  return [] if one == other else [f"{flag_of(path)} is {one} there, {other} here"]
+
+
+def flag_of(path: str) -> str:
+  """--opt.rho of config.opt.method.rho, and --method of its type."""
+  names = [name for name in path.split(".") if name != "config"]
+  if names[-1] == "type":
+    return f"--{names[-2].replace('set', 'data')}"
+  return "--" + ".".join(name for name in names if name not in ("method", "base", "set"))

@@ -13,7 +13,7 @@ import optax.contrib
 
 import flatopt
 from experiments.config import Opt, Refusal
-from experiments.methods.registry import base_name, look, method_name
+from experiments.methods.registry import base_name, method_name, place_and_colours
 
 
 def learning_rate(opt: Opt, paid: jax.Array) -> jax.Array:
@@ -65,7 +65,7 @@ def with_values(opt: Opt, values: dict[str, dict[str, Any]]) -> Opt:
 
 def make_optimizer(opt: Opt, steps: int, key: Any) -> optax.GradientTransformationExtraArgs:
   """The optimizer of ``opt`` for about ``steps`` steps; ``key`` seeds the method's random draws."""
-  place, _ = look(method_name(opt))
+  place, _ = place_and_colours(method_name(opt))
   if place == "around the base" and not opt.base.moves_freely:
     raise Refusal(
       f"{base_name(opt.base)} cannot stand inside {method_name(opt)}, which moves its params"

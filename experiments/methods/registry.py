@@ -99,7 +99,7 @@ def base_name(base: Base) -> str:
   )
 
 
-def look(method: str) -> tuple[Place, tuple[str, str] | None]:
+def place_and_colours(method: str) -> tuple[Place, tuple[str, str] | None]:
   """Place and colours of a method, given by its name with or without settings."""
   name = METHODS.current_name(method.partition(":")[0])
   if name in BASES:

@@ -7,7 +7,7 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from experiments.methods import look
+from experiments.methods import place_and_colours
 
 # A method's colour shows its place relative to the base optimizer. The hues are Okabe and Ito's,
 # which colour-blind readers can distinguish, in shades with enough contrast to the background.
@@ -37,12 +37,12 @@ THEMES = {
 
 
 def colour(theme: dict[str, str], method: str) -> str:
-  place, own = look(method)
+  place, own = place_and_colours(method)
   return theme[place] if own is None else own[theme is THEMES["dark"]]
 
 
 def place(method: str) -> str:
-  return look(method)[0]
+  return place_and_colours(method)[0]
 
 
 def label_of(method: str, room: int = 24) -> str:

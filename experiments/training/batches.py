@@ -100,9 +100,9 @@ def training_batches(config: Config) -> Stream:
   source = training_source(config)
   if in_memory(source) and config.data.augment == Augment():
     return Gathered(source, config.data.batch_size, config.training.seed)
-  from experiments.training.drawn import drawn_batches
+  from experiments.training.grain_batches import grain_batches
 
-  return drawn_batches(config, source)
+  return grain_batches(config, source)
 
 
 def evaluation_batches(source: Sequence, size: int) -> Iterator[tuple[Batch, np.ndarray]]:

@@ -60,7 +60,9 @@ def refuse_another(directory: Path, config: Config) -> None:
     return
   existing, resolved = map(configuration.to_dict, (read_config(directory), config))
   if lines := configuration.differences(existing, resolved):
-    raise Refusal(f"{directory} holds a run of another config: {', '.join(lines)}")
+    raise Refusal(
+      f"{directory} holds a run of another config, so name another --run_dir: {', '.join(lines)}"
+    )
 
 
 def finished(directory: Path, config: Config) -> dict[str, Any] | None:

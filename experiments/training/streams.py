@@ -73,7 +73,7 @@ class Gathered:
     self.position = state["batches"]
 
 
-class Drawn:
+class ReadAhead:
   """Batches of an iterator whose own position runs ahead of the steps."""
 
   def __init__(self, iterator: Any):

@@ -12,7 +12,7 @@ from experiments.config import Augment, Data, DataSet, Refusal
 from experiments.data import arrays, augment
 from experiments.data.sets import StandardLibrary
 from experiments.training import batches
-from experiments.training.streams import Drawn, Gathered, one_by_one, set_position
+from experiments.training.streams import Gathered, ReadAhead, one_by_one, set_position
 from tests.experiments.small import DIGITS, RandomImages, changed
 
 CIFAR = {"crop": 4, "flip": True, "cutout": 3}
@@ -223,7 +223,7 @@ def test_wrong_labels_and_parts_are_gathered_as_they_are_read():
 
 def test_batches_ahead_of_the_steps_are_not_lost():
   stream = batches.training_batches(on(RandomImages(), crop=2))
-  assert isinstance(stream, Drawn)
+  assert isinstance(stream, ReadAhead)
   first = stream.ahead(0, 4)
   position = stream.get_state()
   assert_equal([stream.ahead(1, 2)], [jax.tree.map(lambda x: x[1:3], first)])

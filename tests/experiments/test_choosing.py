@@ -59,7 +59,7 @@ def test_another_base_brings_its_own_learning_rate():
 def test_names_from_before_are_still_accepted():
   for old, new in {"sam+ire": "sam_ire", "ire(rho)": "ire_rho"}.items():
     assert presets.find("demo", old) == presets.find("demo", new)
-    assert methods.look(old + ":kappa=1") == methods.look(new)
+    assert methods.place_and_colours(old + ":kappa=1") == methods.place_and_colours(new)
 
 
 def test_a_method_s_own_learning_rate():

@@ -34,6 +34,25 @@ def test_help_of_all_fits_eighty_columns(capsys):
   assert max(map(len, printed.splitlines())) <= 80
 
 
+def test_help_and_refusals_do_not_wait_for_jax():
+  program = (
+    "import sys; from experiments.commands.program import main; main(['--help']); main(['walk']);"
+    "assert 'jax' not in sys.modules"
+  )
+  done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+  daily = [line.split()[3] for line in done.stdout.splitlines() if "-m experiments" in line][:3]
+  assert daily == ["list", "train", "compare"]
+  assert "unknown command walk" in done.stderr
+  assert done.returncode == 0, done.stderr
+
+
+def test_a_redirected_log_keeps_whole_lines_and_begins_at_once(capsys, monkeypatch):
+  line = "word " * 50
+  monkeypatch.setattr(List, "run", lambda self, console: console.print(line))
+  assert main(["list"]) == 0
+  assert capsys.readouterr().out == f"python -m experiments list: loading JAX\n{line}\n"
+
+
 def test_list_names_every_config(capsys):
   assert main(["list"]) == 0
   printed = capsys.readouterr().out
@@ -153,7 +172,7 @@ def test_refuses_the_directory_of_another_config(capsys, tmp_path):
   assert main(flags) == 0
   capsys.readouterr()
   line = refused(capsys, *flags, "--opt.rho", "0.1")
-  assert line.endswith("holds a run of another config: opt.method.rho is 0.05 and 0.1")
+  assert line.endswith("of another config, so name another --run_dir: --opt.rho is 0.05 there, 0.1 here")
   assert main(flags) == 0  # nothing is lost
 
 

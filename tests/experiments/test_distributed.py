@@ -69,7 +69,7 @@ def test_both_refuse_another_config(tmp_path):
   for process in start_two(tmp_path / "run", *flags, "--training.seed", "1"):
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 2
-    assert "another config: training.seed is 0 and 1" in errors.splitlines()[-1]
+    assert "--training.seed is 0 there, 1 here" in errors.splitlines()[-1]
 
 
 def test_says_what_is_missing(tmp_path):

@@ -66,6 +66,17 @@ def test_trains_free_runs_and_waits_for_busy_ones():
   assert len(pauses) == 2
 
 
+def test_what_is_left_is_told(capsys):
+  """With those runs that cannot be trained yet."""
+  jobs = ["first", "second"]
+  train = lambda: [Job((name,), lambda name=name: jobs.remove(name)) for name in jobs]
+  train_all(train, Console(width=200), left=lambda: len(jobs) + 1)
+  assert capsys.readouterr().out.splitlines() == [
+    "done: first; 2 left, about 1 min",
+    "done: second; 1 left, about 1 min",
+  ]
+
+
 def test_what_all_would_write_is_written_one_at_a_time(tmp_path):
   attempt = fcntl.LOCK_EX | fcntl.LOCK_NB
   with one_at_a_time(tmp_path), open(tmp_path / "lock") as other, pytest.raises(BlockingIOError):

@@ -9,21 +9,26 @@ from experiments.config import Refusal, reason
 GROUP = "flatopt.experiments"  # of entry points, whose modules are imported at every start
 
 
-def import_additions(arguments: Sequence[str]) -> list[str]:
-  """Imports the modules of entry points and of every ``--import``; returns the other arguments."""
-  for entry in entry_points(group=GROUP):
-    _import(entry.module, f"entry point {entry.name}")
-  others, remaining = [], iter(arguments)
+def split_imports(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+  """The modules that ``--import`` names, and the other arguments."""
+  modules, others, remaining = [], [], iter(arguments)
   for argument in remaining:
     flag, _, name = argument.partition("=")
     if flag != "--import":
       others.append(argument)
       continue
-    name = name or next(remaining, "")
-    if not name:
+    modules.append(name or next(remaining, ""))
+    if not modules[-1]:
       raise Refusal("--import needs the name of a module")
-    _import(name, "--import")
-  return others
+  return modules, others
+
+
+def import_plugins(modules: Sequence[str]) -> None:
+  """Imports the modules of entry points, and ``modules``."""
+  for entry in entry_points(group=GROUP):
+    _import(entry.module, f"entry point {entry.name}")
+  for module in modules:
+    _import(module, "--import")
 
 
 def _import(name: str, origin: str) -> None:

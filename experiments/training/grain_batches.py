@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.config import Augment, Config
 from experiments.data import augment
-from experiments.training.streams import Drawn
+from experiments.training.streams import ReadAhead
 
 
 def image_transforms(chosen: Augment, dtype: np.dtype) -> list[grain.transforms.RandomMap]:
@@ -23,7 +23,7 @@ def image_transforms(chosen: Augment, dtype: np.dtype) -> list[grain.transforms.
   return [transform for on, transform in transforms if on]
 
 
-def drawn_batches(config: Config, source: Sequence) -> Drawn:
+def grain_batches(config: Config, source: Sequence) -> ReadAhead:
   chosen = config.data.augment
   dataset = grain.MapDataset.source(source).seed(config.training.seed).shuffle().repeat()
   if chosen != Augment():
@@ -35,4 +35,4 @@ def drawn_batches(config: Config, source: Sequence) -> Drawn:
   if chosen.mixup:
     dataset = dataset.random_map(augment.Mixup(chosen.mixup, config.data.set.classes))
   options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
-  return Drawn(iter(dataset.to_iter_dataset(options)))
+  return ReadAhead(iter(dataset.to_iter_dataset(options)))
