@@ -35,8 +35,8 @@ from experiments.methods.registry import METHODS as METHODS
 from experiments.methods.registry import Plain as Plain
 from experiments.methods.registry import base_name as base_name
 from experiments.methods.registry import find_method as find_method
-from experiments.methods.registry import place_and_colours as place_and_colours
 from experiments.methods.registry import method_name as method_name
 from experiments.methods.registry import methods_on as methods_on
+from experiments.methods.registry import place_and_colours as place_and_colours
 from experiments.methods.registry import register_base as register_base
 from experiments.methods.registry import register_method as register_method
