@@ -20,6 +20,7 @@ What was trained, measured and drawn again:
   python -m experiments report DIR
 
 A config's own flags: python -m experiments train CONFIG --help
+Completion by the tab key: python -m experiments completion bash FILE
 Methods, models, data and configs of your own: --import MODULE with any of these
 """
 
@@ -55,6 +56,7 @@ COMMANDS = {
   "quantise": "Quantise",
   "report": "Report",
   "demo": "Demo",
+  "completion": "Completion",
 }
 
 

@@ -53,9 +53,7 @@ def compare(comparison: Comparison, out: Path, console: Console) -> None:
   claim(out, comparison)
   runs = Runs(out, console)
   jobs = lambda: [
-    job
-    for name, config in by_method.items()
-    for job in unfinished(comparison, config, runs, name)
+    job for name, config in by_method.items() for job in unfinished(comparison, config, runs, name)
   ]
   planned = sum(number_of_runs(comparison, config) for config in by_method.values())
   # More where a search goes on beyond its grid.

@@ -172,7 +172,9 @@ def test_refuses_the_directory_of_another_config(capsys, tmp_path):
   assert main(flags) == 0
   capsys.readouterr()
   line = refused(capsys, *flags, "--opt.rho", "0.1")
-  assert line.endswith("of another config, so name another --run_dir: --opt.rho is 0.05 there, 0.1 here")
+  assert line.endswith(
+    "of another config, so name another --run_dir: --opt.rho is 0.05 there, 0.1 here"
+  )
   assert main(flags) == 0  # nothing is lost
 
 
@@ -214,3 +216,14 @@ def test_a_checkpoint_of_another_version_is_not_called_damaged(tmp_path):
   (line,) = str(raised.value).splitlines()
   assert line.endswith(f"which config.json names, or delete {tmp_path / 'run'} to train again")
   assert "damaged" not in line
+
+
+def test_the_tab_key_completes_commands_and_flags(tmp_path):
+  script = tmp_path / "completion"
+  assert main(["completion", "bash", str(script)]) == 0
+  words = "experiments", "train", "digits", "--opt.r"
+  press = f"source {script}; COMP_WORDS=({' '.join(words)}); COMP_CWORD=3; _tyro_experiments"
+  done = subprocess.run(
+    ["bash", "-c", f'{press}; echo "${{COMPREPLY[*]}}"'], capture_output=True, text=True
+  )
+  assert done.stdout.split() == ["--opt.rho"], done.stderr
