@@ -132,7 +132,7 @@ print(f"method {output[0]:.3f}, closed form {4 * (2.0**3 + 3 * 2.0 * 0.5**2):.3f
 # ```
 #
 # Then run `python -m pytest tests/conformance -k both_sides -m "slow or not slow"`. The method of
-# this page, with `axis_name` added, passes 25 of the 27 tests. The other two ask for an error message under
+# this page, with `axis_name` added, passes 28 of the 30 tests. The other two ask for an error message under
 # `optax.masked`, and for reading the cost under `jax.transfer_guard("disallow")`.
 #
 # ## If you want to contribute it
