@@ -18,7 +18,7 @@ from experiments.presets import CONFIGS
 
 @dataclasses.dataclass(frozen=True)
 class Completion:
-  """Writes the tab completion of a shell, for `alias experiments='python -m experiments'`."""
+  """Writes the tab completion of `alias experiments='python -m experiments'`."""
 
   shell: tyro.conf.Positional[Literal["bash", "zsh", "tcsh"]]
   file: tyro.conf.Positional[Path]  # which the shell's own configuration sources
