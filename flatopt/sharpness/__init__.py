@@ -1,19 +1,19 @@
 """Measures of how flat the loss is around given params."""
 
 from flatopt.sharpness.ascent import ascent as ascent
-from flatopt.sharpness.average import average as average
 from flatopt.sharpness.batches import over_batches as over_batches
 from flatopt.sharpness.batches import over_iterable as over_iterable
-from flatopt.sharpness.eigenvalues import smallest_eigenvalues as smallest_eigenvalues
-from flatopt.sharpness.eigenvalues import top_eigenvalues as top_eigenvalues
-from flatopt.sharpness.estimate import Estimate as Estimate
-from flatopt.sharpness.gauss_newton import gauss_newton as gauss_newton
-from flatopt.sharpness.hessian import hessian as hessian
+from flatopt.sharpness.block import hessian_vector_product as hessian_vector_product
 from flatopt.sharpness.landscape import (
   filter_normalized_directions as filter_normalized_directions,
 )
 from flatopt.sharpness.landscape import loss_landscape as loss_landscape
-from flatopt.sharpness.products import hessian_vector_product as hessian_vector_product
+from flatopt.sharpness.operators import gauss_newton as gauss_newton
+from flatopt.sharpness.operators import hessian as hessian
+from flatopt.sharpness.sampling import Estimate as Estimate
+from flatopt.sharpness.sampling import average as average
+from flatopt.sharpness.sampling import trace as trace
 from flatopt.sharpness.spectrum import SpectralDensity as SpectralDensity
+from flatopt.sharpness.spectrum import smallest_eigenvalues as smallest_eigenvalues
 from flatopt.sharpness.spectrum import spectral_density as spectral_density
-from flatopt.sharpness.trace import trace as trace
+from flatopt.sharpness.spectrum import top_eigenvalues as top_eigenvalues

@@ -1,15 +1,13 @@
 """Worst-case sharpness: how far the loss rises within a ball around the params."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from flatopt import _arguments, _perturbation, _results, _tree
 from flatopt._typing import Params
-from flatopt.sharpness.host import fori_loop, value_and_grad
-from flatopt.sharpness.programs import run
+from flatopt.sharpness.host import is_on_host, scan, value_and_grad
 
 
 def ascent(
@@ -28,8 +26,8 @@ def ascent(
 
   ``T`` is 1. With ``eta`` it is ASAM's ``|w| + eta`` on all leaves except biases; then the result
   does not change if you rescale the layers of a network that computes the same function. With one
-  step the perturbation is that of SAM, or of ASAM. You can jit it. Outside jit it is compiled once
-  for the same ``loss_fn`` object (see ``hessian``). Cost: ``num_steps`` gradients and 2 losses.
+  step the perturbation is that of SAM, or of ASAM. You can jit it; outside jit every call is compiled.
+  Cost: ``num_steps`` gradients and 1 loss.
 
   Args:
     loss_fn: ``params -> scalar``.
@@ -63,37 +61,25 @@ def ascent(
     _arguments.check_number("ascent", "eta", eta, low=0)
   _arguments.check_closures("ascent", params, loss_fn=loss_fn)
   params = jax.tree.map(jnp.asarray, params)
-  start, increase = run(loss_fn, _increase, (loss_fn, num_steps), params, rho, eta)
-  _results.check_finite("ascent", "the loss", start)
-  return increase
-
-
-def _increase(
-  loss_fn: Callable, num_steps: int, params: Params, rho: Any, eta: Any
-) -> tuple[jax.Array, jax.Array]:
-  """Returns the loss at the params, and its largest increase."""
   scale = jax.tree.map(lambda w: jnp.ones_like(w, dtype=_tree.wide_dtype(w)), params)
   if eta is not None:
     scale = _perturbation.adaptive_scale(params, eta, None)
-  losses_and_grads = value_and_grad(loss_fn)
-  start = _results.check_scalar("ascent", loss_fn(params))
+  loss_and_grad_fn = value_and_grad("ascent", loss_fn)
 
   def perturbed(z):
     return jax.tree.map(lambda w, t, x: (w + t * x).astype(w.dtype), params, scale, z)
 
-  def step(i, carry):
-    z, largest = carry
-    loss, grads = losses_and_grads(perturbed(z))
-    # The loss at z = 0 does not count, so the result is negative if every step lowers the loss.
-    largest = jnp.where(i > 1, jnp.maximum(largest, loss), loss)
+  def step(z, _):
+    loss, grads = loss_and_grad_fn(perturbed(z))
     direction = jax.tree.map(lambda t, g: t * g.astype(t.dtype), scale, grads)
     z, _ = _perturbation.perturb(z, direction, rho)
-    return _project(z, rho), largest
+    return _project(z, rho), loss
 
   zeros = jax.tree.map(jnp.zeros_like, scale)
-  z, largest = fori_loop(loss_fn, num_steps, step, (zeros, start))
-  last = loss_fn(perturbed(z))
-  return start, (last if num_steps == 1 else jnp.maximum(largest, last)) - start
+  z, losses = scan(is_on_host(loss_fn), step, zeros, jnp.arange(num_steps))
+  start = _results.check_finite("ascent", "the loss", losses[0])
+  # The loss at z = 0 does not count, so the result is negative if every step lowers the loss.
+  return jnp.max(jnp.append(losses[1:], loss_fn(perturbed(z)))) - start
 
 
 def _project(z: Params, rho: jax.typing.ArrayLike) -> Params:

@@ -1,15 +1,16 @@
-"""The mean of a loss or a gradient over many batches: in one program, or by a loop on the host."""
+"""The mean of a loss, a gradient or an operator over many batches."""
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
 
-from flatopt import _results
+from flatopt import _results, _tree
 from flatopt._typing import Params
 from flatopt.sharpness.host import HostMean
-from flatopt.sharpness.operator import MeanOverBatches, MeanOverIterable, Operator
+from flatopt.sharpness.operators import MeanOverIterable, Operator
 
 
 @overload
@@ -24,8 +25,10 @@ def over_batches(loss_fn: Any, stacked_batches: Any) -> Any:
       loss(params) = mean over i of loss_fn(params, batch_i)
 
   It is a rematerialised ``lax.scan``. You can jit the loss, its gradient and Hessian-vector
-  products, and only the activations of one batch are in memory at a time. Cost: a gradient needs
-  one more forward pass than usual, because of ``jax.checkpoint``.
+  products, and only the activations of one batch are in memory at a time. Values, gradients and
+  products are added in float32 or wider. All batches have the same weight; for other weights, let
+  ``loss_fn`` multiply by one that comes with the batch. Cost: a gradient needs one more forward
+  pass than usual, because of ``jax.checkpoint``.
 
   Args:
     loss_fn: ``(params, batch) -> scalar``, a mean over the examples of the batch; or an operator
@@ -55,48 +58,75 @@ def over_batches(loss_fn: Any, stacked_batches: Any) -> Any:
       "over_batches: all leaves of stacked_batches must share a leading axis of one batch or"
       f" more; got shapes {shapes}"
     )
-  num_batches = shapes[0][0]
   if isinstance(loss_fn, Operator):
-    return MeanOverBatches(loss_fn, stacked_batches, num_batches)
+    return MeanOverBatches(loss_fn, stacked_batches)
 
-  @jax.jit  # so that it is compiled once when it is called or differentiated outside jit
-  def mean_loss(params, stacked_batches):
-    loss_at = lambda *args: _results.check_scalar("over_batches", loss_fn(*args))
+  def mean_loss(params):
+    # A gradient is added up in the dtype of what it is taken by, which is therefore wide.
+    wide = jax.tree.map(_widened, params)
+
+    def loss_of(batch):
+      return _results.check_scalar("over_batches", loss_fn(_tree.cast_like(wide, params), batch))
 
     def add(total, batch):
-      return total + loss_at(params, batch), None
+      return total + loss_of(batch).astype(total.dtype), None
 
-    first = jax.tree.map(lambda x: x[0], stacked_batches)
-    dtype = jax.eval_shape(loss_at, params, first).dtype
+    dtype = jax.eval_shape(loss_of, jax.tree.map(lambda x: x[0], stacked_batches)).dtype
     body = jax.checkpoint(add, prevent_cse=False)  # pyright: ignore[reportPrivateImportUsage]
-    total, _ = jax.lax.scan(body, jnp.zeros((), dtype), stacked_batches)
-    return total / num_batches
+    zero = jnp.zeros((), jnp.promote_types(dtype, jnp.float32))
+    total, _ = jax.lax.scan(body, zero, stacked_batches)
+    return (total / shapes[0][0]).astype(dtype)
 
-  return lambda params: mean_loss(params, stacked_batches)
+  return mean_loss
+
+
+def _widened(x: Any) -> jax.Array:
+  """Returns a floating array in float32 or wider, and other arrays as they are."""
+  is_floating = jnp.issubdtype(jnp.result_type(x), jnp.floating)
+  return jnp.asarray(x, _tree.wide_dtype(x) if is_floating else None)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class MeanOverBatches(Operator):
+  """The mean of an operator over batches in memory, by a scan over the batches."""
+
+  operator: Operator
+  stacked_batches: Any
+
+  def product(self, params: Params, vector: Params, *batch: Any) -> Params:
+    def add(total, batch):
+      product = self.operator.product(params, vector, batch)
+      return jax.tree.map(lambda t, x: t + x.astype(t.dtype), total, product), None
+
+    zeros = jax.tree.map(lambda w: jnp.zeros_like(w, dtype=_tree.wide_dtype(w)), params)
+    total, _ = jax.lax.scan(add, zeros, self.stacked_batches)
+    num_batches = jax.tree.leaves(self.stacked_batches)[0].shape[0]
+    return _tree.cast_like(jax.tree.map(lambda x: x / num_batches, total), params)
 
 
 @overload
 def over_iterable(fn: Operator, batches: Iterable[Any]) -> Operator: ...
 @overload
 def over_iterable(fn: Callable[[Params, Any], Any], batches: Iterable[Any]) -> HostMean: ...
-def over_iterable(fn: Any, batches: Iterable[Any]) -> Any:
+def over_iterable(fn: Any, batches: Any) -> Any:
   """Makes the mean of a loss or a gradient over batches that do not all fit in memory.
 
       mean(params) = mean over batches of fn(params, batch)
 
-  ``fn`` is jitted, and the loop over the batches runs on the host. If stderr is a terminal, the
-  loop shows its progress. The result cannot be traced, but all measures of ``flatopt.sharpness``
-  accept it; then they loop on the host, too. All batches have the same weight, whatever their
-  size. Compiled programs are kept for the function object ``fn``. So call ``jax.grad(loss_fn)``
-  once and pass the same object in every epoch; a second call of ``jax.grad`` makes another object,
-  which is compiled again. Cost: one call of ``fn`` per batch.
+  ``fn`` is jitted once, when the mean is made, and the loop over the batches runs on the host; so
+  make the mean before the loop over epochs. If stderr is a terminal, the loop shows its progress.
+  The result cannot be traced, but all measures of ``flatopt.sharpness`` accept it; then they loop
+  on the host, too. Values are added in float32 or wider. All batches have the same weight, whatever
+  their size; for other weights, let ``fn`` multiply by one that comes with the batch. Cost: one
+  call of ``fn`` per batch.
 
   Args:
     fn: ``(params, batch) -> scalar or pytree``: ``loss_fn``, or ``jax.grad(loss_fn)`` if a measure
       needs a gradient; or an operator whose functions take the batch as their last argument,
       such as ``gauss_newton(logits_fn, loss_fn)``.
-    batches: an iterable that can be iterated over many times: a list or a data loader, not a
-      generator.
+    batches: an iterable that can be iterated over many times, such as a list or a data loader, and
+      not a generator; or a data set of batches with ``__getitem__`` and ``__len__``.
 
   Returns:
     ``mean(params)``, a scalar or pytree like the output of ``fn``; for an operator, the operator
@@ -114,11 +144,16 @@ def over_iterable(fn: Any, batches: Iterable[Any]) -> Any:
     >>> float(sharpness.over_iterable(jax.grad(loss_fn), batches)(jnp.array(1.0)))
     -1.0
   """
-  if not isinstance(batches, Iterable) or iter(batches) is batches:
+  has_random_access = hasattr(batches, "__getitem__") and hasattr(batches, "__len__")
+  is_iterable = isinstance(batches, Iterable)
+  if not (is_iterable or has_random_access) or (is_iterable and iter(batches) is batches):
     raise TypeError(
-      "over_iterable: batches must be iterable more than once, such as a list; got"
-      f" {type(batches).__name__}"
+      "over_iterable: batches must be iterable more than once, such as a list, or have"
+      f" __getitem__ and __len__; got {type(batches).__name__}"
     )
-  if isinstance(fn, Operator):
-    return MeanOverIterable(fn, batches)
-  return HostMean(fn, batches)
+  mean = HostMean(fn, batches)
+  return MeanOverIterable(mean, _product) if isinstance(fn, Operator) else mean
+
+
+def _product(operator: Operator, params: Params, vector: Params, batch: Any) -> Params:
+  return operator.product(params, vector, batch)

@@ -1,84 +1,97 @@
-"""Means over batches by a loop on the host, and loops for measures that contain such a mean."""
+"""Means over batches by a loop on the host, and loops that may contain such a mean."""
 
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from flatopt import _tree
-from flatopt.sharpness.programs import on_host, program
+from flatopt import _results, _tree
 
 
 class HostMean:
-  """The mean of ``fn`` over batches, by a loop on the host; ``over_iterable`` makes it."""
+  """The mean of ``fn`` over batches, by a loop on the host; ``over_iterable`` makes it.
+
+  ``fn`` is jitted once, here. So what is compiled lives as long as this object.
+  """
 
   on_host = True
 
-  def __init__(self, fn: Callable[[Any, Any], Any], batches: Iterable[Any]):
-    self.fn = fn
+  def __init__(self, fn: Any, batches: Any):
     self.batches = batches
+    self._compiled = jax.jit(lambda transform, *args: transform(fn, *args), static_argnums=0)
 
-  def __call__(self, at: Any) -> Any:
-    return mean_over(self.batches, program(self.fn, self.fn), at)
+  def __call__(self, params: Any) -> Any:
+    return self.mean(_call, params)
+
+  def mean(self, transform: Callable[..., Any], *args: Any) -> Any:
+    """Returns the mean of ``transform(fn, *args, batch)`` over the batches.
+
+    ``transform`` must be a function of a module: every other object would be compiled anew.
+    """
+    if any(isinstance(x, Tracer) for x in jax.tree.leaves(args)):
+      raise TypeError(
+        "over_iterable: a loop on the host cannot be traced by jit, grad or vmap. Differentiate"
+        " inside, over_iterable(jax.grad(loss_fn), batches), or use over_batches"
+      )
+    total, value, count = None, None, 0
+    for batch in _with_progress(self.batches):
+      value = self._compiled(transform, *args, batch)
+      wide = jax.tree.map(lambda x: jnp.asarray(x, _tree.wide_dtype(x)), value)
+      total = wide if total is None else jax.tree.map(jnp.add, total, wide)
+      count += 1
+    if count == 0:
+      raise ValueError("over_iterable: batches is empty; it must hold one batch or more")
+    return _tree.cast_like(jax.tree.map(lambda x: x / count, total), value)
 
 
-def mean_over(batches: Iterable[Any], compiled: Callable, *args: Any) -> Any:
-  """Returns the mean of ``compiled(*args, batch)`` over the batches."""
-  if any(isinstance(x, Tracer) for x in jax.tree.leaves(args)):
-    raise TypeError(
-      "over_iterable: a loop on the host cannot be traced by jit, grad or vmap. Differentiate"
-      " inside, over_iterable(jax.grad(loss_fn), batches), or use over_batches"
-    )
-  total, value, count = None, None, 0
-  for batch in _with_progress(batches):
-    value = compiled(*args, batch)
-    wide = jax.tree.map(lambda x: jnp.asarray(x, _tree.wide_dtype(x)), value)
-    total = wide if total is None else jax.tree.map(jnp.add, total, wide)
-    count += 1
-  if count == 0:
-    raise ValueError("over_iterable: batches is empty; it must hold one batch or more")
-  return _tree.cast_like(jax.tree.map(lambda x: x / count, total), value)
+def _call(fn: Callable, params: Any, batch: Any) -> Any:
+  return fn(params, batch)
 
 
-def value_and_grad(loss_fn: Callable) -> Callable:
+def value_and_grad(method: str, loss_fn: Callable) -> Callable:
   """``jax.value_and_grad(loss_fn)``; for a mean on the host, the mean over the batches."""
-  if not isinstance(loss_fn, HostMean):
-    return jax.value_and_grad(loss_fn)
-  compiled = program(loss_fn.fn, _value_and_grad, loss_fn.fn)
-  return lambda at: mean_over(loss_fn.batches, compiled, at)
+  if isinstance(loss_fn, HostMean):
+    return lambda params: loss_fn.mean(_value_and_grad, params)
+  return jax.value_and_grad(lambda params: _results.check_scalar(method, loss_fn(params)))
 
 
-def _value_and_grad(loss_fn: Callable, at: Any, batch: Any) -> Any:
-  return jax.value_and_grad(loss_fn)(at, batch)
+def _value_and_grad(loss_fn: Callable, params: Any, batch: Any) -> Any:
+  return value_and_grad("over_iterable", lambda w: loss_fn(w, batch))(params)
 
 
-def fori_loop(owner: Any, num_steps: int, body: Callable, start: Any) -> Any:
-  """``lax.fori_loop`` from 0; a Python loop if the body calls an ``owner`` that is on the host."""
-  if not on_host(owner):
-    return jax.lax.fori_loop(0, num_steps, body, start)
-  for i in range(num_steps):
-    start = body(jnp.int32(i), start)
-  return start
+def is_on_host(fn_or_operator: Any) -> bool:
+  """Whether a call is a loop over batches on the host, which cannot be traced."""
+  return getattr(fn_or_operator, "on_host", False)
 
 
-def map_over(owner: Any, body: Callable, xs: jax.Array) -> Any:
-  """``lax.map``; a Python loop if the body calls an ``owner`` that is on the host."""
-  if not on_host(owner):
-    return jax.lax.map(body, xs)
-  results = [body(x) for x in xs]
-  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
+def scan(on_host: bool, body: Callable, carry: Any, xs: Any) -> tuple[Any, Any]:
+  """``jax.lax.scan``; if the body contains a loop on the host, the same as a Python loop."""
+  if not on_host:
+    return jax.lax.scan(body, carry, xs)
+  outputs = []
+  for i in range(jax.tree.leaves(xs)[0].shape[0]):
+    carry, output = body(carry, jax.tree.map(lambda x, i=i: x[i], xs))
+    outputs.append(output)
+  return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
 
 
-def _with_progress(batches: Iterable[Any]) -> Iterable[Any]:
+def map_over(on_host: bool, fn: Callable, xs: Any) -> Any:
+  """``jax.lax.map``; if ``fn`` contains a loop on the host, the same as a Python loop."""
+  return scan(on_host, lambda _, x: (None, fn(x)), None, xs)[1]
+
+
+def _with_progress(batches: Any) -> Iterator[Any]:
   """Yields the batches, and shows their number twice a second if stderr is a terminal."""
+  length = f" of {len(batches)}" if hasattr(batches, "__len__") else ""
+  if not isinstance(batches, Iterable):  # a data set with random access
+    batches = (batches[i] for i in range(len(batches)))
   if not sys.stderr.isatty():
     yield from batches
     return
-  length = f" of {len(batches)}" if hasattr(batches, "__len__") else ""  # pyright: ignore[reportArgumentType]
   shown = time.monotonic()
   for i, batch in enumerate(batches):
     if time.monotonic() - shown > 0.5:

@@ -1,16 +1,16 @@
 """Lanczos's iteration on pytrees: an orthonormal basis Q of a Krylov space, and Q' A Q."""
 
-import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from flatopt import _tree
 from flatopt._typing import Params
-from flatopt.sharpness.host import fori_loop
+from flatopt.sharpness import draws
+from flatopt.sharpness.host import scan
 
 
 class Basis(NamedTuple):
@@ -24,122 +24,166 @@ class _Iteration(NamedTuple):
   """The basis so far, and what the next step needs."""
 
   basis: Basis
-  next_vector: Params  # the unit vector that is added to the basis next
+  product: Params  # A times the newest vector of the basis; 0 before the first step
   scale: jax.Array  # the largest ||A q|| so far; rounding errors are relative to it
 
 
 def lanczos(
-  owner: Any,
   matvec: Callable[[Params], Params],
-  start: Params,
+  zeros: Params,
+  draw: Callable[[jax.Array], Params],
   key: jax.Array,
   num_matvecs: int,
+  *,
+  with_signs: bool = False,
   basis_size: int | None = None,
   num_kept: int = 0,
+  on_host: bool = False,
 ) -> Basis:
-  """Runs ``num_matvecs`` steps from ``start``. ``matvec`` is the product with the symmetric A.
+  """Runs ``num_matvecs`` steps from a random vector. ``matvec`` is the product with the symmetric A.
 
-      w = A q_j;  Q' w is a column of Q' A Q;  w <- w - Q Q' w, twice;  q_{j+1} = w / ||w||
+      c = Q' w;  w <- w - Q c;  d = Q' w;  w <- w - Q d;  q = w / ||w||;  w = A q
 
-  The whole matrix Q' A Q is computed, so the Ritz values are right for any orthonormal basis Q. Two
-  things need this. If the Krylov space is exhausted, w is only rounding error; then a random
-  direction replaces it, which finds more copies of repeated eigenvalues and avoids a division by
-  0. And if the basis has ``basis_size`` vectors, it is replaced by the ``num_kept`` Ritz vectors
-  with the largest values (the thick restart of Wu and Simon 2000, doi
-  10.1137/S0895479898334605). ``owner`` is the operator that ``matvec`` calls.
+  ``c + d`` is a column of Q' A Q. The whole matrix is computed, so the Ritz values are right for any
+  orthonormal basis Q. Two things need this. If w is only rounding error after the projections, then
+  the Krylov space is exhausted, and a random direction replaces w; this finds more copies of
+  repeated eigenvalues and avoids a division by 0. It also makes the first vector, because w starts
+  at 0. And if the basis has ``basis_size`` vectors, it is replaced by the ``num_kept`` Ritz vectors
+  with the largest values (the thick restart of Wu and Simon 2000, doi 10.1137/S0895479898334605).
+  Two projections are enough: Giraud and others 2005, doi 10.1007/s00211-005-0615-4.
+
+  Args:
+    matvec: takes and returns a vector, which is a pytree of arrays in float32 or wider.
+    zeros: the vector 0.
+    draw: draws a vector of standard normal entries from a key.
+    key: draws the start; keys made from it draw replacements.
+    num_matvecs: number of steps, and of products.
+    with_signs: whether the start has the signs of the entries that are drawn.
+    basis_size, num_kept: the largest number of vectors, and the number that survives a restart.
+    on_host: whether ``matvec`` cannot be traced.
   """
   size = num_matvecs if basis_size is None else min(basis_size, num_matvecs)
-  dtype = _tree.wide_dtype(*jax.tree.leaves(start))
-  stack = lambda x: jnp.zeros_like(x, shape=(size, *x.shape), dtype=_tree.wide_dtype(x))
-  empty = Basis(jax.tree.map(stack, start), jnp.zeros((size, size), dtype))
+  # Broadcasts have the sharding and the mesh of the vectors, which zeros of a shape would not have.
+  scale = _tree.dot(zeros, zeros)
+  empty = jax.tree.map(lambda x: jnp.broadcast_to(x, (size, *x.shape)), zeros)
+  state = _Iteration(Basis(empty, jnp.broadcast_to(scale, (size, size))), zeros, scale)
+  # Between products on the host, this is one program.
+  extend = jax.jit(partial(_extend, draw, with_signs, num_kept))
 
-  def step(i, state: _Iteration) -> _Iteration:
-    if size < num_matvecs:
-      state = state._replace(basis=_restart_if_full(size, num_kept, i, state.basis))
-    return _extend(size, num_kept, key, i, state, matvec(state.next_vector))
+  def step(state, index_and_key):
+    basis, q, scale = extend(state, *index_and_key)
+    product = _tree.cast_like(matvec(q), q)
+    return _Iteration(basis, product, scale), None
 
-  first = unit(jax.tree.map(lambda x: jnp.asarray(x, _tree.wide_dtype(x)), start))
-  state = _Iteration(empty, first, jnp.zeros((), dtype))
-  basis = fori_loop(owner, num_matvecs, step, state).basis
-  if size == num_matvecs:
-    return basis
-  filled = num_kept + (num_matvecs - size - 1) % (size - num_kept) + 1
-  vectors = jax.tree.map(lambda q: q[:filled], basis.vectors)
-  return Basis(vectors, basis.projected[:filled, :filled])
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _restart_if_full(size: int, num_kept: int, i: jax.Array, basis: Basis) -> Basis:
-  """Replaces a full basis by its best Ritz vectors before step ``i``."""
-  full = (i >= size) & ((i - size) % max(size - num_kept, 1) == 0)
-  return jax.lax.cond(full, lambda: _restart(basis, num_kept), lambda: basis)
+  keys = jnp.concatenate([key[None], jax.random.split(key, num_matvecs)[1:]])
+  state, _ = scan(on_host, step, state, (jnp.arange(num_matvecs), keys))
+  vectors, projected = state.basis
+  column = _coefficients(vectors, state.product)
+  projected = _set_column(projected, _slot(size, num_kept, num_matvecs - 1), column)
+  if size < num_matvecs:
+    filled = num_kept + (num_matvecs - size - 1) % (size - num_kept) + 1
+    vectors = jax.tree.map(lambda q: q[:filled], vectors)
+    projected = projected[:filled, :filled]
+  return Basis(vectors, projected)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+def _slot(size: int, num_kept: int, i: jax.Array | int) -> jax.Array:
+  """Returns the place in the basis of the vector of step ``i``."""
+  return jnp.where(i < size, i, num_kept + (i - size) % max(size - num_kept, 1))
+
+
 def _extend(
-  size: int, num_kept: int, key: jax.Array, i: jax.Array, state: _Iteration, w: Params
-) -> _Iteration:
-  """Adds the next vector to the basis, and makes the one after it from its product ``w = A q``."""
-  slot = jnp.where(i < size, i, num_kept + (i - size) % max(size - num_kept, 1))
-  w = _tree.cast_like(w, state.next_vector)
-  vectors = jax.tree.map(lambda q, x: q.at[slot].set(x), state.basis.vectors, state.next_vector)
-  column = _coefficients(vectors, w)
-  projected = state.basis.projected.at[slot].set(column).at[:, slot].set(column)
-  scale = jnp.maximum(state.scale, _tree.norm(w))
-  w = _orthogonalize(vectors, _orthogonalize(vectors, w))
-  exhausted = _tree.norm(w) <= 10 * jnp.finfo(column.dtype).eps * scale
-  random = lambda: _orthogonalize(vectors, random_unit(jax.random.fold_in(key, i), w))
-  w = jax.lax.cond(exhausted, random, lambda: w)
-  # Once more at unit length, because a short w can be mostly rounding error.
-  w = unit(_orthogonalize(vectors, unit(w)))
-  return _Iteration(Basis(vectors, projected), w, scale)
+  draw: Callable, with_signs: bool, num_kept: int, state: _Iteration, i: jax.Array, key: jax.Array
+) -> tuple[Basis, Params, jax.Array]:
+  """Adds a vector to the basis; returns the basis, the vector and the scale."""
+  vectors, projected = state.basis
+  size = projected.shape[0]
+
+  def draw_direction():
+    vector = draw(key)
+    return _tree.where(i == 0, draws.signs_of(vector), vector) if with_signs else vector
+
+  w, column, scale = _orthogonalize(vectors, state.product, state.scale, draw_direction)
+  projected = _set_column(projected, _slot(size, num_kept, jnp.maximum(i - 1, 0)), column)
+  basis = Basis(vectors, projected)
+  if num_kept:
+    full = (i >= size) & ((i - size) % max(size - num_kept, 1) == 0)
+    basis = jax.lax.cond(full, lambda: _restart(basis, num_kept), lambda: basis)
+  slot = _slot(size, num_kept, i)
+  add = lambda q, x: jax.lax.dynamic_update_index_in_dim(q, x, slot, 0)
+  return basis._replace(vectors=jax.tree.map(add, basis.vectors, w)), w, scale
 
 
-def ritz(basis: Basis) -> tuple[jax.Array, jax.Array]:
+def _orthogonalize(
+  vectors: Params, w: Params, scale: jax.Array, draw: Callable[[], Params]
+) -> tuple[Params, jax.Array, jax.Array]:
+  """Returns the unit vector of w's part outside the span, Q' w, and the largest norm so far.
+
+  A loop, so that it is compiled once for both projections of w, and those of the random vector.
+  """
+
+  def project(state):
+    count, w, column, length, scale = state
+    w = jax.lax.cond(count == 2, draw, lambda: w)
+    coefficients = _coefficients(vectors, w)
+    w = jax.tree.map(lambda q, x: x - _dot(coefficients.astype(q.dtype), q), vectors, w)
+    length = jnp.sqrt(_tree.dot(w, w))
+    norm = jnp.sqrt(length**2 + jnp.sum(coefficients**2))
+    scale = jnp.where(count == 0, jnp.maximum(scale, norm), scale)
+    column = jnp.where(count < 2, column + coefficients, column)
+    return count + 1, w, column, length, scale
+
+  def is_unfinished(state):
+    count, _, _, length, scale = state
+    exhausted = length <= 10 * jnp.finfo(scale.dtype).eps * scale
+    return (count < 2) | ((count == 2) & exhausted) | (count == 3)
+
+  column = jnp.zeros(jax.tree.leaves(vectors)[0].shape[0], scale.dtype)
+  state = jnp.int32(0), w, column, jnp.zeros_like(scale), scale
+  _, w, column, length, scale = jax.lax.while_loop(is_unfinished, project, state)
+  inverse = jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1), 0)
+  return jax.tree.map(lambda x: x * inverse.astype(x.dtype), w), column, scale
+
+
+def _restart(basis: Basis, num_kept: int) -> Basis:
+  """Returns a basis of the ``num_kept`` Ritz vectors with the largest values; the rest is 0."""
+  values, coefficients = ritz(basis.projected)
+  kept = combine(coefficients[:, -num_kept:], basis.vectors)
+  padded = lambda x, q: jnp.concatenate([x, jnp.zeros_like(q[num_kept:])])
+  vectors = jax.tree.map(padded, kept, basis.vectors)
+  return Basis(vectors, jnp.diag(padded(values[-num_kept:], values)))
+
+
+def ritz(projected: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Returns the Ritz values, ascending, and the coefficients of their vectors, in columns."""
-  return jnp.linalg.eigh(basis.projected)
+  return jnp.linalg.eigh(projected)
 
 
 def combine(coefficients: jax.Array, vectors: Params) -> Params:
   """Returns the vectors whose coefficients are the columns: (m, n) gives leaves (n, *shape)."""
-  return jax.tree.map(
-    lambda q: jnp.tensordot(coefficients.T.astype(q.dtype), q, 1, precision="highest"), vectors
-  )
-
-
-def random_unit(key: jax.Array, like: Params) -> Params:
-  """Draws a direction uniformly from the unit sphere, in float32 or wider."""
-  wide = jax.tree.map(lambda x: jnp.asarray(x, _tree.wide_dtype(x)), like)
-  return unit(optax.tree.random_like(key, wide, jax.random.normal))
-
-
-def unit(vector: Params) -> Params:
-  """Returns the vector divided by its norm, or 0 for the zero vector."""
-  norm = _tree.norm(vector)
-  inverse = jnp.where(norm > 0, 1 / jnp.where(norm > 0, norm, 1), 0)
-  return jax.tree.map(lambda x: x * inverse.astype(x.dtype), vector)
+  return jax.tree.map(lambda q: _dot(coefficients.T.astype(q.dtype), q), vectors)
 
 
 def _coefficients(vectors: Params, w: Params) -> jax.Array:
   """Returns Q' w, of shape (m,)."""
   dtype = _tree.wide_dtype(*jax.tree.leaves(w))
-  products = jax.tree.map(
-    lambda q, x: jnp.tensordot(q, x, x.ndim, precision="highest").astype(dtype), vectors, w
-  )
+
+  def leaf_coefficients(q, x):
+    # Every device gets the sum over all shards; JAX wants this said on meshes with explicit axes.
+    replicated = jax.typeof(jnp.sum(x)).sharding
+    return jnp.tensordot(q, x, x.ndim, precision="highest", out_sharding=replicated).astype(dtype)
+
+  products = jax.tree.map(leaf_coefficients, vectors, w)
   return sum(jax.tree.leaves(products), jnp.zeros((), dtype))
 
 
-def _orthogonalize(vectors: Params, w: Params) -> Params:
-  """Returns w - Q Q' w."""
-  coefficients: Any = _coefficients(vectors, w)
-  remove = lambda q, x: x - jnp.tensordot(coefficients.astype(q.dtype), q, 1, precision="highest")
-  return jax.tree.map(remove, vectors, w)
+def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
+  """Returns the sum over the last axis of a and the first of b, in full precision."""
+  return jnp.tensordot(a, b, 1, precision="highest")
 
 
-def _restart(basis: Basis, num_kept: int) -> Basis:
-  """Returns a basis of the ``num_kept`` Ritz vectors with the largest values; the rest is 0."""
-  values, coefficients = ritz(basis)
-  kept = combine(coefficients[:, -num_kept:], basis.vectors)
-  vectors = jax.tree.map(lambda q, x: jnp.zeros_like(q).at[:num_kept].set(x), basis.vectors, kept)
-  diagonal = jnp.zeros_like(values).at[:num_kept].set(values[-num_kept:])
-  return Basis(vectors, jnp.diag(diagonal))
+def _set_column(matrix: jax.Array, i: jax.Array, column: jax.Array) -> jax.Array:
+  """Returns the matrix with this column, and this row."""
+  for axis in (0, 1):
+    matrix = jax.lax.dynamic_update_index_in_dim(matrix, column, i, axis)
+  return matrix

@@ -5,29 +5,31 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from flatopt import _arguments, _results, _tree
 from flatopt._typing import Params
-from flatopt.sharpness.host import map_over
-from flatopt.sharpness.programs import run
+from flatopt.sharpness import draws
+from flatopt.sharpness.host import is_on_host, map_over
 
 
 def filter_normalized_directions(
-  params: Params, *, num: int = 2, key: int | jax.Array
+  params: Params, *, num: int = 2, filter_axis: int = -1, key: int | jax.Array
 ) -> tuple[Params, ...]:
   """Draws random directions whose filters have the same norms as the filters of the params.
 
       d_f <- d_f * ||w_f|| / ||d_f||   for every filter f
 
-  A filter is the part of a kernel that belongs to one output feature. In the layout of Flax this
-  is one index of the last axis, and all of the other axes. A leaf with one axis or none is one
-  filter. With such directions you can compare the landscapes of networks whose layers have
-  different scales. You can jit it. Cost: no gradient.
+  A filter is the part of a kernel that belongs to one output feature: one index of the axis
+  ``filter_axis``, and all of the other axes. A leaf with one axis or none is one filter. With such
+  directions you can compare the landscapes of networks whose layers have different scales. You can
+  jit it. Cost: no gradient.
 
   Args:
     params: pytree of real floating arrays.
     num: number of directions, >= 1.
+    filter_axis: the axis of the output features: -1 in the layout of Flax, ``(in, out)`` and
+      ``(height, width, in, out)``; 0 in that of Equinox and PyTorch, ``(out, in)`` and ``(out, in,
+      height, width)``.
     key: int or JAX key, which may be traced.
 
   Returns:
@@ -51,16 +53,19 @@ def filter_normalized_directions(
   name = "filter_normalized_directions"
   _arguments.check_integer(name, "num", num, minimum=1)
   _arguments.check_closures(name, params)
+  if filter_axis not in (0, -1):
+    raise ValueError(f"{name}: filter_axis must be 0 or -1; got {filter_axis!r}")
   wide = jax.tree.map(lambda w: jnp.asarray(w, _tree.wide_dtype(w)), params)
 
   def normalize(d, w):
-    axes = tuple(range(w.ndim - 1)) if w.ndim > 1 else None
+    axes = tuple(range(w.ndim))
+    if w.ndim > 1:
+      axes = axes[1:] if filter_axis == 0 else axes[:-1]
     length = lambda x: jnp.sqrt(jnp.sum(jnp.square(x), axis=axes, keepdims=True))
     return d * (length(w) / length(d))
 
   def direction(key):
-    d = optax.tree.random_like(key, wide, jax.random.normal)
-    return _tree.cast_like(jax.tree.map(normalize, d, wide), params)
+    return _tree.cast_like(jax.tree.map(normalize, draws.normal(key, wide), wide), params)
 
   return tuple(direction(k) for k in jax.random.split(_arguments.as_key(name, key), num))
 
@@ -78,8 +83,8 @@ def loss_landscape(
       losses[i, j, ...] = loss_fn(w + a_i d_1 + a_j d_2 + ...)
       a = linspace(-span, span, resolution)
 
-  You can jit it. Outside jit it is compiled once for the same ``loss_fn`` object (see ``hessian``).
-  Cost: one loss per point, computed one after the other; no gradient.
+  You can jit it; outside jit every call is compiled. Cost: one loss per point, computed one after
+  the other; no gradient.
 
   Args:
     loss_fn: ``params -> scalar``.
@@ -110,7 +115,17 @@ def loss_landscape(
   _arguments.check_closures("loss_landscape", params, loss_fn=loss_fn)
   params = jax.tree.map(jnp.asarray, params)
   trees = _as_tuple(directions, params)
-  losses = run(loss_fn, _losses, (loss_fn, resolution), params, trees, span)
+  line = jnp.linspace(-span, span, resolution, dtype=_tree.wide_dtype(*jax.tree.leaves(params)))
+  axes = jnp.meshgrid(*[line] * len(trees), indexing="ij")
+
+  def loss_at(coordinates):
+    point = params
+    for a, direction in zip(coordinates, trees, strict=True):
+      point = _tree.map_wide(lambda a, w, d: w + a * d, (a,), point, direction)
+    return _results.check_scalar("loss_landscape", loss_fn(point))
+
+  points = jnp.stack([a.ravel() for a in axes], axis=1)
+  losses = map_over(is_on_host(loss_fn), loss_at, points)
   return losses.reshape((resolution,) * len(trees))
 
 
@@ -140,20 +155,3 @@ def _unstack(directions: Params, params: Params) -> tuple[Params, ...]:
   if num == 0 or shapes != wanted:
     raise ValueError(f"loss_landscape: {_ALLOWED}; got leaves of shapes {shapes}")
   return tuple(jax.tree.map(lambda x, i=i: x[i], directions) for i in range(num))
-
-
-def _losses(
-  loss_fn: Callable, resolution: int, params: Params, directions: tuple[Params, ...], span: Any
-) -> jax.Array:
-  """Returns the losses at all points of the grid, in one axis."""
-  dtype = _tree.wide_dtype(*jax.tree.leaves(params))
-  line = jnp.linspace(-span, span, resolution, dtype=dtype)
-  axes = jnp.meshgrid(*[line] * len(directions), indexing="ij")
-
-  def loss_at(coordinates):
-    point = params
-    for a, direction in zip(coordinates, directions, strict=True):
-      point = _tree.map_wide(lambda a, w, d: w + a * d, (a,), point, direction)
-    return _results.check_scalar("loss_landscape", loss_fn(point))
-
-  return map_over(loss_fn, loss_at, jnp.stack([a.ravel() for a in axes], axis=1))

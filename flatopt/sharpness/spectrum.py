@@ -1,18 +1,18 @@
-"""The density of the Hessian's eigenvalues, by stochastic Lanczos quadrature."""
+"""The extreme eigenvalues of the Hessian, or of another operator, and the density of all of them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from flatopt import _arguments, _results
 from flatopt._typing import Mask, Params
+from flatopt.sharpness import draws
 from flatopt.sharpness.block import Block, as_block, check_num_matvecs
 from flatopt.sharpness.host import map_over
-from flatopt.sharpness.lanczos import lanczos, ritz
-from flatopt.sharpness.operator import GradFnOrOperator
-from flatopt.sharpness.programs import run
-from flatopt.sharpness.trace import signs
+from flatopt.sharpness.lanczos import Basis, combine, lanczos, ritz
+from flatopt.sharpness.operators import GradFnOrOperator
+from flatopt.sharpness.packing import Packing, packing
 
 _POINTS = 1024
 _BANDWIDTH = 0.01  # standard deviation of the kernel, as a share of the spectrum's range
@@ -23,6 +23,129 @@ class SpectralDensity(NamedTuple):
 
   grid: jax.Array
   density: jax.Array
+
+
+def top_eigenvalues(
+  grad_fn: GradFnOrOperator,
+  params: Params,
+  *,
+  num: int = 1,
+  num_matvecs: int = 32,
+  basis_size: int | None = None,
+  mask: Mask | None = None,
+  key: int | jax.Array,
+) -> tuple[jax.Array, Params]:
+  """Returns the ``num`` largest eigenvalues of the Hessian, and their eigenvectors.
+
+  This is Lanczos's iteration from a random vector, with full reorthogonalisation. The values are
+  Ritz values: except for rounding, they are never larger than the true eigenvalues. A repeated
+  eigenvalue is found once; all its copies are found only if the Krylov space is exhausted. You can
+  jit it; outside jit every call is compiled. Cost: ``num_matvecs`` Hessian-vector products of 2
+  gradients each; memory for ``num_matvecs`` vectors like params, or for ``basis_size`` of them.
+
+  Args:
+    grad_fn: ``params -> grads``, or an operator.
+    params: pytree of real floating arrays with N entries in total.
+    num: number of eigenvalues, >= 1.
+    num_matvecs: number of products, from ``num`` to N. With more products, the values are more
+      accurate, and eigenvalues that are close to each other are separated.
+    basis_size: to save memory, the largest number of vectors to keep, >= ``num + 2``. When the
+      memory is full, the iteration restarts from the best vectors; it then needs some more
+      products for the same accuracy. ``None``: keep all vectors.
+    mask: bool pytree, a prefix of it, or a callable ``params -> bool pytree``. The Hessian is taken
+      with respect to the leaves that are True; the others are constants. N counts only these
+      leaves, and the vectors in memory have only these. ``None``: all leaves.
+    key: int or JAX key for the random start vector; it may be traced.
+
+  Returns:
+    ``(values, vectors)``. The values have shape (num,), the largest first, in float32 or wider.
+    The vectors have norm 1; they are a pytree like params whose leaves have a leading axis of
+    length ``num``, and are 0 outside the mask. ``loss_landscape`` accepts them as directions.
+
+  Raises:
+    ValueError, TypeError: an argument is out of range or of the wrong type; or, outside jit, the
+      Hessian is not finite.
+
+  Source:
+    Lanczos 1950, doi 10.6028/jres.045.026; restarts of Wu, Simon 2000, doi
+    10.1137/S0895479898334605.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from flatopt import sharpness
+    >>> grad_fn = jax.grad(lambda w: jnp.sum(jnp.array([1.0, 5.0, 2.0]) * w**2) / 2)
+    >>> values, vectors = sharpness.top_eigenvalues(
+    ...   grad_fn, jnp.zeros(3), num=2, num_matvecs=3, key=0
+    ... )
+    >>> values.round(3), vectors.shape
+    (Array([5., 2.], dtype=float32), (2, 3))
+  """
+  block = as_block("top_eigenvalues", grad_fn, params, mask)
+  return _extreme_eigenvalues(block, 1, num, num_matvecs, basis_size, key)
+
+
+def smallest_eigenvalues(
+  grad_fn: GradFnOrOperator,
+  params: Params,
+  *,
+  num: int = 1,
+  num_matvecs: int = 32,
+  basis_size: int | None = None,
+  mask: Mask | None = None,
+  key: int | jax.Array,
+) -> tuple[jax.Array, Params]:
+  """Returns the ``num`` smallest eigenvalues of the Hessian, the most negative first.
+
+  A negative eigenvalue shows that the point is a saddle and not a minimum; its eigenvector leads
+  down. The function is ``top_eigenvalues`` of the negated Hessian. So except for rounding, the
+  values are never smaller than the true eigenvalues. It does not find the eigenvalues close to 0
+  in the middle of a spectrum; ``spectral_density`` shows how many there are. Cost: that of
+  ``top_eigenvalues``.
+
+  Args:
+    grad_fn, params, num, num_matvecs, basis_size, mask, key: as in ``top_eigenvalues``.
+
+  Returns:
+    ``(values, vectors)``. The values have shape (num,), the smallest first. The vectors are like
+    those of ``top_eigenvalues``.
+
+  Raises:
+    ValueError, TypeError: an argument is out of range or of the wrong type; or, outside jit, the
+      Hessian is not finite.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from flatopt import sharpness
+    >>> grad_fn = jax.grad(lambda w: jnp.sum(jnp.array([1.0, -5.0, 2.0]) * w**2) / 2)
+    >>> values, _ = sharpness.smallest_eigenvalues(
+    ...   grad_fn, jnp.zeros(3), num=2, num_matvecs=3, key=0
+    ... )
+    >>> values.round(3)
+    Array([-5.,  1.], dtype=float32)
+  """
+  block = as_block("smallest_eigenvalues", grad_fn, params, mask)
+  return _extreme_eigenvalues(block, -1, num, num_matvecs, basis_size, key)
+
+
+def _extreme_eigenvalues(
+  block: Block, sign: int, num: Any, num_matvecs: Any, basis_size: Any, key: Any
+) -> tuple[jax.Array, Params]:
+  """Returns the largest eigenvalues of ``sign`` times the operator, times ``sign``."""
+  name = block.method
+  _arguments.check_integer(name, "num", num, minimum=1)
+  check_num_matvecs(block, num_matvecs, minimum=num)
+  if basis_size is not None:
+    _arguments.check_integer(name, "basis_size", basis_size, minimum=num + 2)
+  key = _arguments.as_key(name, key)
+  num_kept = (num + (basis_size or 0)) // 2
+  pack = packing(block.select(block.params))
+  basis = _krylov_basis(
+    block, pack, key, num_matvecs, sign=sign, basis_size=basis_size, num_kept=num_kept
+  )
+  _results.check_finite(name, "the Hessian", basis.projected)
+  values, coefficients = ritz(basis.projected)
+  vectors = combine(coefficients[:, : -num - 1 : -1], basis.vectors)
+  return sign * values[: -num - 1 : -1], block.embed(jax.vmap(pack.unpack)(vectors))
 
 
 def spectral_density(
@@ -41,9 +164,9 @@ def spectral_density(
   For each v, Lanczos's iteration gives the nodes, which are its Ritz values, and the weights, which
   are the squared first entries of the eigenvectors of the projected matrix. ``width``, the standard
   deviation of the kernel, is 1 % of the range of the nodes; its square is added to the variance
-  of the density. You can jit it. Outside jit it is compiled once for the same ``grad_fn`` object
-  (see ``hessian``). Cost: ``num_samples * num_matvecs`` Hessian-vector products of 2 gradients
-  each; memory for ``num_matvecs`` vectors like params.
+  of the density. You can jit it; outside jit every call is compiled. Cost: ``num_samples *
+  num_matvecs`` Hessian-vector products of 2 gradients each; memory for ``num_matvecs`` vectors like
+  params.
 
   Args:
     grad_fn: ``params -> grads``, or an operator.
@@ -75,38 +198,44 @@ def spectral_density(
     1.0
   """
   name = "spectral_density"
-  block, params = as_block(name, grad_fn, params, mask)
-  check_num_matvecs(block, num_matvecs, params)
+  block = as_block(name, grad_fn, params, mask)
+  check_num_matvecs(block, num_matvecs)
   _arguments.check_integer(name, "num_samples", num_samples, minimum=1)
-  key = _arguments.as_key(name, key)
-  nodes, density = run(block.operator, _density, (block, num_matvecs, num_samples), params, key)
-  _results.check_finite(name, "the Hessian", nodes)
-  return density
-
-
-def _density(
-  block: Block, num_matvecs: int, num_samples: int, params: Params, key: jax.Array
-) -> tuple[jax.Array, SpectralDensity]:
-  """Returns the nodes, which are finite if the operator is, and the density."""
-  nodes, weights = quadrature(block, num_matvecs, num_samples, params, key)
-  return nodes, _smooth(nodes, weights)
+  nodes, weights = quadrature(block, num_matvecs, num_samples, _arguments.as_key(name, key))
+  return _smooth(_results.check_finite(name, "the Hessian", nodes), weights)
 
 
 def quadrature(
-  block: Block, num_matvecs: int, num_samples: int, params: Params, key: jax.Array
+  block: Block, num_matvecs: int, num_samples: int, key: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Returns nodes and weights, of shape (num_samples, num_matvecs); weights of a row sum to 1."""
+  pack = packing(block.select(block.params))
 
-  def nodes_and_weights(key):
-    start = signs(key, block.select(params))
-    matvec = lambda v: block.product(v, params)
-    nodes, coefficients = ritz(lanczos(block.operator, matvec, start, key, num_matvecs))
-    return nodes, jnp.square(coefficients[0])
+  def projected(key):
+    return _krylov_basis(block, pack, key, num_matvecs, with_signs=True).projected
 
-  return map_over(block.operator, nodes_and_weights, jax.random.split(key, num_samples))
+  keys = jax.random.split(key, num_samples)  # those of ``trace``
+  nodes, coefficients = ritz(map_over(block.operator.on_host, projected, keys))
+  return nodes, jnp.square(coefficients[:, 0])
 
 
-@jax.jit  # for measures that loop on the host, which are not compiled as a whole
+def _krylov_basis(
+  block: Block, pack: Packing, key: jax.Array, num_matvecs: int, *, sign: int = 1, **options: Any
+) -> Basis:
+  """Runs Lanczos's iteration on ``sign`` times the block, with packed vectors."""
+  leaves = block.select(block.params)
+  return lanczos(
+    lambda v: [sign * x for x in pack.pack(block.product(pack.unpack(v)))],
+    pack.pack([jnp.zeros_like(x) for x in leaves]),
+    lambda key: pack.pack(draws.normal(key, leaves)),
+    key,
+    num_matvecs,
+    on_host=block.operator.on_host,
+    **options,
+  )
+
+
+@jax.jit  # for calls outside jit, which would compile each line
 def _smooth(nodes: jax.Array, weights: jax.Array) -> SpectralDensity:
   """Returns the density with a normal kernel around each node."""
   low, high = jnp.min(nodes), jnp.max(nodes)

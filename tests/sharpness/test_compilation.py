@@ -1,14 +1,19 @@
-"""Measures that are taken every epoch compile in the first; what is kept does not pile up."""
+"""A measure sees what its function sees at that moment, and keeps nothing between calls."""
 
+import functools
 import gc
 import weakref
+from typing import Any, NamedTuple
 
+import flax.core
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from flatopt import sharpness
+
+W = jnp.ones(2)
 
 
 @pytest.fixture
@@ -25,152 +30,229 @@ def compilations():
   jax.monitoring.unregister_event_duration_listener(listen)
 
 
-BATCHES = [jnp.arange(12.0).reshape(4, 3) / (10 + i) for i in range(2)]
+class Scaled:
+  """A loss that reads an attribute."""
+
+  def __init__(self, scale):
+    self.scale = scale
+
+  def __call__(self, w):
+    return jnp.sum(self.scale * w**2)
 
 
-def over(fn):
-  return sharpness.over_iterable(fn, list(BATCHES))
+@jax.tree_util.register_pytree_node_class
+class Box(Scaled):
+  def tree_flatten(self):
+    return (self.scale,), None
+
+  @classmethod
+  def tree_unflatten(cls, _, leaves):
+    return cls(*leaves)
 
 
-def make_closures(kind):
-  """New functions, and what makes a loss and a gradient of them anew in every epoch."""
-  batch_loss_fn = lambda w, x: jnp.mean(jnp.tanh(x @ w) ** 2)
-  batch_grad_fn = jax.grad(batch_loss_fn)
-  loss_fn = lambda w: batch_loss_fn(w, BATCHES[0])
-  grad_fn = jax.grad(loss_fn)
-  logits_fn, loss_of_logits_fn = lambda w, x: jnp.tanh(x @ w), lambda z, x: jnp.mean(z**2)
-  scanned = sharpness.over_batches(batch_loss_fn, jnp.stack(BATCHES))
-  scanned_grad_fn = jax.grad(scanned)
-  return {
-    "plain": (lambda: loss_fn, lambda: grad_fn),
-    "scan": (lambda: scanned, lambda: scanned_grad_fn),
-    "host": (lambda: over(batch_loss_fn), lambda: over(batch_grad_fn)),
-    "reverse": (None, lambda: sharpness.hessian(grad_fn, mode="reverse-reverse")),
-    "reverse host": (None, lambda: sharpness.hessian(over(batch_grad_fn), mode="reverse-reverse")),
-    "gauss_newton host": (
-      None,
-      lambda: over(sharpness.gauss_newton(logits_fn, loss_of_logits_fn)),
-    ),
-  }[kind]
+class Variant(NamedTuple):
+  """A loss ``sum(scale * w**2)`` with scale 1, and what sets the scale to 5 in the same object."""
+
+  loss_fn: Any
+  change: Any
 
 
-FULL = {"num_matvecs": 3, "key": 0}
+def numpy_array():
+  scale = np.ones(2)
+  return Variant(lambda w: jnp.sum(scale * w**2), lambda: scale.fill(5.0))
+
+
+def attribute():
+  loss_fn = Scaled(1.0)
+  return Variant(loss_fn, lambda: setattr(loss_fn, "scale", 5.0))
+
+
+def array_in_an_attribute():
+  loss_fn = Scaled(jnp.ones(2))
+  return Variant(loss_fn, lambda: setattr(loss_fn, "scale", jnp.full(2, 5.0)))
+
+
+def python_number():
+  scale = {"scale": 1.0}
+  return Variant(lambda w: jnp.sum(scale["scale"] * w**2), lambda: scale.update(scale=5.0))
+
+
+def numpy_scalar():
+  scale = [np.float32(1.0)]
+  return Variant(lambda w: jnp.sum(scale[0] * w**2), lambda: scale.__setitem__(0, np.float32(5.0)))
+
+
+def frozen_dict():
+  box = [flax.core.FrozenDict(scale=jnp.ones(2))]
+  change = lambda: box.__setitem__(0, flax.core.FrozenDict(scale=jnp.full(2, 5.0)))
+  return Variant(lambda w: jnp.sum(box[0]["scale"] * w**2), change)
+
+
+def registered_pytree():
+  box = Box(jnp.ones(2))
+  return Variant(lambda w: box(w), lambda: setattr(box, "scale", jnp.full(2, 5.0)))
+
+
+def partial_pytree():
+  scale = np.ones(2)
+  loss_fn = jax.tree_util.Partial(lambda scale, w: jnp.sum(scale * w**2), scale)
+  return Variant(loss_fn, lambda: scale.fill(5.0))
+
+
+def over_batches():
+  scale = np.ones(2)
+  loss_fn = lambda w, batch: jnp.sum(scale * w**2) + batch
+  return Variant(sharpness.over_batches(loss_fn, jnp.zeros(3)), lambda: scale.fill(5.0))
+
+
+VARIANTS = [
+  numpy_array,
+  attribute,
+  array_in_an_attribute,
+  python_number,
+  numpy_scalar,
+  frozen_dict,
+  registered_pytree,
+  partial_pytree,
+  over_batches,
+]
+# Each is 1 for the loss at scale 1, and 5 at scale 5.
+FULL = {"num_matvecs": 2, "key": 0}
 GRADIENT_MEASURES = {
-  "hessian_vector_product": lambda fn, w: sharpness.hessian_vector_product(fn, w, w),
-  "top_eigenvalues": lambda fn, w: sharpness.top_eigenvalues(fn, w, **FULL),
-  "low memory": lambda fn, w: sharpness.top_eigenvalues(fn, w, num_matvecs=3, basis_size=3, key=0),
-  "smallest_eigenvalues": lambda fn, w: sharpness.smallest_eigenvalues(fn, w, mask=True, **FULL),
-  "trace": lambda fn, w: sharpness.trace(fn, w, num_samples=2, key=0),
-  "spectral_density": lambda fn, w: sharpness.spectral_density(fn, w, num_samples=2, **FULL),
+  "hessian_vector_product": lambda fn: sharpness.hessian_vector_product(fn, W, W)[0] / 2,
+  "top_eigenvalues": lambda fn: sharpness.top_eigenvalues(fn, W, **FULL)[0][0] / 2,
+  "smallest_eigenvalues": lambda fn: sharpness.smallest_eigenvalues(fn, W, **FULL)[0][0] / 2,
+  "trace": lambda fn: sharpness.trace(fn, W, num_samples=2, key=0).mean / 4,
+  "spectral_density": lambda fn: (
+    jnp.mean(sharpness.spectral_density(fn, W, num_samples=2, **FULL).grid) / 2
+  ),
 }
 LOSS_MEASURES = {
-  "ascent": lambda fn, w: sharpness.ascent(fn, w, rho=0.1, num_steps=2, eta=0.1),
-  "average": lambda fn, w: sharpness.average(fn, w, sigma=0.1, num_samples=2, key=0),
-  "loss_landscape": lambda fn, w: sharpness.loss_landscape(fn, w, (w,), resolution=3),
+  "ascent": lambda fn: sharpness.ascent(fn, W, rho=2**0.5) / 6,
+  "average": lambda fn: sharpness.average(fn, 0 * W, sigma=1.0, num_samples=2, key=0).mean,
+  "loss_landscape": lambda fn: sharpness.loss_landscape(fn, 0 * W, (W,), resolution=3)[0] / 2,
 }
-CASES = [
-  (kind, name)
-  for kind in ("plain", "scan", "host", "reverse", "reverse host", "gauss_newton host")
-  for name in (*GRADIENT_MEASURES, *(LOSS_MEASURES if kind in ("plain", "scan", "host") else ()))
-]
 
 
-@pytest.mark.parametrize(("kind", "name"), CASES)
-def test_the_second_call_compiles_nothing(kind, name, compilations):
-  make_loss, make_grad = make_closures(kind)
-  measure, make = (
-    (LOSS_MEASURES[name], make_loss)
-    if name in LOSS_MEASURES
-    else (GRADIENT_MEASURES[name], make_grad)
+def measured(name, loss_fn, grad_fn):
+  value = (
+    LOSS_MEASURES[name](loss_fn) if name in LOSS_MEASURES else GRADIENT_MEASURES[name](grad_fn)
   )
-  epochs = [jnp.array([0.1, 0.2, 0.3]), jnp.array([0.7, -0.2, 0.5])]
-  first = jax.block_until_ready(measure(make(), epochs[0]))
-  compilations.clear()
-  second = jax.block_until_ready(measure(make(), epochs[1]))
-  assert not compilations
-  # What is kept is the program, not its result.
-  assert any(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (first, second)), strict=True))
+  return float(value)
 
 
-def test_a_measure_is_compiled_at_first(compilations):
-  """Else the tests above would see nothing."""
-  _, make = make_closures("host")
-  sharpness.trace(make(), jnp.ones(3), num_samples=2, key=0)
-  assert compilations
+def cases():
+  """Every variant with one measure of each kind, and every measure with one variant."""
+  names = [*GRADIENT_MEASURES, *LOSS_MEASURES]
+  pairs = [(variant, name) for variant in VARIANTS for name in ("trace", "ascent")]
+  return pairs + [(numpy_array, name) for name in names if name not in ("trace", "ascent")]
 
 
-def test_options_are_part_of_the_program():
-  """And so are modes and masks; each gets its own."""
-  w = jnp.array([0.1, 0.2, 0.3])
-  fn = jax.grad(lambda w: jnp.sum(w**4))
-  assert sharpness.trace(fn, w, num_samples=2, key=0).mean == pytest.approx(
-    12 * (0.01 + 0.04 + 0.09), rel=1e-5
-  )
-  tree = {"a": w, "b": 2 * w}
-  fn = jax.grad(lambda tree: jnp.sum(tree["a"] ** 4) + jnp.sum(tree["b"] ** 4))
-  traces = {
-    leaf: float(sharpness.trace(fn, tree, mask={"a": leaf == "a", "b": leaf == "b"}, key=0).mean)
-    for leaf in "ab"
-  }
-  assert traces == pytest.approx({"a": 12 * 0.14, "b": 12 * 4 * 0.14}, rel=1e-5)
-  top, _ = sharpness.top_eigenvalues(fn, tree, num_matvecs=6, key=0)
-  smallest, _ = sharpness.smallest_eigenvalues(fn, tree, num_matvecs=6, key=0)
-  assert float(top[0]) == pytest.approx(12 * 0.36, rel=1e-5)
-  assert float(smallest[0]) == pytest.approx(12 * 0.01, rel=1e-4)
+@pytest.mark.parametrize(("variant", "name"), cases())
+def test_a_change_is_seen_at_once(variant, name):
+  loss_fn, change = variant()
+  grad_fn = jax.grad(loss_fn)  # one object for both calls
+  before = measured(name, loss_fn, grad_fn)
+  change()
+  assert measured(name, loss_fn, grad_fn) == pytest.approx(5 * before, rel=1e-5)
+  if name != "average":  # the draws are random
+    assert before == pytest.approx(1, rel=1e-5)
 
 
-def test_fresh_functions_and_their_data_are_let_go():
-  def measure_afresh():
-    data = jnp.arange(3.0) + 1
-    sharpness.trace(lambda w: data * w, jnp.ones(3), num_samples=1, key=0)
-    return weakref.ref(data)
-
-  references = [measure_afresh() for _ in range(20)]
-  gc.collect()
-  assert sum(reference() is not None for reference in references) <= 16
+def test_a_closure_may_name_a_later_variable():
+  loss_fn = lambda w: jnp.sum(scale * w**2) if W is not None else later
+  scale = 1.0
+  assert sharpness.trace(jax.grad(loss_fn), W, key=0).mean == 4
+  later = 0.0
 
 
 def test_a_function_without_a_hash():
   class Gradient:
-    __hash__ = None
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
 
     def __call__(self, w):
       return 2 * w
 
-  assert sharpness.trace(Gradient(), jnp.ones(3), key=0).mean == 6
+  assert sharpness.trace(Gradient(), W, key=0).mean == 4
   on_host = sharpness.over_iterable(lambda w, _: Gradient()(w), [0])
-  assert sharpness.trace(on_host, jnp.ones(3), key=0).mean == 6
+  assert sharpness.trace(on_host, W, key=0).mean == 4
 
 
-def test_no_tracer_outlives_a_jit():
-  @jax.jit
-  def measure(scale):
-    return sharpness.trace(lambda w: scale * w, jnp.ones(3), num_samples=1, key=0).mean
-
+@pytest.mark.parametrize("transform", [jax.jit, lambda fn: fn], ids=["jit", "eager"])
+def test_no_tracer_outlives_a_transformation(transform):
+  measure = lambda scale: sharpness.trace(lambda w: scale * w, W, num_samples=1, key=0).mean
   with jax.checking_leaks():
-    assert (measure(2.0), measure(3.0)) == (6.0, 9.0)
+    scales = transform(jax.vmap(measure))(jnp.array([2.0, 3.0]))
+  np.testing.assert_array_equal(scales, [4, 6])
 
 
-SCALE = jnp.array(1.0)
+def test_nothing_keeps_the_data_alive():
+  def measure_afresh(name):
+    data = jnp.arange(2.0) + 1
+    loss_fn = lambda w: jnp.sum(data * w**2)
+    measured(name, loss_fn, jax.grad(loss_fn))
+    return weakref.ref(data)
+
+  references = [measure_afresh(name) for name in ("trace", "top_eigenvalues", "ascent")]
+  gc.collect()
+  assert [reference() for reference in references] == [None] * 3
 
 
-def grad_fn_of_a_global(w):
-  return jax.grad(lambda w: SCALE * jnp.sum(w**2))(w)
+def batch_loss_fn(w, batch):
+  return jnp.mean(jnp.tanh(batch @ w) ** 2)
 
 
-def test_arrays_that_a_function_closes_over_may_be_rebound(monkeypatch):
-  """Another batch under the same name is another program, not the first one's numbers."""
-  scale = jnp.array(1.0)
-  loss_fn = lambda w: scale * jnp.sum(w**2)
-  nested_grad_fn = jax.grad(loss_fn)
-  batch = {"scale": jnp.array(1.0)}
-  dict_grad_fn = lambda w: jax.grad(lambda w: batch["scale"] * jnp.sum(w**2))(w)
-  measure = lambda fn: float(sharpness.trace(fn, jnp.ones(3), num_samples=2, key=0).mean)
-  average = lambda: float(sharpness.ascent(loss_fn, jnp.ones(3), rho=0.1))
-  grad_fns = nested_grad_fn, dict_grad_fn, grad_fn_of_a_global
-  assert [measure(fn) for fn in grad_fns] == pytest.approx([6, 6, 6])
-  before = average()
-  scale, batch = jnp.array(2.0), {"scale": jnp.array(2.0)}
-  monkeypatch.setattr(f"{__name__}.SCALE", jnp.array(2.0))
-  assert [measure(fn) for fn in grad_fns] == pytest.approx([12, 12, 12])
-  assert average() == pytest.approx(2 * before, rel=1e-5)
+BATCHES = jnp.arange(12.0).reshape(2, 3, 2) / 10
+
+
+def test_one_compiles_once_with_the_batch_as_an_argument(compilations):
+  @jax.jit
+  def measure(params, batch):
+    grad_fn = jax.grad(lambda w: batch_loss_fn(w, batch))
+    return sharpness.trace(grad_fn, params, num_samples=2, key=0).mean
+
+  first = measure(W, BATCHES[0])
+  compilations.clear()
+  second = measure(W, BATCHES[1])
+  assert not compilations
+  assert first != second
+
+
+def test_an_operator_is_a_pytree_that_may_be_an_argument(compilations):
+  operator = sharpness.hessian(jax.grad(batch_loss_fn))
+  measure = jax.jit(lambda operator, w: sharpness.trace(operator, w, num_samples=2, key=0).mean)
+  first, second = (sharpness.over_batches(operator, x) for x in (BATCHES, 2 * BATCHES))
+  before = measure(first, W)
+  compilations.clear()
+  after = measure(second, W)
+  assert not compilations
+  assert before != after
+
+
+HOST_MEASURES = {
+  "trace": lambda loss, grads, w: sharpness.trace(grads, w, num_samples=2, key=0).mean,
+  "reverse": lambda loss, grads, w: (
+    sharpness.trace(sharpness.hessian(grads, mode="reverse-reverse"), w, num_samples=2, key=0).mean
+  ),
+  "ascent": lambda loss, grads, w: sharpness.ascent(loss, w, rho=0.1, num_steps=2),
+  "average": lambda loss, grads, w: (
+    sharpness.average(loss, w, sigma=0.1, num_samples=2, key=0).mean
+  ),
+}
+
+
+@pytest.mark.parametrize("name", HOST_MEASURES)
+def test_over_iterable_compiles_its_function_once(name):
+  traced = []
+
+  def counted(fn):
+    return lambda w, batch: traced.append(fn) or fn(w, batch)
+
+  loss, grads = (
+    sharpness.over_iterable(counted(fn), list(BATCHES))
+    for fn in (batch_loss_fn, jax.grad(batch_loss_fn))
+  )
+  measure = functools.partial(HOST_MEASURES[name], loss, grads)
+  first, count = measure(W), len(traced)
+  assert measure(2 * W) != first
+  assert len(traced) == count > 0

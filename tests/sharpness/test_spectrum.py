@@ -9,15 +9,15 @@ from jax.flatten_util import ravel_pytree
 from flatopt import sharpness
 from flatopt.sharpness import spectrum
 from flatopt.sharpness.block import as_block
-from flatopt.sharpness.trace import signs
+from flatopt.sharpness.draws import signs
 from tests.sharpness import dense
 from tests.versions import enable_x64
 
 
 def quadrature(loss_fn, params, *, num_matvecs, num_samples, key):
   """Before it is smoothed."""
-  block, params = as_block("spectral_density", jax.grad(loss_fn), params, None)
-  return spectrum.quadrature(block, num_matvecs, num_samples, params, key)
+  block = as_block("spectral_density", jax.grad(loss_fn), params, None)
+  return spectrum.quadrature(block, num_matvecs, num_samples, key)
 
 
 PROBLEMS = {"mlp": dense.mlp, "rank 2": lambda: dense.quadratic(np.r_[4.0, -1.0, np.zeros(18)])}

@@ -1,0 +1,69 @@
+"""Leaves joined into few arrays, because XLA's compile time grows with the number of arrays."""
+
+from collections.abc import Hashable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatopt import _tree
+
+_SMALL = 2**16  # entries of a leaf that may be gathered on every device of a mesh
+
+
+class Packing(NamedTuple):
+  """Which leaves are joined: all small ones flat into one array, large ones of a shape stacked.
+
+  A large leaf keeps its own axes, because these may be sharded.
+  """
+
+  shapes: tuple[tuple[int, ...], ...]
+  groups: tuple[tuple[int, ...], ...]  # the indices of the leaves of each array
+  flat: tuple[bool, ...]  # whether the leaves of a group are joined flat, or else stacked
+
+  def pack(self, leaves: list[jax.Array]) -> list[jax.Array]:
+    """Returns the arrays, in float32 or wider."""
+    wide = [jnp.asarray(x, _tree.wide_dtype(x)) for x in leaves]
+    arrays = []
+    for members, flat in zip(self.groups, self.flat, strict=True):
+      parts = [wide[i] for i in members]
+      if len(parts) == 1:
+        arrays += parts
+      else:
+        arrays.append(jnp.concatenate([x.ravel() for x in parts]) if flat else jnp.stack(parts))
+    return arrays
+
+  def unpack(self, arrays: list[jax.Array]) -> list[jax.Array]:
+    """Returns the leaves."""
+    leaves: dict[int, jax.Array] = {}
+    for array, members, flat in zip(arrays, self.groups, self.flat, strict=True):
+      if len(members) == 1:
+        parts = [array]
+      elif flat:
+        ends = np.cumsum([np.prod(self.shapes[i], dtype=int) for i in members])
+        pieces = jnp.split(array, ends[:-1])
+        parts = [x.reshape(self.shapes[i]) for x, i in zip(pieces, members, strict=True)]
+      else:
+        parts = [array[j] for j in range(len(members))]
+      leaves |= zip(members, parts, strict=True)
+    return [leaves[i] for i in range(len(leaves))]
+
+
+def packing(leaves: list[jax.Array], *, by_sharding: bool = True) -> Packing:
+  """Decides which leaves to join.
+
+  With ``by_sharding``, only leaves of the same sharding, where JAX knows it: on meshes with
+  explicit axes.
+  """
+  groups: dict[Hashable, list[int]] = {}
+  for i, leaf in enumerate(leaves):
+    sharding = jax.typeof(leaf).sharding if by_sharding else None
+    is_sharded = sharding is not None and any(name is not None for name in sharding.spec)
+    kind = (leaf.shape, sharding) if is_sharded or leaf.size > _SMALL else None
+    groups.setdefault((_tree.wide_dtype(leaf), kind), []).append(i)
+  return Packing(
+    tuple(x.shape for x in leaves),
+    tuple(map(tuple, groups.values())),
+    tuple(kind is None for _, kind in groups),
+  )
