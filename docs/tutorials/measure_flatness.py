@@ -51,17 +51,24 @@ minima = {
 # %% [markdown]
 # ## Numbers
 #
-# Every measure takes the loss, or its gradient, as a function of the params. You can jit all of
-# them. If the data do not fit into one batch, make such a function with `sharpness.over_batches` or
-# `sharpness.over_iterable`.
+# Every measure takes the loss, or its gradient, as a function of the params. Outside of `jax.jit`,
+# each call compiles the measure. So jit your measures, with the params and the batch as arguments:
+# then each is compiled once. If the data do not fit into one batch, make the function with
+# `sharpness.over_batches` or `sharpness.over_iterable`.
+
 
 # %%
-for name, params in minima.items():
+@jax.jit
+def measure(params):
   values, _ = sharpness.top_eigenvalues(grad_fn, params, num=1, num_matvecs=20, key=0)
   trace = sharpness.trace(grad_fn, params, num_samples=16, key=0)
-  worst = sharpness.ascent(loss_fn, params, rho=0.3, num_steps=5)
+  return values[0], trace, sharpness.ascent(loss_fn, params, rho=0.3, num_steps=5)
+
+
+for name, params in minima.items():
+  largest, trace, worst = measure(params)
   print(
-    f"{name}: loss {loss_fn(params):.3f}, largest eigenvalue {values[0]:.2f},"
+    f"{name}: loss {loss_fn(params):.3f}, largest eigenvalue {largest:.2f},"
     f" trace {trace.mean:.1f} ± {trace.standard_error:.1f}, rise within 0.3 {worst:.3f}"
   )
 
@@ -71,11 +78,15 @@ for name, params in minima.items():
 # The directions are random and *filter-normalised*: each filter of a direction has the same norm as
 # this filter of the params. So you can compare two networks whose weights differ in scale.
 
+
 # %%
-lines = {}
-for name, params in minima.items():
-  (direction,) = sharpness.filter_normalized_directions(params, num=1, key=1)
-  lines[name] = sharpness.loss_landscape(loss_fn, params, (direction,), resolution=31)
+@jax.jit
+def along_a_direction(params):
+  directions = sharpness.filter_normalized_directions(params, num=1, key=1)
+  return sharpness.loss_landscape(loss_fn, params, directions, resolution=31)
+
+
+lines = {name: along_a_direction(params) for name, params in minima.items()}
 
 # %%
 ax = None
@@ -103,11 +114,14 @@ plots.landscape_contours(plane)
 # `spectral_density` estimates how all eigenvalues of the Hessian are distributed. Most eigenvalues
 # are near zero. The few large ones on the right belong to the sharp directions.
 
+
 # %%
-spectra = {
-  name: sharpness.spectral_density(grad_fn, params, num_matvecs=16, num_samples=2, key=0)
-  for name, params in minima.items()
-}
+@jax.jit
+def density(params):
+  return sharpness.spectral_density(grad_fn, params, num_matvecs=16, num_samples=2, key=0)
+
+
+spectra = {name: density(params) for name, params in minima.items()}
 
 # %%
 ax = None

@@ -91,7 +91,7 @@ def measures(o: SharpnessOptions) -> dict[str, Measure]:
 
   def ascent(**ball):
     one = lambda loss, _, w: sharpness.ascent(loss, w, num_steps=o.ascent_steps, **ball)
-    return Measure(o.ascent_steps + 2 * LOSS, one)
+    return Measure(o.ascent_steps + LOSS, one)
 
   def average(loss, _, w):
     return sharpness.average(loss, w, sigma=o.sigma, num_samples=o.num_samples, key=keys[0])

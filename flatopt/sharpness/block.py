@@ -1,13 +1,15 @@
 """The matrix that a measure looks at: the rows and columns of an operator that a mask selects."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatopt import _arguments, _perturbation, _results, _tree
+from flatopt import _arguments, _forward_mode, _perturbation, _results, _tree
 from flatopt._typing import Mask, Params
+from flatopt.sharpness import host
 from flatopt.sharpness.operators import GradFnOrOperator, Operator, hessian
 
 
@@ -42,9 +44,26 @@ class Block(NamedTuple):
   def product(self, vector: list[jax.Array]) -> list[jax.Array]:
     """Returns the product of the block with a vector."""
     whole = _tree.cast_like(self.embed(vector), self.params)
-    product = self.operator.product(self.params, whole)
+    with _forward_mode.explained(self.method, _REMEDY):
+      product = self.operator.product(self.params, whole)
     _results.check_gradients(self.method, "grad_fn", product, self.params)
     return self.select(product)
+
+  def scan(self, body: Callable, carry: Any, xs: Any) -> tuple[Any, Any]:
+    """``jax.lax.scan`` over products; a Python loop if these are loops on the host."""
+    # Outside jit the loop is compiled here, and only then JAX looks for the derivative.
+    with _forward_mode.explained(self.method, _REMEDY):
+      return host.scan(self.operator.on_host, body, carry, xs)
+
+  def map(self, fn: Callable, xs: Any) -> Any:
+    """``jax.lax.map`` over products, or a Python loop."""
+    return self.scan(lambda _, x: (None, fn(x)), None, xs)[1]
+
+
+_REMEDY = (
+  'pass sharpness.hessian(grad_fn, mode="reverse-reverse") as grad_fn, or gauss_newton(logits_fn,'
+  ' loss_fn, mode="reverse-reverse"); with Diffrax, solve with adjoint=diffrax.DirectAdjoint()'
+)
 
 
 def as_block(method: str, grad_fn: GradFnOrOperator, params: Params, mask: Mask | None) -> Block:

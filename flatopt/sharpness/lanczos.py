@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from flatopt import _tree
 from flatopt._typing import Params
 from flatopt.sharpness import draws
-from flatopt.sharpness.host import scan
 
 
 class Basis(NamedTuple):
@@ -38,7 +37,7 @@ def lanczos(
   with_signs: bool = False,
   basis_size: int | None = None,
   num_kept: int = 0,
-  on_host: bool = False,
+  scan: Callable = jax.lax.scan,
 ) -> Basis:
   """Runs ``num_matvecs`` steps from a random vector. ``matvec`` is the product with the symmetric A.
 
@@ -60,7 +59,7 @@ def lanczos(
     num_matvecs: number of steps, and of products.
     with_signs: whether the start has the signs of the entries that are drawn.
     basis_size, num_kept: the largest number of vectors, and the number that survives a restart.
-    on_host: whether ``matvec`` cannot be traced.
+    scan: ``jax.lax.scan``, or a Python loop if ``matvec`` cannot be traced.
   """
   size = num_matvecs if basis_size is None else min(basis_size, num_matvecs)
   # Broadcasts have the sharding and the mesh of the vectors, which zeros of a shape would not have.
@@ -76,7 +75,7 @@ def lanczos(
     return _Iteration(basis, product, scale), None
 
   keys = jnp.concatenate([key[None], jax.random.split(key, num_matvecs)[1:]])
-  state, _ = scan(on_host, step, state, (jnp.arange(num_matvecs), keys))
+  state, _ = scan(step, state, (jnp.arange(num_matvecs), keys))
   vectors, projected = state.basis
   column = _coefficients(vectors, state.product)
   projected = _set_column(projected, _slot(size, num_kept, num_matvecs - 1), column)

@@ -1,8 +1,9 @@
 """Symmetric matrices that depend on the params: the Hessian, and the Gauss-Newton matrix."""
 
 import abc
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import jax
@@ -92,32 +93,31 @@ class Hessian(Operator):
 
 
 def _forward_reverse(grad_fn: Callable, params: Params, vector: Params, *batch: Any) -> Params:
-  at = lambda w: grad_fn(w, *batch)
-  remedy = f'pass sharpness.hessian(grad_fn, mode="reverse-reverse") as grad_fn{_DIFFRAX}'
-  return _forward_mode.jvp("hessian", remedy, at, (params,), (vector,))[1]
+  return jax.jvp(lambda w: grad_fn(w, *batch), (params,), (vector,))[1]
 
 
 def _reverse_reverse(grad_fn: Callable, params: Params, vector: Params, *batch: Any) -> Params:
-  grads, vjp = _reverse_mode("hessian", lambda w: grad_fn(w, *batch), params)
-  _results.check_gradients("hessian", "grad_fn", grads, params)
-  return vjp(_tree.cast_like(vector, grads))[0]
+  with _explained_reverse_mode("hessian"):
+    grads, vjp = jax.vjp(lambda w: grad_fn(w, *batch), params)
+    _results.check_gradients("hessian", "grad_fn", grads, params)
+    return vjp(_tree.cast_like(vector, grads))[0]
 
 
 _HESSIAN_PRODUCTS = {"forward-reverse": _forward_reverse, "reverse-reverse": _reverse_reverse}
-_DIFFRAX = "; with Diffrax, solve with adjoint=diffrax.DirectAdjoint()"
 
 
-def _reverse_mode(method: str, fn: Callable, at: Any) -> tuple[Any, Callable]:
-  """``jax.vjp``. If a derivative in ``fn`` contains a loop of unknown length, the error says so."""
+@contextlib.contextmanager
+def _explained_reverse_mode(method: str) -> Iterator[None]:
+  """Adds a remedy to JAX's error if a derivative contains a loop of unknown length."""
   try:
-    return jax.vjp(fn, at)
+    yield
   except ValueError as error:
     if "Reverse-mode differentiation does not work" not in str(error):
       raise
     raise ValueError(
       f"{method}: JAX cannot differentiate a loop of unknown length in reverse mode; use"
-      f' mode="forward-reverse", and if the loss has no forward mode, jax.jacfwd(loss_fn) as'
-      f" grad_fn{_DIFFRAX}"
+      ' mode="forward-reverse"; with Diffrax, solve with adjoint=diffrax.DirectAdjoint(), or with'
+      " ForwardMode() and jax.jacfwd(loss_fn) in place of jax.grad(loss_fn)"
     ) from error
 
 
@@ -187,14 +187,13 @@ class GaussNewton(Operator):
     logits, transposed = jax.vjp(logits_fn, params)
     _check_logits(logits)
     if self.mode == "forward-reverse":
-      remedy = 'pass gauss_newton(logits_fn, loss_fn, mode="reverse-reverse")'
-      jvp = lambda fn, at, v: _forward_mode.jvp("gauss_newton", remedy, fn, (at,), (v,))[1]
-      tangent = jvp(logits_fn, params, vector)
-      return transposed(jvp(jax.grad(loss_fn), logits, tangent))[0]
+      tangent = jax.jvp(logits_fn, (params,), (vector,))[1]
+      return transposed(jax.jvp(jax.grad(loss_fn), (logits,), (tangent,))[1])[0]
     # J is the transpose of the linear map u -> J' u, and H_L is symmetric, so vjps are enough.
     zeros = jax.tree.map(jnp.zeros_like, logits)
-    (tangent,) = _reverse_mode("gauss_newton", lambda u: transposed(u)[0], zeros)[1](vector)
-    return transposed(jax.vjp(jax.grad(loss_fn), logits)[1](tangent)[0])[0]
+    with _explained_reverse_mode("gauss_newton"):
+      (tangent,) = jax.vjp(lambda u: transposed(u)[0], zeros)[1](vector)
+      return transposed(jax.vjp(jax.grad(loss_fn), logits)[1](tangent)[0])[0]
 
 
 def _check_logits(logits: Any) -> None:

@@ -70,7 +70,7 @@ def trace(
     return _tree.dot(v, block.product(v))
 
   keys = jax.random.split(_arguments.as_key("trace", key), num_samples)
-  forms = map_over(block.operator.on_host, quadratic_form, keys)
+  forms = block.map(quadratic_form, keys)
   return _estimate(_results.check_finite("trace", "the Hessian", forms))
 
 

@@ -9,7 +9,6 @@ from flatopt import _arguments, _results
 from flatopt._typing import Mask, Params
 from flatopt.sharpness import draws
 from flatopt.sharpness.block import Block, as_block, check_num_matvecs
-from flatopt.sharpness.host import map_over
 from flatopt.sharpness.lanczos import Basis, combine, lanczos, ritz
 from flatopt.sharpness.operators import GradFnOrOperator
 from flatopt.sharpness.packing import Packing, packing
@@ -215,7 +214,7 @@ def quadrature(
     return _krylov_basis(block, pack, key, num_matvecs, with_signs=True).projected
 
   keys = jax.random.split(key, num_samples)  # those of ``trace``
-  nodes, coefficients = ritz(map_over(block.operator.on_host, projected, keys))
+  nodes, coefficients = ritz(block.map(projected, keys))
   return nodes, jnp.square(coefficients[:, 0])
 
 
@@ -230,7 +229,7 @@ def _krylov_basis(
     lambda key: pack.pack(draws.normal(key, leaves)),
     key,
     num_matvecs,
-    on_host=block.operator.on_host,
+    scan=block.scan,
     **options,
   )
 

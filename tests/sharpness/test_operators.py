@@ -171,15 +171,47 @@ def custom_logits_fn(kernel):
 CUSTOM_GRAD = jax.grad(lambda kernel: jnp.sum(custom_logits_fn(kernel) ** 4))
 
 
-def test_a_model_without_forward_mode_names_the_mode():
-  w = jnp.ones(3)
-  remedy = r'custom_vjp.*sharpness.hessian\(grad_fn, mode="reverse-reverse"\)'
-  with pytest.raises(TypeError, match=f"hessian_vector_product: .*{remedy}"):
-    sharpness.hessian_vector_product(CUSTOM_GRAD, w, w)
-  remedy = r'custom_vjp.*gauss_newton\(.*mode="reverse-reverse"\)'
-  operator = sharpness.gauss_newton(custom_logits_fn, jnp.sum)
-  with pytest.raises(TypeError, match=f"hessian_vector_product: .*{remedy}"):
-    sharpness.hessian_vector_product(operator, w, w)
+WITHOUT_FORWARD_MODE = {
+  "hessian_vector_product": lambda fn, w: sharpness.hessian_vector_product(fn, w, w),
+  "top_eigenvalues": lambda fn, w: sharpness.top_eigenvalues(fn, w, num_matvecs=2, key=0),
+  "trace": lambda fn, w: sharpness.trace(fn, w, num_samples=2, key=0),
+  "spectral_density": lambda fn, w: sharpness.spectral_density(fn, w, num_matvecs=2, key=0),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_FORWARD_MODE)
+def test_a_model_without_forward_mode_names_the_mode(name):
+  """Also where JAX finds out only when it compiles the loop."""
+  operator = sharpness.gauss_newton(custom_logits_fn, lambda z: jnp.sum(z**2))
+  for fn in (CUSTOM_GRAD, operator):
+    remedy = r'custom_vjp.*sharpness.hessian\(grad_fn, mode="reverse-reverse"\).*gauss_newton\('
+    with pytest.raises(TypeError, match=f"{name}: .*{remedy}.*DirectAdjoint"):
+      WITHOUT_FORWARD_MODE[name](fn, jnp.ones(3))
+
+
+@jax.custom_vjp
+def with_a_loop_in_its_derivative(x):
+  return x**2
+
+
+def _derivative_by_a_loop(x, cotangent):
+  add = lambda state: (state[0] + 1, state[1] + x * cotangent)
+  return (jax.lax.while_loop(lambda state: state[0] < 2, add, (0, 0 * x))[1],)
+
+
+with_a_loop_in_its_derivative.defvjp(lambda x: (x**2, x), _derivative_by_a_loop)
+
+
+def test_a_derivative_without_reverse_mode_names_the_remedies():
+  """As those of Diffrax' RecursiveCheckpointAdjoint."""
+  grad_fn = jax.grad(lambda w: jnp.sum(with_a_loop_in_its_derivative(w)))
+  reverse = {"mode": "reverse-reverse"}
+  for operator in (
+    sharpness.hessian(grad_fn, **reverse),
+    sharpness.gauss_newton(with_a_loop_in_its_derivative, lambda z: jnp.sum(z**2), **reverse),
+  ):
+    with pytest.raises(ValueError, match=r": .*forward-reverse.*DirectAdjoint.*jacfwd"):
+      sharpness.trace(operator, jnp.ones(3), num_samples=2, key=0)
 
 
 def test_a_custom_gradient_that_is_not_differentiated_again_is_no_obstacle():
@@ -223,5 +255,23 @@ def test_arguments(make, message):
 
 def test_a_loss_of_logits_that_is_no_scalar():
   operator = sharpness.gauss_newton(lambda w: w, lambda z: z)
-  with pytest.raises(TypeError, match="trace: loss_fn must return a real floating scalar"):
+  with pytest.raises(TypeError, match="gauss_newton: loss_fn must return a real floating scalar"):
     sharpness.trace(operator, jnp.ones(3), key=0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_logits_that_are_integers(mode):
+  logits_fn = lambda w: {"logits": w, "label": jnp.argmax(w)}
+  operator = sharpness.gauss_newton(logits_fn, lambda z: jnp.sum(z["logits"] ** 2), mode=mode)
+  message = r"gauss_newton: the result of logits_fn\['label'\] is int32"
+  with pytest.raises(TypeError, match=message):
+    sharpness.trace(operator, jnp.ones(3), key=0)
+
+
+def test_an_operator_has_a_product(x64):
+  params, batch = problem.make_params(), problem.make_batch()
+  operator = sharpness.hessian(jax.grad(problem.loss_fn))
+  on_batch = functools.partial(problem.loss_fn, batch=batch)
+  expected = sharpness.hessian_vector_product(jax.grad(on_batch), params, params)
+  product = operator.product(params, params, batch)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), product, expected)
