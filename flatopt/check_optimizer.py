@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.core import Tracer
 
-from flatopt import _arguments, _method, _tree
+from flatopt import _arguments, _method, _tree, opt_state
 from flatopt._typing import Params
 
 _NUM_STEPS = 3  # more than one, because a learning rate that warms up can be 0 on the first step
@@ -49,7 +49,9 @@ def check_optimizer(
     ValueError: a method that belongs before the base optimizer is after it or contains it; or
       such a method replaces the output of another one; or the updates do not descend because
       there is no base optimizer; or ``ire()`` has no base optimizer before it; or a
-      transformation changes the updates of a wrapper; or ``axis_names`` lacks an axis.
+      transformation changes the updates of a wrapper; or a wrapper that keeps params is inside
+      another one that moves them; or a method that calls closures is inside ``MultiSteps``; or the
+      ``ascent`` of ``sam`` descends; or ``axis_names`` lacks an axis.
     TypeError: ``optimizer`` is not an optax transformation.
 
   Example:
@@ -88,6 +90,7 @@ def _check(init: Callable[..., Any], update: Callable[..., Any], params: Params)
   calls: list[_Call] = []
   with jax.disable_jit():  # so that cond and scan run on values, which can be compared
     state: Any = init(params)
+    _check_nesting(state)
     for i in range(_NUM_STEPS):
       grads = _made_up_gradients(params, i)
       calls.clear()
@@ -95,6 +98,11 @@ def _check(init: Callable[..., Any], update: Callable[..., Any], params: Params)
         grads, state, params, **_closures(grads), **{_method.OBSERVER: _recorder(calls)}
       )
       for j, call in enumerate(calls):
+        if call.place == "ascent" and not _cosine(call.output, call.input) > 0:
+          raise ValueError(
+            f"check_optimizer: the ascent of {call.method} descends. Pass a transformation without"
+            " a learning rate, such as optax.scale_by_adam() in place of optax.adam(...)"
+          )
         gradients = [grads, *(c.output for c in calls[:j] if c.place == "before")]
         if call.place == "before":
           _check_gradient_method(call, calls[:j], grads)
@@ -115,6 +123,32 @@ def _check(init: Callable[..., Any], update: Callable[..., Any], params: Params)
       f" base optimizer, or the base optimizer no learning rate. Put one into the chain, such as"
       " optax.sgd(0.1)"
     )
+
+
+def _check_nesting(state: Any) -> None:
+  """Checks what is inside ``MultiSteps``, and what is inside the wrappers of flatopt."""
+  is_multi_steps = lambda x: isinstance(x, optax.MultiStepsState)
+  for node in filter(is_multi_steps, jax.tree.leaves(state, is_leaf=is_multi_steps)):
+    for inner in opt_state.walk(node.inner_opt_state):
+      if not isinstance(inner.extra_gradients, int):
+        raise ValueError(
+          f"check_optimizer: {inner.method} is inside optax.MultiSteps, so its closure would be"
+          " called on every microbatch and used on the last alone. Drop MultiSteps and accumulate"
+          " in flatopt.closures.micro_value_and_grad or flatopt.nnx.micro_value_and_grad"
+        )
+  for outer in opt_state.walk(state):
+    if not hasattr(outer, "base") or outer.method in _LEAVE_PARAMS_ALONE:
+      continue
+    for inner in opt_state.walk(outer.base):
+      if hasattr(inner, "eval_params"):
+        raise ValueError(
+          f"check_optimizer: {inner.method} is inside {outer.method}, which moves the params away"
+          f" from what {inner.method} keeps in its state. Keep one of the two"
+        )
+
+
+# Wrappers whose updates are those of the base optimizer.
+_LEAVE_PARAMS_ALONE = "weight_average", "finish"
 
 
 def _check_gradient_method(call: _Call, earlier: list[_Call], grads: Params) -> None:

@@ -15,7 +15,7 @@ from flatopt._typing import MethodState, Params
 
 def _method_states(name: str, opt_state: Any) -> list[MethodState]:
   """Returns the states of flatopt's methods in ``opt_state``; ``name`` is for error messages."""
-  found = list(_walk(opt_state))
+  found = list(walk(opt_state))
   if not found and jax.tree.leaves(opt_state) and not _has_named_tuple(opt_state):
     raise TypeError(
       f"{name}: opt_state holds no optimizer state: it consists of {type(opt_state).__name__}s. If"
@@ -31,13 +31,13 @@ def _has_named_tuple(tree: Any) -> bool:
   return any(map(is_named, jax.tree.leaves(tree, is_leaf=is_named)))
 
 
-def _walk(opt_state: Any) -> Iterator[MethodState]:
+def walk(opt_state: Any) -> Iterator[MethodState]:
   """Yields the states of flatopt's methods, an outer state before the states inside it."""
   found = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, MethodState))
   for node in found:
     if isinstance(node, MethodState):
       yield node
-      yield from _walk(tuple(node))  # pyright: ignore[reportArgumentType]
+      yield from walk(tuple(node))  # pyright: ignore[reportArgumentType]
 
 
 def eval_params(opt_state: optax.OptState, params: Params) -> Params:
@@ -67,7 +67,7 @@ def eval_params(opt_state: optax.OptState, params: Params) -> Params:
     >>> flatopt.eval_params(optimizer.init(w), w).tolist()
     [1.0]
   """
-  if next(_walk(params), None) is not None:
+  if next(walk(params), None) is not None:
     raise TypeError(
       "eval_params: params is an optimizer state, so the arguments are swapped: write"
       " eval_params(opt_state, params)"
@@ -78,7 +78,7 @@ def eval_params(opt_state: optax.OptState, params: Params) -> Params:
 
 def eval_params_of(opt_state: optax.OptState, params: Params) -> Params:
   """``eval_params`` without the checks of its arguments."""
-  for state in _walk(opt_state):
+  for state in walk(opt_state):
     if has_them := getattr(state, "eval_params", None):
       return has_them(params)
   return params

@@ -21,7 +21,7 @@ WRONG = {
   "gsam": flatopt.sala(optax.chain(SGD, flatopt.gsam())),
   "ire is after": optax.chain(ADAM, flatopt.ire(rho=0.1)),
   "asam": flatopt.trainable(optax.chain(SGD, flatopt.asam()), MASK),
-  "looksam": optax.MultiSteps(optax.chain(SGD, flatopt.looksam()), 2),
+  "looksam": optax.apply_if_finite(optax.chain(SGD, flatopt.looksam()), 2),
   "ire has nothing": flatopt.ire(),
   "ire has nothing ": optax.chain(flatopt.ire(), SGD),
   "ire has nothing  ": optax.chain(optax.clip_by_global_norm(1.0), flatopt.ire(), ADAM),
@@ -43,6 +43,20 @@ WRONG = {
   ),
   "looksam is before asam": flatopt.lookbehind(optax.chain(flatopt.looksam(), flatopt.asam(), SGD)),
   "ire has nothing   ": optax.chain(flatopt.sam(), flatopt.ire(), ADAM),
+  "momentum_sam is inside lookbehind": flatopt.lookbehind(flatopt.momentum_sam(SGD)),
+  "sala is inside sala": flatopt.sala(flatopt.sala(SGD)),
+  "sala is inside lookahead": flatopt.weight_average(flatopt.lookahead(flatopt.sala(SGD))),
+  "weight_average is inside lookahead": flatopt.lookahead(
+    optax.chain(flatopt.weight_average(SGD), optax.identity())
+  ),
+  "sam is inside optax.MultiSteps": optax.MultiSteps(
+    optax.chain(flatopt.rst(flatopt.sam()), SGD), 2
+  ),
+  "sala is inside optax.MultiSteps": flatopt.trainable(
+    optax.MultiSteps(flatopt.sala(SGD), 2).gradient_transformation(), MASK
+  ),
+  "ascent of sam descends": optax.chain(flatopt.sam(ascent=ADAM), SGD),
+  "ascent of sam descends ": optax.chain(flatopt.rst(flatopt.sam(ascent=SGD), 0.5), SGD),
 }
 
 RIGHT = {
@@ -55,14 +69,17 @@ RIGHT = {
   "learning rate behind ire": optax.chain(
     optax.scale_by_adam(), flatopt.ire(), optax.scale_by_learning_rate(1e-3)
   ),
-  "MultiSteps": optax.MultiSteps(optax.chain(flatopt.sam(), SGD), 2),
+  "MultiSteps inside": optax.chain(
+    flatopt.sam(), optax.MultiSteps(SGD, 2).gradient_transformation()
+  ),
   "apply_if_finite": optax.apply_if_finite(flatopt.sala(SGD), 3),
   "trainable": flatopt.trainable(flatopt.sala(optax.chain(ADAM, flatopt.ire())), MASK),
   "schedule_free": optax.contrib.schedule_free(optax.chain(flatopt.sam(), SGD), 0.1),
   "partition": optax.chain(
     flatopt.sam(), optax.partition({"a": SGD, "b": ADAM}, {"hidden": "a", "out": "b"})
   ),
-  "nested": flatopt.lookahead(flatopt.sala(SGD)),
+  "nested": flatopt.finish(flatopt.weight_average(flatopt.lookahead(flatopt.lookbehind(SGD))), 9),
+  "ascent": optax.chain(flatopt.sam(ascent=optax.scale_by_adam()), SGD),
   "sam inside lookbehind": flatopt.lookbehind(optax.chain(flatopt.rst(flatopt.sam(), 1.0), SGD)),
   "sam inside sala": flatopt.sala(optax.chain(flatopt.sam(), SGD), sync_period=2, rho=9.0),
   "rare g_rst": optax.chain(flatopt.g_rst(flatopt.sam(), 0.1), SGD),

@@ -140,5 +140,7 @@ def _ascent_direction(
   direction, new_state = ascent.update(averaged, ascent_state, params, **extra_args)
   if axis_name is not None and not sync_perturbation:
     direction, _ = ascent.update(grads, ascent_state, params, **extra_args)
+  if observe := extra_args.get(_method.OBSERVER):
+    observe("sam", "ascent", grads, direction)
   finite = jnp.isfinite(_tree.norm(averaged, axes))
   return _perturbation.nan_unless(finite, direction), _tree.where(finite, new_state, ascent_state)
