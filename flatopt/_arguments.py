@@ -202,7 +202,7 @@ def check_closures(
 
 _HINTS_FOR_MISSING_CLOSURES = {
   "grad_fn": " (value_fn or obj_fn is enough, too; Flax's own TrainState drops closures: use"
-  " flatopt.linen.TrainState)"
+  " flatopt.linen.TrainState; in a loop that is not yours: closures.sharp_loss, and no method here)"
 }
 
 

@@ -85,6 +85,12 @@ def varying_like(tree: Params, like: Params) -> Params:
   return structure.unflatten(_cast(x, _varying_names(y)) for x, y in pairs)
 
 
+def sum_like(x: jax.Array, like: jax.Array) -> jax.Array:
+  """Returns the sum of a scalar over the axes over which it varies and ``like`` does not."""
+  names = tuple(sorted(_varying_names(x) - _varying_names(like)))
+  return jax.lax.psum(x, names) if names else x
+
+
 def check_varying(method: str, updates: Params, axis_name: AxisName) -> None:
   """Raises an error if ``shard_map`` knows that the updates are the same on every device."""
   for name in _tracked_names(axis_name):

@@ -1,10 +1,12 @@
-"""Equinox: gradients and closures with respect to the floating arrays of a model.
+"""Equinox: gradients, closures and losses over the floating arrays of a model.
 
 This module needs equinox. ``import flatopt`` does not import it.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Concatenate, cast
+
+import optax
 
 try:
   import equinox as eqx
@@ -13,15 +15,15 @@ except ModuleNotFoundError as error:
   raise ModuleNotFoundError(message) from error
 
 from flatopt import _arguments, _results, closures
-from flatopt._typing import GradFn, Params
+from flatopt._typing import Args, ParamsT, Value
 
 
 def value_and_grad(
-  loss_fn: Callable[..., Any],
+  loss_fn: Callable[Concatenate[ParamsT, Args], Value],
   *,
   has_aux: bool = False,
-  transform: Callable[[Params], Params] | None = None,
-) -> Callable[..., tuple[Any, Params, GradFn]]:
+  transform: Callable[[ParamsT], ParamsT] | None = None,
+) -> Callable[Concatenate[ParamsT, Args], tuple[Value, ParamsT, Callable[[ParamsT], ParamsT]]]:
   """``eqx.filter_value_and_grad`` that also returns ``grad_fn``, the gradient at other params.
 
   Params and gradients are like ``eqx.filter(model, eqx.is_inexact_array)``: floating arrays, and
@@ -57,11 +59,59 @@ def value_and_grad(
     True
   """
   _arguments.check_flag("equinox.value_and_grad", "has_aux", has_aux)
-  loss_fn = _results.with_checked_aux("equinox.value_and_grad", loss_fn, has_aux)
+  checked_loss_fn = _results.with_checked_aux("equinox.value_and_grad", loss_fn, has_aux)
 
-  def step_fn(model: Any, *args: Any, **kwargs: Any) -> tuple[Any, Params, GradFn]:
+  def step_fn(model: Any, *args: Any, **kwargs: Any) -> Any:
     params, static = eqx.partition(model, eqx.is_inexact_array)
-    loss_at = lambda params: loss_fn(eqx.combine(params, static), *args, **kwargs)
+    loss_at = lambda params: checked_loss_fn(eqx.combine(params, static), *args, **kwargs)
     return closures.value_and_grad(loss_at, has_aux=has_aux, transform=transform)(params)
 
   return step_fn
+
+
+def sharp_loss(
+  loss_fn: Callable[Args, Value],
+  method: optax.GradientTransformation | None = None,
+  *,
+  has_aux: bool = False,
+) -> Callable[Args, Value]:
+  """``flatopt.closures.sharp_loss`` for models, to use with ``eqx.filter_value_and_grad``.
+
+  The value is that of ``loss_fn``. The gradient by the floating arrays of the model is the output
+  of the method. Cost: two gradients where it is differentiated, one forward pass where it is only
+  evaluated.
+
+  Args:
+    loss_fn: ``(model, *args, **kwargs) -> loss``, or ``(loss, aux)`` with ``has_aux``.
+    method: as in ``flatopt.closures.sharp_loss``. A mask is like
+      ``eqx.filter(model, eqx.is_inexact_array)``.
+    has_aux: whether ``loss_fn`` also returns aux, such as a new ``eqx.nn.State``, which is not
+      differentiated.
+
+  Returns:
+    A function with the signature of ``loss_fn``.
+
+  Raises:
+    TypeError: as ``flatopt.closures.sharp_loss``.
+
+  Example:
+    >>> import equinox as eqx, jax, jax.numpy as jnp, flatopt
+    >>> import flatopt.equinox
+    >>> model = eqx.nn.Linear(2, 1, key=jax.random.key(0))
+    >>> loss_fn = lambda model, x: jnp.mean((jax.vmap(model)(x) - 1) ** 2)
+    >>> sharp_loss = flatopt.equinox.sharp_loss(loss_fn, flatopt.sam(rho=0.1))
+    >>> loss, grads = eqx.filter_value_and_grad(sharp_loss)(model, jnp.eye(2))
+    >>> grads.weight.shape
+    (1, 2)
+  """
+
+  def loss_of_parts(params: Any, static: Any, args: Any, kwargs: Any) -> Any:
+    return cast(Any, loss_fn)(eqx.combine(params, static), *args, **kwargs)
+
+  loss_with_sharp_gradient = closures.sharp_loss(loss_of_parts, method, has_aux=has_aux)
+
+  def loss_of_model(model: Any, *args: Any, **kwargs: Any) -> Any:
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    return loss_with_sharp_gradient(params, static, args, kwargs)
+
+  return cast(Callable[Args, Value], loss_of_model)

@@ -5,7 +5,7 @@ This module needs flax. ``import flatopt`` does not import it.
 
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any, Concatenate, TypeVar
+from typing import Any, Concatenate, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +17,13 @@ except ModuleNotFoundError as error:
   message = "flatopt.nnx needs flax: pip install 'flatopt[flax]'"
   raise ModuleNotFoundError(message) from error
 
-from flatopt import _arguments, _batch_statistics, _devices, _results
-from flatopt._typing import Args, GradFn, Params, Value
+from flatopt import _arguments, _batch_statistics, _devices, _results, closures
+from flatopt import _pure_nnx as _pure
+from flatopt._typing import Args, Value
 from flatopt.closures import _microbatches
 from flatopt.opt_state import eval_params
 
 Model = TypeVar("Model", bound=nnx.Module)
-_as_pure = nnx.as_pure if hasattr(nnx, "as_pure") else nnx.pure  # before flax 0.12.7
 
 
 def batch_statistics(
@@ -57,15 +57,10 @@ def batch_statistics(
   """
   graphdef, statistics, rest = nnx.split(model, nnx.BatchStat, ...)
 
-  update_fn = functools.partial(_statistics_after, forward, graphdef, _as_pure(rest))
-  nnx.update(model, _batch_statistics.mean_statistics(update_fn, _as_pure(statistics), batches))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))  # one program per forward and kind of model
-def _statistics_after(forward, graphdef, rest, statistics, batch):
-  model = nnx.merge(graphdef, statistics, rest)
-  forward(model, batch)
-  return _as_pure(nnx.state(model, nnx.BatchStat))
+  update_fn = functools.partial(_pure.statistics_after, forward, graphdef, _pure.as_pure(rest))
+  nnx.update(
+    model, _batch_statistics.mean_statistics(update_fn, _pure.as_pure(statistics), batches)
+  )
 
 
 def value_and_grad(
@@ -130,15 +125,16 @@ def value_and_grad(
   )
 
   def step_fn(model: nnx.Module, *args: Any, **kwargs: Any) -> Any:
-    loss_at, start, rest = _split(name, checked_loss_fn, (model, args, kwargs), wrt, has_aux)
+    loss_at, start, *rest = _pure.split(name, checked_loss_fn, (model, args, kwargs), wrt, has_aux)
     value, grads = clean_pass(model, args, kwargs)
 
     def grad_fn(params):
       # Inside shard_map the first gradient is per device if the params vary; so must this one be.
       params = _devices.varying_like(params, start)
-      return change(jax.grad(lambda params: loss_at(params, rest)[0])(params))
+      return change(jax.grad(lambda params: loss_at(params, *rest)[0])(params))
 
-    return value, _on_pure_state(change, grads), _of_states_like(name, start, grad_fn)
+    grads = _pure.on_pure_state(change, grads)
+    return value, grads, _pure.of_states_like(name, start, grad_fn)
 
   return step_fn
 
@@ -153,38 +149,34 @@ def micro_value_and_grad(
 ) -> Callable[[Model, Any], tuple[Value, nnx.State, Callable[[nnx.State], nnx.State]]]:
   """``value_and_grad`` that accumulates gradients, with one microbatch in memory at a time.
 
-  Value and gradients are the means of what ``value_and_grad`` returns on one microbatch after the
-  other. The clean pass changes the model once per microbatch: the statistics of BatchNorm and the
-  random counts. ``grad_fn`` repeats the same microbatches with the same dropout masks and changes
-  nothing. Cost: one gradient of the whole batch, and one more per call of ``grad_fn``.
+  The clean pass changes the model (BatchNorm's statistics, random counts) once per microbatch;
+  ``grad_fn`` repeats the same microbatches with the same dropout masks and changes nothing. Cost:
+  one gradient of the whole batch, and one more per call of ``grad_fn``.
 
   Args:
     loss_fn: ``(model, microbatch) -> loss``, a mean over the examples of the microbatch; or
       ``(loss, aux)`` with ``has_aux``. Random streams must belong to the model.
-    num_microbatches: number of equal parts to cut the batch into, >= 1, as in
-      ``flatopt.closures.micro_value_and_grad``: example i is in part i modulo this number.
+    num_microbatches: number of equal parts, >= 1, as in ``closures.micro_value_and_grad``.
     wrt: filter of the params to differentiate with respect to, the same as in ``nnx.Optimizer``.
     has_aux: whether ``loss_fn`` also returns an auxiliary pytree of arrays.
     transform: function ``grads -> grads`` on a pure state, applied to both mean gradients.
 
   Returns:
-    ``step_fn(model, batch) -> (value, grads, grad_fn)``. ``batch`` is a pytree of arrays with the
-    same leading axis of examples. ``value`` is the mean loss, or ``(loss, aux)`` with
-    ``has_aux``; then aux is stacked along a new leading axis of length ``num_microbatches``.
+    ``step_fn(model, batch) -> (value, grads, grad_fn)``, as ``closures.micro_value_and_grad``:
+    aux is stacked along a new leading axis of length ``num_microbatches``.
 
   Raises:
     ValueError, TypeError: as ``value_and_grad``; or ``num_microbatches`` does not divide the
       length of the batch, or ``loss_fn`` adds variables to the model.
 
   Example:
-    >>> import jax.numpy as jnp, optax, flatopt
+    >>> import jax.numpy as jnp
     >>> import flatopt.nnx
     >>> from flax import nnx
     >>> model = nnx.BatchNorm(2, rngs=nnx.Rngs(0))
     >>> loss_fn = lambda model, x: jnp.mean(model(x) ** 4)
     >>> step_fn = flatopt.nnx.micro_value_and_grad(loss_fn, num_microbatches=2)
-    >>> x = jnp.arange(8.0).reshape(4, 2)
-    >>> loss, grads, grad_fn = step_fn(model, x)
+    >>> loss, grads, grad_fn = step_fn(model, jnp.arange(8.0).reshape(4, 2))
     >>> [round(float(m), 4) for m in model.mean]  # after means (2, 3) and (4, 5)
     [0.0598, 0.0797]
   """
@@ -194,11 +186,12 @@ def micro_value_and_grad(
   checked_loss_fn = _results.with_checked_aux(name, loss_fn, has_aux)
 
   def step_fn(model: nnx.Module, batch: Any) -> Any:
-    loss_at, start, rest = _split(name, checked_loss_fn, (model, (), {}), wrt, has_aux)
+    nodes = model, (), {}
+    loss_at, start, variables, arrays = _pure.split(name, checked_loss_fn, nodes, wrt, has_aux)
 
-    def loss_of_part(params, rest, microbatch):
-      loss, (aux, moved) = loss_at(params, rest, microbatch)
-      if jax.tree.structure(moved) != jax.tree.structure(rest):
+    def loss_of_part(params, variables, microbatch):
+      loss, (aux, moved) = loss_at(params, variables, arrays, microbatch)
+      if jax.tree.structure(moved) != jax.tree.structure(variables):
         raise ValueError(
           f"{name}: loss_fn adds variables to the model or removes some, such as with sow; return"
           " these values as aux instead (has_aux=True)"
@@ -209,16 +202,65 @@ def micro_value_and_grad(
       name,
       loss_of_part,
       start,
-      rest,
+      variables,
       batch,
       num_microbatches,
       transform=transform or (lambda grads: grads),
     )
-    nnx.update((model, (), {}), moved)
-    grads = _on_pure_state(lambda _: grads, nnx.state(model, wrt))
-    return (loss, aux) if has_aux else loss, grads, _of_states_like(name, start, grad_fn)
+    nnx.update(nodes, moved)
+    grads = _pure.on_pure_state(lambda _: grads, nnx.state(model, wrt))
+    return (loss, aux) if has_aux else loss, grads, _pure.of_states_like(name, start, grad_fn)
 
   return step_fn
+
+
+def sharp_loss(
+  loss_fn: Callable[Args, Value],
+  method: optax.GradientTransformation | None = None,
+  *,
+  wrt: nnx.filterlib.Filter = nnx.Param,
+  has_aux: bool = False,
+) -> Callable[Args, Value]:
+  """``flatopt.closures.sharp_loss`` for modules, to use with ``nnx.value_and_grad`` and ``nnx.grad``.
+
+  The model moves on once: the pass at the perturbed params uses the same dropout masks and changes
+  nothing. Cost: two gradients where it is differentiated, one forward pass where it is evaluated.
+
+  Args:
+    loss_fn: ``(model, *args, **kwargs) -> loss``, or ``(loss, aux)`` with ``has_aux``.
+    method: as in ``flatopt.closures.sharp_loss``; its params are those that ``wrt`` selects.
+    wrt: filter of the params, the same as in ``nnx.Optimizer``.
+    has_aux: whether ``loss_fn`` also returns aux, which is not differentiated.
+
+  Returns:
+    A function with the signature of ``loss_fn``.
+
+  Raises:
+    TypeError, ValueError: as ``flatopt.closures.sharp_loss`` and ``value_and_grad``.
+
+  Example:
+    >>> import jax.numpy as jnp, flatopt
+    >>> import flatopt.nnx
+    >>> from flax import nnx
+    >>> model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+    >>> loss_fn = lambda model, x: jnp.mean((model(x) - 1) ** 2)
+    >>> sharp_loss = flatopt.nnx.sharp_loss(loss_fn, flatopt.sam(rho=0.1))
+    >>> loss, grads = nnx.value_and_grad(sharp_loss)(model, jnp.eye(2))
+    >>> grads["kernel"].shape
+    (2, 1)
+  """
+  name = "nnx.sharp_loss"
+  _arguments.check_flag(name, "has_aux", has_aux)
+  checked_loss_fn = _results.with_checked_aux(name, loss_fn, has_aux)
+
+  def loss_of_model(model: nnx.Module, *args: Any, **kwargs: Any) -> Any:
+    nodes = model, args, kwargs
+    loss_at, *states = _pure.split(name, checked_loss_fn, nodes, wrt, has_aux)
+    loss, (aux, moved) = closures.sharp_loss(loss_at, method, has_aux=True)(*states)
+    nnx.update(nodes, moved)
+    return (loss, aux) if has_aux else loss
+
+  return cast(Callable[Args, Value], loss_of_model)
 
 
 def eval_model(
@@ -251,59 +293,6 @@ def eval_model(
     >>> flatopt.nnx.eval_model(optimizer.opt_state, model).kernel.shape
     (2, 1)
   """
-  graphdef, params, rest = _as_pure(nnx.split(model, wrt, ...))
-  slow = eval_params(_as_pure(opt_state), params)
+  graphdef, params, rest = _pure.as_pure(nnx.split(model, wrt, ...))
+  slow = eval_params(_pure.as_pure(opt_state), params)
   return nnx.merge(graphdef, *jax.tree.map(jnp.copy, (slow, rest)))
-
-
-def _split(
-  name: str,
-  loss_fn: Callable[..., Any],
-  arguments: tuple[nnx.Module, tuple[Any, ...], dict[str, Any]],
-  wrt: nnx.filterlib.Filter,
-  has_aux: bool,
-) -> tuple[Callable[..., Any], nnx.State, nnx.State]:
-  """Returns the loss as a pure function, its params and all other state, as they are now.
-
-  The function is ``(params, rest, *batch) -> (loss, (aux, rest))``. Model, args and kwargs are
-  split together, so that objects they share stay shared. ``name`` is for error messages.
-  """
-  try:
-    is_param = nnx.filterlib.to_predicate(wrt)
-  except (TypeError, ValueError):
-    raise TypeError(
-      f"{name}: wrt must be a filter of NNX, such as nnx.Param; got {_arguments.describe(wrt)}"
-    ) from None
-  selects = lambda path, x: path[0] == 0 and is_param(path[1:], x)
-  graphdef, params, rest = nnx.split(arguments, selects, ...)
-  if not jax.tree.leaves(params):
-    raise ValueError(f"{name}: no variable of the model passes wrt={getattr(wrt, '__name__', wrt)}")
-
-  def loss_at(params, rest, *batch):
-    # Merged inside this function, so that the variables belong to the trace that changes them.
-    merged = nnx.merge(graphdef, nnx.State({0: params.raw_mapping}), rest)
-    model, args, kwargs = merged
-    output = loss_fn(model, *args, *batch, **kwargs)
-    loss, aux = output if has_aux else (output, None)
-    return loss, (aux, _as_pure(nnx.split(merged, selects, ...)[2]))
-
-  return loss_at, *_as_pure((params[0], rest))
-
-
-def _of_states_like(name: str, start: nnx.State, grad_fn: GradFn) -> GradFn:
-  """Returns ``grad_fn`` for states with or without variables, whose structure it checks."""
-
-  def checked_grad_fn(params: Params) -> Params:
-    if jax.tree.structure(params) != jax.tree.structure(start):
-      raise ValueError(
-        f"{name}: grad_fn got {jax.tree.structure(params)}; the params that wrt selects are"
-        f" {jax.tree.structure(start)}: pass the same wrt to nnx.Optimizer"
-      )
-    return grad_fn(params)
-
-  return lambda params: _on_pure_state(checked_grad_fn, params)
-
-
-def _on_pure_state(fn: Callable[[Params], Params], state: Params) -> Params:
-  """Applies ``fn`` to the state without its variables, and puts the result into its structure."""
-  return jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(fn(_as_pure(state))))

@@ -61,10 +61,10 @@ def names_of_today(monkeypatch):
   """For pages and examples, which spell JAX and flax as their readers find them today."""
   from flax import nnx
 
-  from flatopt.nnx import _as_pure
+  from flatopt._pure_nnx import as_pure
 
   monkeypatch.setattr(jax.lax, "pcast", pcast, raising=False)
-  monkeypatch.setattr(nnx, "as_pure", _as_pure, raising=False)
+  monkeypatch.setattr(nnx, "as_pure", as_pure, raising=False)
 
 
 @pytest.fixture(autouse=True)

@@ -139,3 +139,40 @@ def test_batch_norm_moves_once_a_step():
     model, state, opt_state = step(model, state, opt_state, X)
   for found, wanted in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("has_aux", [False, True])
+def test_sharp_loss_takes_the_steps_of_sam_in_a_chain(x64, compiled, has_aux):
+  """In ten plain ``eqx.filter_value_and_grad`` steps."""
+  loss_of = loss_fn if has_aux else lambda *args, **kwargs: loss_fn(*args, **kwargs)[0]
+  to_double = lambda x: x.astype(jnp.float64) if eqx.is_inexact_array(x) else x
+  params_of = lambda model: eqx.filter(model, eqx.is_inexact_array)
+  model = twin = jax.tree.map(to_double, Model())
+  method, base = flatopt.sam(0.1), optax.sgd(0.01, momentum=0.9)
+  sharp, chain = (
+    flatopt.equinox.sharp_loss(loss_of, method, has_aux=has_aux),
+    optax.chain(method, base),
+  )
+  state, twin_state = base.init(params_of(model)), chain.init(params_of(twin))
+
+  @compiled
+  def step(model, state, x, key):
+    value, grads = eqx.filter_value_and_grad(sharp, has_aux=has_aux)(model, x, key=key)
+    updates, state = base.update(grads, state)
+    return eqx.apply_updates(model, updates), state, value
+
+  @compiled
+  def twin_step(model, state, x, key):
+    step_fn = flatopt.equinox.value_and_grad(loss_of, has_aux=has_aux)
+    value, grads, grad_fn = step_fn(model, x, key=key)
+    updates, state = chain.update(grads, state, params_of(model), grad_fn=grad_fn)
+    return eqx.apply_updates(model, updates), state, value
+
+  for seed in range(10):
+    key = jax.random.key(seed)
+    model, state, value = step(model, state, X.astype(float), key)
+    twin, twin_state, expected = twin_step(twin, twin_state, X.astype(float), key)
+    assert not has_aux or value[1][1] == "aux"
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12)
+    jax.tree.map(close, eqx.filter(value, eqx.is_array), eqx.filter(expected, eqx.is_array))
+  jax.tree.map(close, params_of(model), params_of(twin))

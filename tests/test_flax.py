@@ -8,6 +8,7 @@ import optax
 import pytest
 from flax import linen, nnx
 
+import flatopt._pure_nnx
 import flatopt.linen
 import flatopt.nnx
 from tests import problem
@@ -132,10 +133,10 @@ def test_nnx_statistics_and_dropout_are_those_of_the_clean_passes(case):
   def step(model, optimizer, batch):
     step_fn = flatopt.nnx.value_and_grad(nnx_loss, has_aux=True)
     _, grads, grad_fn = step_fn(model, batch)
-    params = flatopt.nnx._as_pure(nnx.state(model, nnx.Param))
+    params = flatopt._pure_nnx.as_pure(nnx.state(model, nnx.Param))
     again = grad_fn(params)
     optimizer.update(model, grads, grad_fn=grad_fn)
-    return flatopt.nnx._as_pure(grads), again
+    return flatopt._pure_nnx.as_pure(grads), again
 
   clean_pass = nnx.jit(lambda model, batch: nnx_loss(model, batch)[0])
   for seed in range(NUM_STEPS):

@@ -9,6 +9,7 @@ from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import flatopt
+import flatopt._pure_nnx
 import flatopt.nnx
 from tests.versions import pcast
 
@@ -50,7 +51,7 @@ def arguments():
   return model, nnx.Rngs(dropout=2), {"scale": 3.0, "mode": "train", "head": head}
 
 
-pure = flatopt.nnx._as_pure
+pure = flatopt._pure_nnx.as_pure
 
 
 def assert_close(a, b):
@@ -320,3 +321,71 @@ def test_a_dict_is_a_prefix_mask(keep_variables):
     assert_close(norm["scale"], factors[1] * pure(params)["norm"]["scale"])
   with pytest.raises(ValueError, match="trainable: mask does not fit the params"):
     flatopt.trainable(optax.sgd(1.0), {"other": True}).init(params)
+
+
+@pytest.mark.parametrize("has_aux", [False, True])
+def test_sharp_loss_takes_the_steps_of_sam_in_a_chain(x64, compiled, has_aux):
+  """In ten plain ``nnx.value_and_grad`` steps: the same params, statistics and masks."""
+
+  def loss_fn(model, x, rngs, *, scale):
+    y = model(x)
+    noise = jax.random.normal(rngs.noise(), y.shape)
+    loss = jnp.mean((scale * y + noise) ** 4)
+    return (loss, y) if has_aux else loss
+
+  def wide():
+    model = Model()
+    nnx.update(model, jax.tree.map(_double, pure(nnx.state(model))))
+    return model, nnx.Rngs(noise=3)
+
+  method, base = flatopt.sam(0.1), optax.sgd(0.01, momentum=0.9)
+  (model, rngs), (twin, twin_rngs) = wide(), wide()
+  optimizer = nnx.Optimizer(model, base, wrt=nnx.Param)
+  twin_optimizer = nnx.Optimizer(twin, optax.chain(method, base), wrt=nnx.Param)
+  sharp = flatopt.nnx.sharp_loss(loss_fn, method, has_aux=has_aux)
+
+  @compiled
+  def step(model, optimizer, rngs, x):
+    of_args = lambda model, x, rngs: sharp(model, x, rngs, scale=2.0)
+    value, grads = nnx.value_and_grad(of_args, has_aux=has_aux)(model, x, rngs)
+    optimizer.update(model, grads)
+    return value
+
+  @compiled
+  def twin_step(model, optimizer, rngs, x):
+    step_fn = flatopt.nnx.value_and_grad(loss_fn, has_aux=has_aux)
+    value, grads, grad_fn = step_fn(model, x, rngs, scale=2.0)
+    optimizer.update(model, grads, grad_fn=grad_fn)
+    return value
+
+  x = jnp.asarray(np.random.default_rng(2).normal(size=(16, 3)))
+  state = lambda *nodes: pure(nnx.state(nodes, nnx.Not(nnx.RngKey)))
+  for _ in range(10):
+    value, expected = step(model, optimizer, rngs, x), twin_step(twin, twin_optimizer, twin_rngs, x)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), value, expected)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12),
+    state(model, rngs),
+    state(twin, twin_rngs),
+  )
+  assert int(rngs.noise.count[...]) == 10
+
+
+def _double(x):
+  return x.astype(jnp.float64) if x.dtype == jnp.float32 else x
+
+
+def test_sharp_loss_without_a_derivative_is_one_pass():
+  passes = []
+
+  def loss_fn(model, x):
+    passes.append(1)
+    return jnp.mean(model(x))
+
+  model, twin = Model(), Model()
+  assert_close(flatopt.nnx.sharp_loss(loss_fn)(model, X), loss_fn(twin, X))
+  assert len(passes) == 2  # one each
+  assert_close(*(pure(nnx.state(m, nnx.Not(nnx.RngKey))) for m in (model, twin)))
+  nnx.grad(flatopt.nnx.sharp_loss(loss_fn))(model, X)
+  assert len(passes) == 4
+  assert int(model.dropout.rngs.count[...]) == 2

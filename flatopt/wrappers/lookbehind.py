@@ -162,18 +162,19 @@ def lookbehind(
       carry, _ = jax.lax.scan(one_round, carry, length=ascent_steps - 1, unroll=unroll)
     _, _, fast_k, base_state = carry
     displacement = optax.tree.sub(fast_k, params)
-    last, structure = jax.tree.flatten(displacement)
     if adaptive:
+      last, structure = jax.tree.flatten(displacement)
       first = jax.tree.leaves(optax.tree.sub(fast_1, params))
-      alphas = list(map(_adaptive_alpha, first, last, axes))
+      alphas = structure.unflatten(map(_adaptive_alpha, first, last, axes))
     else:
-      alphas = [jnp.asarray(_arguments.value_at(interpolation, step))] * len(last)
-    output = _tree.map_wide(lambda d, a: a * d, (), displacement, structure.unflatten(alphas))
-    mean = jnp.mean(jnp.stack([jnp.asarray(a, jnp.float32) for a in alphas]))
+      alpha = jnp.asarray(_arguments.value_at(interpolation, step))
+      alphas = jax.tree.map(lambda _: alpha, params)
+    output = _tree.map_wide(lambda d, a: a * d, (), displacement, alphas)
+    means = [jnp.asarray(a, jnp.float32) for a in jax.tree.leaves(alphas)]
     return output, LookbehindState(
       count=_tree.increment(state.count),
       extra_gradients=state.extra_gradients + ascent_steps,
-      interpolation=_devices.varying_like(mean, state.interpolation),
+      interpolation=_devices.varying_like(jnp.mean(jnp.stack(means)), state.interpolation),
       base=base_state,
     )
 
