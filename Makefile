@@ -59,6 +59,7 @@ $(STAMP):
 	touch $@
 
 $(STAMP)-%: $(STAMP) pyproject.toml $(CONSTRAINTS)
+	@echo "installing what the group $* of pyproject.toml names into $(VENV): once, some minutes"
 	$(INSTALL) -e . --group $*
 	touch $@
 

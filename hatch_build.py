@@ -37,4 +37,4 @@ def with_absolute_links(text: str, address: str) -> str:
     kind = "raw" if link[2].endswith(IMAGES) else "blob"
     return f"{link[1]}{address}/{kind}/{BRANCH}/{link[2]}"
 
-  return RELATIVE.sub(absolute, text)
+  return RELATIVE.sub(absolute, text).replace("$REPOSITORY_URL", address)

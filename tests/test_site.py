@@ -103,7 +103,7 @@ Examples:
 
 
 def test_a_page_leads_to_the_repository():
-  page = "git clone REPOSITORY_URL flatopt\n`tests/a_b.py`, [`tests/c.py`](c.md), `flatopt/d.py`\n"
+  page = "git clone $REPOSITORY_URL flatopt\n<!-- no REPOSITORY_URL -->\nSet it.\n<!-- / -->\n`tests/a_b.py`, [`tests/c.py`](c.md), `flatopt/d.py`\n"
   assert about.with_repository(page, "https://x.org/o/r") == (
     "git clone https://x.org/o/r flatopt\n"
     "[`tests/a_b.py`](https://x.org/o/r/blob/main/tests/a_b.py), [`tests/c.py`](c.md), `flatopt/d.py`\n"

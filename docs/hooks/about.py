@@ -1,7 +1,8 @@
 """Tells every page the version that it was made from and, where one is known, the repository.
 
 The repository's address is written nowhere; ``REPOSITORY_URL`` holds it where the site is published. There,
-the same word in a page becomes the address, and the paths of the repository's files become links.
+``$REPOSITORY_URL`` in a page becomes the address, what says how to set it is left out, and the paths of the
+repository's files become links.
 """
 
 import os
@@ -13,6 +14,7 @@ from mkdocs.structure.pages import Page
 import flatopt
 
 VARIABLE = "REPOSITORY_URL"
+WITHOUT = re.compile(rf"<!-- no {VARIABLE} -->.*?<!-- / -->\n", re.DOTALL)
 PATH = re.compile(r"(?<!\[)`((?:benchmarks|examples|experiments|tests)/[\w./-]+)`")
 
 
@@ -32,6 +34,6 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_) -> st
 
 
 def with_repository(markdown: str, address: str) -> str:
-  """The page with the repository's address, and with links to the files that it names."""
-  linked = PATH.sub(rf"[`\1`]({address}/blob/main/\1)", markdown)
-  return linked.replace(VARIABLE, address)
+  """The page with the repository's address in its commands, and links to the files that it names."""
+  linked = PATH.sub(rf"[`\1`]({address}/blob/main/\1)", WITHOUT.sub("", markdown))
+  return linked.replace(f"${VARIABLE}", address)

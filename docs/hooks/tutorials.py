@@ -21,11 +21,13 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 
 from matplotlib import pyplot
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.plugins import get_plugin_logger
 from mkdocs.structure.files import File, Files
 
 from flatopt.plots import _style
 
 FOLDER = Path(__file__).parents[1] / "tutorials"
+LOG = get_plugin_logger("tutorials")
 CELL = re.compile(r"^# %%( \[markdown\])?\n", re.MULTILINE)
 
 
@@ -144,7 +146,9 @@ def _notebook_cell(i: int, cell: Cell) -> dict[str, Any]:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
   for path in sorted(FOLDER.glob("*.py")):
-    name, cells = path.stem, run(path)
+    name = path.stem
+    LOG.info(f"Running the tutorial {name}")
+    cells = run(path)
     page, figures = page_of(name, cells)
     made = {f"{name}.md": page, f"{name}.ipynb": notebook_of(cells)} | figures
     for file, content in made.items():

@@ -11,6 +11,8 @@ from experiments.methods import method_name
 from experiments.training import run_directory, saved_runs
 from experiments.training.saved_runs import Trained
 
+MOST_SEEDS = 1000  # of a comparison
+
 
 def runs_below(directory: Path) -> dict[str, list[Path]]:
   """Directories of runs by method, those of a comparison in the order of its seeds."""
@@ -23,7 +25,11 @@ def runs_below(directory: Path) -> dict[str, list[Path]]:
     )
   compared = files.read_json(spec)
   where = lambda method, seed: directory / "runs" / method / f"seed-{seed}"
-  found = {m: [where(m, seed) for seed in range(compared["seeds"])] for m in compared["methods"]}
+  with files.reading(spec):
+    seeds, methods = compared["seeds"], compared["methods"]
+    if any(method in (".", "..") or "/" in method for method in methods) or seeds > MOST_SEEDS:
+      raise ValueError("its methods and seeds are no names of runs")
+    found = {method: [where(method, seed) for seed in range(seeds)] for method in methods}
   for path in (path for paths in found.values() for path in paths):
     run_directory.read_config(path)  # a run that is gone is missed before the first is measured
   return found

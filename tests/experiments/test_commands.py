@@ -47,7 +47,7 @@ def test_help_and_refusals_do_not_wait_for_jax():
 
 
 def test_a_redirected_log_keeps_whole_lines_and_begins_at_once(capsys, monkeypatch):
-  line = "word " * 50
+  line = "[/red] " + "word " * 50
   monkeypatch.setattr(List, "run", lambda self, console: console.print(line))
   assert main(["list"]) == 0
   assert capsys.readouterr().out == f"python -m experiments list: loading JAX\n{line}\n"

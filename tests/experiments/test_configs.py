@@ -1,15 +1,18 @@
 """Configs as their papers have them, with every method."""
 
 import dataclasses
+import functools
 import json
 
 import jax
 import pytest
 
 from experiments import presets
-from experiments.config import differences, from_dict, to_dict
+from experiments.config import Refusal, differences, from_dict, to_dict
+from experiments.measures.compared_runs import runs_below
 from experiments.methods import make_optimizer, method_name, methods_on
 from experiments.reports import parts
+from experiments.training import run_directory
 
 BATCHES = {"ire": 128, "sala": 128, "lookbehind": 128, "rst": 256}  # of the papers, on CIFAR
 
@@ -32,6 +35,28 @@ def test_configs_come_back_from_json(name):
   written = json.loads(json.dumps(to_dict(config)))
   assert from_dict(written) == config
   assert not differences(written, to_dict(from_dict(written)))
+
+
+@pytest.mark.parametrize(
+  ("path", "value"),
+  [("name", 5), ("model.width", "8"), ("data.batch_size", 16.5), ("opt.method", [])],
+)
+def test_a_value_of_another_type_is_refused(path, value, tmp_path):
+  """Without a digest, as a config that somebody wrote by hand."""
+  written = to_dict(presets.CONFIGS["digits"])
+  *above, name = path.split(".")
+  functools.reduce(dict.__getitem__, above, written)[name] = value
+  (tmp_path / "config.json").write_text(json.dumps({"config": written}))
+  with pytest.raises(Refusal, match=rf"config\.json is not a config of this version: {name} of "):
+    run_directory.read_config(tmp_path)
+
+
+def test_runs_of_a_comparison_are_below_its_directory(tmp_path):
+  (tmp_path / "results.json").touch()
+  for methods, seeds in ((["sgd", "../../sam"], 1), (["sgd"], 10**12), (["sgd"], "3"), (5, 1)):
+    (tmp_path / "compare.json").write_text(json.dumps({"methods": methods, "seeds": seeds}))
+    with pytest.raises(Refusal, match=r"compare\.json is damaged"):
+      runs_below(tmp_path)
 
 
 @pytest.mark.parametrize("name", [name for name in presets.CONFIGS if "-cifar" in name])

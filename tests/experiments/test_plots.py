@@ -6,6 +6,7 @@ import pytest
 from experiments.comparisons.own_metrics import names, over_training
 from experiments.measures.score import Score
 from experiments.plots import curves, landscapes, own_metrics, spectra, style
+from experiments.reports import page
 
 TEXTS = ("A title", "what is shown")
 LINE = np.linspace(-1, 1, 9)
@@ -36,6 +37,17 @@ def test_drawn_for_both_grounds(name, tmp_path):
   style.save_all({name: FIGURES[name]}, tmp_path)
   light, dark = ((tmp_path / f"{name}{suffix}.png").read_bytes() for suffix in ("", "-dark"))
   assert light != dark
+
+
+def test_names_from_files_are_literal_and_run_no_script(tmp_path):
+  texts = "costs $5 of {1}$ and \\frac", "<script>alert(1)</script>"
+  lines = {"sgd": LINE**2}
+  draw = {"one": lambda theme: landscapes.lines(lines, 1.0, texts, theme)}
+  style.save_all(draw, tmp_path)
+  page.write_page(tmp_path / "report.html", texts[1], [])
+  written = (tmp_path / "report.html").read_text()
+  assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in written
+  assert "<script" not in written
 
 
 def test_lines_are_the_losses_over_the_span():

@@ -172,6 +172,13 @@ def test_the_standard_library_is_there():
   assert all(part in everything for part in source)
 
 
+def test_tokens_that_were_cut_are_made_anew(directory, cache):
+  whole = joined(windows(directory, "train"))
+  (path,) = cache.rglob("*train.tokens")
+  path.write_bytes(path.read_bytes()[:-10])
+  np.testing.assert_array_equal(joined(windows(directory, "train")), whole)
+
+
 def test_texts_that_are_not_there_or_too_short(tmp_path):
   with pytest.raises(FileNotFoundError, match="there are none under"):
     corpora.directory_of_text(str(tmp_path / "none"))
@@ -179,6 +186,9 @@ def test_texts_that_are_not_there_or_too_short(tmp_path):
   (tmp_path / "text" / "a.txt").write_text("short")
   with pytest.raises(ValueError, match="split 'train' is shorter than a window of 16"):
     windows(tmp_path / "text", "train")
+  (tmp_path / "text" / "a.txt").write_text("")  # no token but the end of a document
+  with pytest.raises(ValueError, match="split 'validation' is shorter than a window of 16"):
+    windows(tmp_path / "text", "validation")
   (tmp_path / "text" / "a.jsonl").write_text('{"content": "no text"}')
   with pytest.raises(Refusal, match=r"a\.jsonl is damaged \(a row without a text in its field"):
     documents(tmp_path / "text", "train")

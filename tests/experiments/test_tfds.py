@@ -121,6 +121,7 @@ def test_missing_data_is_refused_in_one_line(data_dir, tmp_path):
   assert f"cifar10 is not prepared in {data_dir}" in line
   assert command in line
   assert "no TFDS data set is named 'cifar11'" in message(Refusal, name="cifar11")
+  assert "no TFDS data set is named 'kaggle:cifar10'" in message(Refusal, name="kaggle:cifar10")
   assert "no split 'dev', but: " in message(ValueError, "dev", name="flatopt_pngs")
   assert "no image and no label" in message(ValueError, name="flatopt_texts")
 
@@ -166,6 +167,29 @@ def test_missing_or_damaged_idx_files(tmp_path):
     file.write_bytes(content)
     with pytest.raises(Refusal, match=r"is damaged \(.*\): get it anew"):
       read_idx(file, 3)
+
+
+@pytest.mark.parametrize(
+  ("name", "content", "said"),
+  [
+    ("train-images", PIXELS[:0, ..., 0], "it holds 0 values"),
+    ("train-labels", np.arange(6), "holds images of shape (7, 4, 5, 1), other than its fellows"),
+    ("t10k-images", PIXELS[:3, :, :4, 0], "holds images of shape (3, 4, 4, 1), other than its"),
+    ("train-images", np.arange(7), "its header is not that of bytes along 3 axes"),
+    ("t10k-labels", np.full(3, 200), "has 201 classes, not data.classes 10"),
+  ],
+)
+def test_idx_files_that_do_not_fit(name, content, said, tmp_path):
+  write_idx_directory(tmp_path / "digits", PIXELS[..., 0], np.arange(10), 3)
+  (damaged,) = (tmp_path / "digits").glob(f"{name}*")
+  write_idx(damaged, content)
+  config = changed(
+    presets.CONFIGS["fashion-mnist"], data={"set": IdxImages(str(tmp_path / "digits"))}
+  )
+  with pytest.raises(Refusal) as refused:
+    batches.read(config, "train")
+  assert said in str(refused.value)
+  assert str(tmp_path / "digits") in str(refused.value)
 
 
 def test_another_number_of_classes_is_refused(tmp_path):
