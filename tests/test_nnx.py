@@ -254,6 +254,7 @@ def test_functional_closures_work_in_nnx_optimizer(make_step):
 def test_eval_model_has_slow_weights_and_buffers_of_its_own():
   model = Model()
   optimizer = nnx.Optimizer(model, flatopt.lookahead(optax.sgd(0.1), sync_period=5), wrt=nnx.Param)
+  nnx.update(model, jax.tree.map(lambda w: w + 0.5, nnx.state(model, nnx.Param)))  # as if loaded
   start = pure(nnx.state(model, nnx.Param))
 
   @nnx.jit
