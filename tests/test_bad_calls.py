@@ -205,7 +205,7 @@ def test_flax_train_state_that_drops_the_closure_is_named():
   state = train_state.TrainState.create(
     apply_fn=None, params=PARAMS, tx=optax.chain(flatopt.sam(), optax.sgd(0.1))
   )
-  with raises(ValueError, "sam: grad_fn is missing", "flatopt.linen.TrainState"):
+  with raises(ValueError, "sam: grad_fn is missing", "flatopt.linen.TrainState", "sharp_loss"):
     state.apply_gradients(grads=PARAMS, grad_fn=IDENTITY)
 
 
