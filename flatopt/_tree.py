@@ -82,7 +82,7 @@ def _local_norm(leaves: list[jax.Array]) -> jax.Array:
     divisor = jnp.where(squares < 1, 2.0**-exponent, 2.0**exponent).astype(dtype)
     return divisor * sqrt(sum_of_squares(divisor))
 
-  in_range = (squares > limits.tiny**0.5) & (squares < jnp.inf)
+  in_range = (squares > float(limits.tiny) ** 0.5) & (squares < jnp.inf)
   return jax.lax.cond(in_range, lambda: sqrt(squares), scaled_norm)
 
 
