@@ -28,7 +28,7 @@ from experiments.comparisons.tuning import (
 )
 from experiments.config import Config, Refusal, files
 from experiments.measures.score import Score, score_of
-from experiments.training import run_directory
+from experiments.training import metric_files, run_directory
 
 TIMED_STEPS = 40
 PAID = "steps", "gradients", "seconds", "steps_per_second", "peak_memory_mb"
@@ -78,7 +78,7 @@ def write_results(comparison: Comparison, by_method: dict[str, Config], runs: Ru
     results["runs"][name] = [seed_run(one, runs, *path) for path, one in paths.items()]
     directories = [runs.out.joinpath(*path) for path in paths]
     results["own_metrics"][name] = own_metrics.over_training(
-      [run_directory.read_metrics(directory, "train") for directory in directories]
+      [metric_files.read_metrics(directory, "train") for directory in directories]
     )
     scores[name] = [run_directory.read_scores(directory) for directory in directories]
   results["table"] = table.summarise(
@@ -129,7 +129,7 @@ def seed_run(config: Config, runs: Runs, *path: str) -> dict[str, Any]:
   """A run's summary and its curve, with one point an evaluation."""
   result = runs.train(config, *path)
   directory = runs.out.joinpath(*path)
-  rows = run_directory.read_metrics(directory, "test")
+  rows = metric_files.read_metrics(directory, "test")
   if not rows:
     raise Refusal(f"{directory} has lost its metrics.jsonl: delete it to run it again")
   name = "accuracy" if config.data.set.task == "classification" else "loss"

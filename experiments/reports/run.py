@@ -9,14 +9,14 @@ from experiments.config import files
 from experiments.methods import method_name
 from experiments.plots import curves, style
 from experiments.reports import page, parts
-from experiments.training import run_directory
+from experiments.training import metric_files, run_directory
 from experiments.training.display import sentence
 
 
 def write(directory: Path, console: Console) -> None:
   config = run_directory.read_config(directory)
   evaluated_on = config.data.evaluated_on
-  rows = {split: run_directory.read_metrics(directory, split) for split in ("train", evaluated_on)}
+  rows = {split: metric_files.read_metrics(directory, split) for split in ("train", evaluated_on)}
   result = (
     sentence(run_directory.read_summary(directory))
     if (directory / run_directory.SUMMARY).exists()

@@ -10,7 +10,14 @@ from rich.console import Console
 
 from experiments.config import Config, Refusal, files
 from experiments.methods import eval_params
-from experiments.training import batches, peak_memory, run_directory, saved_runs, wandb_run
+from experiments.training import (
+  batches,
+  metric_files,
+  peak_memory,
+  run_directory,
+  saved_runs,
+  wandb_run,
+)
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.dispatch import Dispatcher, DispatchResult
 from experiments.training.display import progress_display
@@ -39,7 +46,7 @@ def train(config: Config, directory: Path, console: Console) -> dict[str, Any]:
       run = Run(config, directory, console)
       run_directory.write_config(directory, config)
       at = run.position.metrics_size, run.position.metrics_digest, run.step
-      with run_directory.Metrics.opened(directory, config, *at) as metrics:
+      with metric_files.Metrics.opened(directory, config, *at) as metrics:
         result = run.train(metrics, signals)
       if jax.process_index() == 0:
         run_directory.write_summary(directory, result)
@@ -137,7 +144,7 @@ class Run:
     due = spent * training.evaluations // training.budget > self.position.evaluated
     return due or planned % training.checkpoint_every == 0
 
-  def train(self, metrics: run_directory.Metrics, signals: list[int]) -> dict[str, Any]:
+  def train(self, metrics: metric_files.Metrics, signals: list[int]) -> dict[str, Any]:
     self.metrics = metrics
     training = self.config.training
     share = lambda: self.spent() / training.budget

@@ -30,7 +30,7 @@ from experiments.data.sets import IdxImages, TextFiles, TfdsImages
 from experiments.plots import style
 from experiments.reports import directory as reports
 from experiments.reports import page
-from experiments.training import batches, run_directory
+from experiments.training import batches, metric_files, run_directory
 from experiments.training.checkpoints import Checkpoints
 from tests.experiments.small import DIGITS, changed
 from tests.experiments.test_tfds import PIXELS, FlatoptPngs, prepare, write_idx_directory
@@ -48,7 +48,7 @@ class Kind(NamedTuple):
 
 def make_run(root: Path) -> None:
   run_directory.write_config(root, DIGITS)
-  with run_directory.Metrics.opened(root, DIGITS, 0, "", 0) as metrics:
+  with metric_files.Metrics.opened(root, DIGITS, 0, "", 0) as metrics:
     for step in range(1, 6):
       metrics.write("train", step, {"gradients": step, "loss": 1.5 / step, "accuracy": 50.0})
   run_directory.write_scores(root, "test", np.arange(7.0))
@@ -57,7 +57,7 @@ def make_run(root: Path) -> None:
 
 def read_run(root: Path) -> Any:
   scores = run_directory.read_scores(root)
-  found = run_directory.read_config(root), run_directory.read_lines(root), scores.tolist()
+  found = run_directory.read_config(root), metric_files.read_lines(root), scores.tolist()
   return *found, run_directory.read_summary(root)
 
 
@@ -79,7 +79,7 @@ def read_checkpoint(root: Path) -> Any:
 
 
 def make_comparison(root: Path) -> None:
-  compared = equal_budgets.Comparison(DIGITS, ("sgd", "sam"), 2, 0, "gradients", 8)
+  compared = equal_budgets.Comparison(DIGITS, ("sgd", "sam"), 2, "gradients", 8)
   files.write_json(root / "compare.json", to_json(compared) | {"versions": {}})
   found = files.read_json(RESULTS / "2026-11-25-demo" / "results.json")
   for name in ("runs", "chosen", "own_metrics"):

@@ -15,7 +15,7 @@ from experiments import presets
 from experiments.commands.program import main
 from experiments.models.shapes import ResNet
 from experiments.reports import directory as report
-from experiments.training import batches, loop, run_directory
+from experiments.training import batches, loop, metric_files
 from tests.experiments.small import DIGITS, changed, shrunk
 from tests.experiments.test_quantisation import quantised_by_hand
 from tests.experiments.test_sharpness_command import dense_eigenvalues, hand_written_loss
@@ -96,7 +96,7 @@ def test_loss_is_the_restored_model_s(saved):
   loss_fn, params = training_loss_by_hand(config, directory)
   assert found["values"]["loss"] == pytest.approx(float(loss_fn(params)), rel=2e-5)
   assert found["examples"] == 21
-  assert found["step"] == max(row["step"] for row in run_directory.read_metrics(directory, "test"))
+  assert found["step"] == max(row["step"] for row in metric_files.read_metrics(directory, "test"))
 
 
 @pytest.mark.parametrize("saved", ["mixer"], indirect=True)

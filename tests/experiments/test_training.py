@@ -10,7 +10,15 @@ import pytest
 from rich.console import Console
 
 from experiments import methods, presets
-from experiments.training import batches, loop, losses, run_directory, saved_runs, step
+from experiments.training import (
+  batches,
+  loop,
+  losses,
+  metric_files,
+  run_directory,
+  saved_runs,
+  step,
+)
 from tests.experiments.small import DIGITS, changed, shrunk
 
 pytestmark = pytest.mark.slow  # every test compiles a training loop or two: ten minutes
@@ -56,7 +64,7 @@ def test_curvature_of_mixed_labels(tmp_path):
   config = shrunk(presets.find("ire-imagenet-vit-s", "sam+ire"))
   config = changed(config, training={"budget": 3, "unit": "steps", "log_every": 1})
   assert loop.train(config, tmp_path, QUIET)["gradients"] == 7
-  train = run_directory.read_metrics(tmp_path, "train")
+  train = metric_files.read_metrics(tmp_path, "train")
   assert all(0 < row["loss"] < 20 for row in train)
 
 
@@ -160,7 +168,7 @@ def test_a_run_pays_its_budget_and_writes_it_down(tmp_path):
   assert (result["steps"], result["gradients"]) == (11, 22)
   assert result["peak_memory_mb"] > 0
   assert result["steps_per_second"] > 0
-  train, test = (run_directory.read_metrics(tmp_path, split) for split in ("train", "test"))
+  train, test = (metric_files.read_metrics(tmp_path, split) for split in ("train", "test"))
   assert [row["step"] for row in train] == [4, 8]
   assert [row["step"] for row in test] == [4, 7, 11]
   assert test[-1]["loss"] == result["test_loss"]
