@@ -74,6 +74,14 @@ def test_slow_momentum_is_that_of_sgd_on_pseudo_gradients(x64):
     assert_close(rows[4 * cycle + 3], slow)
 
 
+def test_a_state_without_momentum_is_refused_by_name():
+  one = jnp.ones(1)
+  with pytest.raises(ValueError, match="lookahead: momentum in the state has"):
+    once(
+      flatopt.lookahead(BASE, slow_momentum=0.5), one, one, state=flatopt.lookahead(BASE).init(one)
+    )
+
+
 def test_schedule_reads_step_where_given_and_base_gets_it():
   base = optax.GradientTransformationExtraArgs(
     lambda params: optax.EmptyState(),
