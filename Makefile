@@ -11,7 +11,7 @@ VERSION := $(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2
 STAMP = $(VENV)/.installed-$(VERSION)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 
-.PHONY: demo example test test-slow test-lowest test-newest test-library check docs bench scale clean
+.PHONY: demo example test test-slow test-lowest test-newest test-library test-libraries check docs bench scale clean
 .DEFAULT_GOAL = test
 
 demo: $(STAMP)-demo  ## trains eleven optimizers on MNIST-5k and reports: 5 minutes
@@ -29,6 +29,10 @@ test-slow: $(STAMP)-dev  ## timings, gigabytes, every method in the dear contrac
 
 test-lowest test-newest: test-%:  ## the library's tests on the oldest, and the newest, jax and optax
 	$(MAKE) test-library VENV=$(VENV)-$* CONSTRAINTS=constraints-$*.txt
+
+test-libraries:  ## methods inside libraries that own the training loop
+	$(MAKE) $(VENV)-libraries/.installed-$(VERSION)-libraries VENV=$(VENV)-libraries CONSTRAINTS=constraints-libraries.txt
+	$(VENV)-libraries/bin/python -m pytest tests/libraries -m libraries
 
 test-library: $(STAMP)-library
 	$(BIN)/python -m pytest -n $(WORKERS) --doctest-modules --ignore tests/experiments
@@ -50,7 +54,7 @@ scale: $(STAMP)-bench  ## bytes and collectives of a Llama of 8 B params on 64 v
 	$(BIN)/python -m benchmarks.scale
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest site runs
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest $(VENV)-libraries site runs
 
 $(STAMP):
 	rm -rf $(VENV)

@@ -1,0 +1,13 @@
+"""Optimistix: the loss reaches ``update`` as ``value_fn``."""
+
+import pytest
+
+from tests.libraries import by_hand, page
+
+pytestmark = pytest.mark.libraries
+
+
+def test_steps(num_steps):
+  found = page.run("Optimistix", num_steps=num_steps)
+  loss_fn = lambda params, step: found["loss_fn"](params)
+  by_hand.check(found["solution"].value, loss_fn, found["start"], num_steps)
