@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -11,6 +11,19 @@ from jax.core import Tracer
 
 from flatopt import _arguments, _devices, _results
 from flatopt._typing import AxisName, Params
+
+
+class CountState(NamedTuple):
+  """The state of a method that calls its closure once per update and keeps nothing else."""
+
+  count: jax.Array
+
+  @property
+  def extra_gradients(self):
+    return self.count
+
+  def metrics(self):
+    return {"count": self.count}
 
 
 def transformation(

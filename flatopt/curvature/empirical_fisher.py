@@ -1,7 +1,5 @@
 """The diagonal of the empirical Fisher matrix: the squared gradient."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -10,19 +8,10 @@ from flatopt import _arguments, _devices, _method, _results, _tree
 from flatopt._typing import AxisName
 
 
-class EmpiricalFisherState(NamedTuple):
+class EmpiricalFisherState(_method.CountState):
   """The number of estimates so far."""
 
-  count: jax.Array
-
   method = "empirical_fisher"
-
-  @property
-  def extra_gradients(self):
-    return self.count  # one per estimate
-
-  def metrics(self):
-    return {"count": self.count}
 
 
 def empirical_fisher(*, axis_name: AxisName = None) -> optax.GradientTransformationExtraArgs:

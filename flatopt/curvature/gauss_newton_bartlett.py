@@ -1,7 +1,5 @@
 """The Gauss-Newton-Bartlett estimator of the diagonal of the Gauss-Newton matrix."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -10,19 +8,10 @@ from flatopt import _arguments, _devices, _method, _results, _tree
 from flatopt._typing import AxisName
 
 
-class GaussNewtonBartlettState(NamedTuple):
+class GaussNewtonBartlettState(_method.CountState):
   """The number of estimates so far."""
 
-  count: jax.Array
-
   method = "gauss_newton_bartlett"
-
-  @property
-  def extra_gradients(self):
-    return self.count  # one per estimate
-
-  def metrics(self):
-    return {"count": self.count}
 
 
 def gauss_newton_bartlett(

@@ -1,8 +1,5 @@
 """Adaptive SAM (ASAM): a perturbation that is larger for larger weights."""
 
-from typing import NamedTuple
-
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -10,19 +7,10 @@ from flatopt import _arguments, _devices, _method, _perturbation, _tree
 from flatopt._typing import AxisName, Mask, ScalarOrSchedule, ShardAxes
 
 
-class AsamState(NamedTuple):
+class AsamState(_method.CountState):
   """The number of calls of ``update``."""
 
-  count: jax.Array
-
   method = "asam"
-
-  @property
-  def extra_gradients(self):
-    return self.count  # one per call
-
-  def metrics(self):
-    return {"count": self.count}
 
 
 def asam(

@@ -1,33 +1,18 @@
 """Generalised RST (G-RST): ``probability`` sets the cost, ``degree`` the strength of SAM."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import optax
 
 from flatopt import _arguments
 from flatopt._typing import AxisName, ScalarOrSchedule
-from flatopt.gradients.rst import mix_at_random
+from flatopt.gradients.rst import RstState, mix_at_random
 
 
-class GRstState(NamedTuple):
-  """Counts of all steps and of the steps with X = 1, the last probability, ``inner``'s state."""
-
-  count: jax.Array
-  sharpness_steps: jax.Array
-  probability: jax.Array
-  inner: optax.OptState
+class GRstState(RstState):
+  """As that of ``rst``."""
 
   method = "g_rst"
-  extra_gradients = 0  # the state of ``inner`` counts them
-
-  def metrics(self):
-    return {
-      "count": self.count,
-      "sharpness_steps": self.sharpness_steps,
-      "probability": self.probability,
-    }
 
 
 def g_rst(

@@ -1,8 +1,5 @@
 """Surrogate-gap SAM (GSAM): also lowers the gap between the perturbed loss and the loss."""
 
-from typing import NamedTuple
-
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -10,19 +7,10 @@ from flatopt import _arguments, _devices, _method, _perturbation, _tree
 from flatopt._typing import AxisName, ScalarOrSchedule, ShardAxes
 
 
-class GsamState(NamedTuple):
+class GsamState(_method.CountState):
   """The number of calls of ``update``."""
 
-  count: jax.Array
-
   method = "gsam"
-
-  @property
-  def extra_gradients(self):
-    return self.count  # one per call
-
-  def metrics(self):
-    return {"count": self.count}
 
 
 def gsam(
