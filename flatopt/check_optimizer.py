@@ -137,9 +137,10 @@ def _check_nesting(state: Any) -> None:
           " in flatopt.closures.micro_value_and_grad or flatopt.nnx.micro_value_and_grad"
         )
   for outer in opt_state.walk(state):
-    if not hasattr(outer, "base") or outer.method in _LEAVE_PARAMS_ALONE:
+    base = getattr(outer, "base", None)
+    if base is None or outer.method in _LEAVE_PARAMS_ALONE:
       continue
-    for inner in opt_state.walk(outer.base):
+    for inner in opt_state.walk(base):
       if hasattr(inner, "eval_params"):
         raise ValueError(
           f"check_optimizer: {inner.method} is inside {outer.method}, which moves the params away"
