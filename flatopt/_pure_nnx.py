@@ -22,8 +22,9 @@ def split(
 ) -> tuple[Callable[..., Any], nnx.State, nnx.State, nnx.State]:
   """Returns the loss as a pure function, and its params, other variables and arrays of now.
 
-  The function is ``(params, variables, arrays, *batch) -> (loss, (aux, variables))``. Model, args and kwargs are
-  split together, so that objects they share stay shared. ``name`` is for error messages.
+  The function is ``(params, variables, arrays, *batch) -> (loss, (aux, variables))``. Model, args
+  and kwargs are split together, so that objects they share stay shared. ``name`` is for error
+  messages.
   """
   try:
     is_param = nnx.filterlib.to_predicate(wrt)
@@ -32,19 +33,22 @@ def split(
       f"{name}: wrt must be a filter of NNX, such as nnx.Param; got {_arguments.describe(wrt)}"
     ) from None
   selects = lambda path, x: path[0] == 0 and is_param(path[1:], x)
-  graphdef, params, variables, arrays = nnx.split(arguments, selects, nnx.Variable, ...)
+  graphdef, *states = nnx.split(arguments, selects, nnx.Variable, ...)
+  params, variables, arrays = as_pure(tuple(states))
+  of_arguments = jax.tree.structure(params)  # with the place of the model among the arguments
   if not jax.tree.leaves(params):
     raise ValueError(f"{name}: no variable of the model passes wrt={getattr(wrt, '__name__', wrt)}")
 
   def loss_at(params, variables, arrays, *batch):
     # Merged inside this function, so that the variables belong to the trace that changes them.
-    merged = nnx.merge(graphdef, nnx.State({0: params}), variables, arrays)
+    params = jax.tree.unflatten(of_arguments, jax.tree.leaves(params))
+    merged = nnx.merge(graphdef, params, variables, arrays)
     model, args, kwargs = merged
     output = loss_fn(model, *args, *batch, **kwargs)
     loss, aux = output if has_aux else (output, None)
     return loss, (aux, as_pure(nnx.split(merged, selects, nnx.Variable, ...)[2]))
 
-  return loss_at, *as_pure((params[0], variables, arrays))
+  return loss_at, params[0], variables, arrays
 
 
 def of_states_like(name: str, start: nnx.State, grad_fn: GradFn) -> GradFn:
