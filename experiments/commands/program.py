@@ -30,11 +30,12 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 
 from experiments.commands.plugins import import_plugins, split_imports
-from experiments.config import Refusal
+from experiments.config import Refusal, files
 from experiments.config.flags import parse
 from experiments.config.packages import INSTALL
 from experiments.config.registry import unknown
@@ -66,6 +67,12 @@ def command_type(name: str) -> type:
   return getattr(module, COMMANDS[name])
 
 
+def paths_of(command: object) -> list[Path]:
+  """The directories that a command is given."""
+  given = [x if isinstance(x, tuple) else (x,) for x in vars(command).values()]
+  return [x for each in given for x in each if isinstance(x, Path)]
+
+
 def main(arguments: Sequence[str]) -> int:
   """Runs a command; returns the exit code: 0, 2 for a refusal, 128 + N for signal N."""
   name = "experiments"
@@ -88,7 +95,8 @@ def main(arguments: Sequence[str]) -> int:
       command = parse(kind, flags, f"{PROG} {name}")
     # The lines of a redirected log are not cut, but tables keep to their own width.
     width = None if sys.stdout.isatty() else 1000
-    command.run(Console(markup=False, width=width))
+    with files.doubting(paths_of(command)):
+      command.run(Console(markup=False, width=width))
   except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] in ("", "experiments", "flatopt"):
       raise

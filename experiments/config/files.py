@@ -11,7 +11,7 @@ import json
 import math
 import platform
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,24 @@ def read_json(path: Path) -> dict[str, Any]:
     if signed and digest != _digest(path, content):
       raise ValueError("it was changed; without its digest it is taken as it is")
   return content
+
+
+@contextlib.contextmanager
+def doubting(directories: Iterable[Path]) -> Iterator[None]:
+  """Refuses the JSON files without a digest, where there are any, for errors that they may cause.
+
+  An older version or a hand wrote them; in files with a digest everything is as it was written.
+  """
+  try:
+    yield
+  except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    paths = [path for directory in directories for path in sorted(directory.glob("*.json"))]
+    if not (unsigned := [str(path) for path in paths if b'"digest"' not in path.read_bytes()]):
+      raise
+    raise Refusal(
+      f"{', '.join(unsigned)} may hold what this version cannot read ({type(error).__name__}:"
+      f" {reason(error)}): {REMEDY}"
+    ) from error
 
 
 def _digest(path: Path, content: dict[str, Any]) -> str:

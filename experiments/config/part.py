@@ -35,7 +35,10 @@ def from_dict(value: Any) -> Any:
     fields = {name: from_dict(x) for name, x in value.items() if name != "type"}
     kind = Part.types.get(str(value["type"]))
     if kind is None:
-      raise Refusal(f"{value['type']} is not registered: --import the module that registers it")
+      where = f"{value.path}: " if hasattr(value, "path") else ""  # of the file that it is from
+      raise Refusal(
+        f"{where}{value['type']} is not registered: --import the module that registers it"
+      )
     return checked(kind, fields)
   return tuple(map(from_dict, value)) if isinstance(value, list) else value
 

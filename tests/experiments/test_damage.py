@@ -3,7 +3,9 @@
 A thousand seeded truncations, flipped bits, overwritten bytes, swaps and wrong types: two minutes.
 """
 
+import contextlib
 import gzip
+import io
 import itertools
 import json
 import lzma
@@ -23,6 +25,7 @@ import pytest
 from rich.console import Console
 
 from experiments import presets
+from experiments.commands.program import main
 from experiments.comparisons import equal_budgets
 from experiments.comparisons.directory import to_json
 from experiments.config import Refusal, files
@@ -96,6 +99,24 @@ def read_comparison(root: Path) -> str:
     patch.setattr(style, "save_all", lambda drawn, out: None)
     patch.setattr(page, "picture", lambda out, name: name)
     reports.write(root, Console(quiet=True))
+  return (root / "report.html").read_text()
+
+
+def make_unsigned(root: Path) -> None:
+  """As an older version wrote it."""
+  make_comparison(root)
+  for path in root.glob("*.json"):
+    path.write_text(json.dumps(files.read_json(path)))
+
+
+def report(root: Path) -> str:
+  """By the command, whose line is told as a refusal."""
+  said = io.StringIO()
+  with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(said):
+    patch.setattr(style, "save_all", lambda drawn, out: None)
+    patch.setattr(page, "picture", lambda out, name: name)
+    if main(["report", str(root)]):
+      raise Refusal(said.getvalue().removesuffix("\n"))
   return (root / "report.html").read_text()
 
 
@@ -174,6 +195,7 @@ KINDS = {
   "run": Kind(make_run, read_run, exact=True),
   "checkpoints": Kind(make_checkpoints, read_checkpoint, exact=True),
   "comparison": Kind(make_comparison, read_comparison, exact=True),
+  "unsigned": Kind(make_unsigned, report, exact=False),
   "idx": Kind(make_idx, read_idx, exact=False),
   "text": Kind(make_text, read_text, exact=False),
   "cache": Kind(make_cache, read_cache, exact=False),

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -115,10 +116,10 @@ def test_helpers_and_this_process_are_bound_before_they_work(monkeypatch):
     assert not bound  # one process alone keeps every core
 
 
-def start(out):
+def start(out, *more):
   flags = "--methods", "sgd", "sam", "--seeds", "3", "--out", str(out)
   return subprocess.Popen(
-    [sys.executable, "-m", "experiments", "compare", "digits", *SMALL, *flags],
+    [sys.executable, "-m", "experiments", "compare", "digits", *SMALL, *flags, *more],
     env=os.environ | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"},
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
@@ -160,5 +161,30 @@ def test_a_killed_process_leaves_its_run_to_the_other(tmp_path):
   assert (out / "report.html").exists()
   alone = start(tmp_path / "alone")
   _, errors = alone.communicate(timeout=300)
+  assert alone.returncode == 0, errors
+  assert numbers(out) == numbers(tmp_path / "alone")
+
+
+@pytest.mark.slow  # processes that are started twenty times: ten minutes
+def test_twenty_kills_change_no_number(tmp_path):
+  """Of either of two processes, at any moment: while it starts, compiles, trains, saves or reports."""
+  out, moments = tmp_path / "shared", random.Random(0)
+  flags = "--seeds", "8", "--training.checkpoint-every", "4"
+  pair = [start(out, *flags), start(out, *flags)]
+  kills = 0
+  while kills < 20:
+    time.sleep(moments.uniform(0, 20))
+    victim = moments.randrange(2)
+    if pair[victim].poll() is None:
+      pair[victim].send_signal(signal.SIGKILL)
+      kills += 1
+    pair[victim].communicate()
+    assert pair[victim].returncode in (0, -signal.SIGKILL)
+    pair[victim] = start(out, *flags)
+  for process in pair:
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+  alone = start(tmp_path / "alone", *flags)
+  _, errors = alone.communicate(timeout=600)
   assert alone.returncode == 0, errors
   assert numbers(out) == numbers(tmp_path / "alone")
