@@ -10,6 +10,7 @@ from flax import nnx
 from flax.core import FrozenDict
 
 import flatopt
+from flatopt import _pure_nnx
 
 OF_A_DICT = {"kernel": jnp.array([[1.0, -2.0], [0.5, 1.0]]), "bias": jnp.array([1.0, 3.0])}
 GRAD_FN = lambda tree: jax.tree.map(lambda x: 4 * x**3, tree)
@@ -49,7 +50,7 @@ FITTING = {
   "a dict for a FrozenDict": (FLAGS, FrozenDict(OF_A_DICT)),
   "a dict for a state": (FLAGS, state(**OF_A_DICT)),
   "a state for a state": (state(**FLAGS), state(**OF_A_DICT)),
-  "a state for arrays": (state(**FLAGS), nnx.as_pure(state(**OF_A_DICT))),
+  "a state for arrays": (state(**FLAGS), _pure_nnx.as_pure(state(**OF_A_DICT))),
   "an Equinox module": (Callable(**FLAGS), Callable(**OF_A_DICT)),
 }
 

@@ -16,20 +16,6 @@ from flatopt import sharpness
 W = jnp.ones(2)
 
 
-@pytest.fixture
-def compilations():
-  """The durations of XLA's compilations, as they happen."""
-  durations = []
-
-  def listen(event, duration, **_):
-    if event == "/jax/core/compile/backend_compile_duration":
-      durations.append(duration)
-
-  jax.monitoring.register_event_duration_secs_listener(listen)
-  yield durations
-  jax.monitoring.unregister_event_duration_listener(listen)
-
-
 class Scaled:
   """A loss that reads an attribute."""
 
