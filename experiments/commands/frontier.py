@@ -12,12 +12,16 @@ from experiments.reports import directory
 
 @dataclasses.dataclass(frozen=True)
 class Frontier:
-  """What methods reach for the gradients they pay, in comparisons at equal steps."""
+  """What methods reach for the gradients they pay, in comparisons of several budgets."""
 
   directories: tyro.conf.Positional[tuple[Path, ...]]
   out: Path  # holds the report
-  reference: str = "sgd"  # its shortest runs are what the others are compared with
+  reference: str = "sgd"  # that the others are compared with, at its best affordable budget
+  keeps: str | None = None  # method whose gain the others may keep
+  margin: float = 0.3  # how far behind it they may be, in the score's unit
 
   def run(self, console: Console) -> None:
-    frontier.measure(self.directories, self.reference, self.out)
+    frontier.measure(
+      self.directories, self.reference, self.out, keeps=self.keeps, margin=self.margin
+    )
     directory.write(self.out, console)

@@ -1,7 +1,7 @@
 """The speed-up of a method: the reference's steps to the same final loss, over the method's own.
 
 Runs of different lengths have different schedules, so that every point is the end of a finished
-run. Between the reference's points the loss is interpolated linearly in the logarithm of the steps.
+run. Between the reference's points the loss is interpolated linearly in the logarithm of the steps, and drawn on beyond them.
 """
 
 import itertools
@@ -18,19 +18,26 @@ PAID = "gradients", "steps_per_second", "peak_memory_mb"
 
 
 def steps_to(loss: float, points: Sequence[tuple[int, float]]) -> float:
-  """Steps after which ``points``, pairs (steps, loss), reach ``loss``; NaN where none do."""
-  for (s0, l0), (s1, l1) in itertools.pairwise(points):
-    if l1 <= loss <= l0:
-      share = (l0 - loss) / (l0 - l1) if l0 > l1 else 0.0
-      return math.exp((1 - share) * math.log(s0) + share * math.log(s1))
-  return math.nan
+  """Steps after which ``points``, pairs (steps, loss) in order, reach ``loss``.
+
+  Outside of what they reached, their first or last line is drawn on; where that does not fall, the
+  end itself is the bound. No run is left out, as those that are would be a method's worst or best.
+  """
+  pairs = list(itertools.pairwise(points))
+  within = [pair for pair in pairs if pair[1][1] <= loss <= pair[0][1]]
+  (s0, l0), (s1, l1) = within[0] if within else pairs[0] if loss > points[0][1] else pairs[-1]
+  if l1 >= l0:
+    return float(s0 if within or loss > l0 else s1)
+  share = (l0 - loss) / (l0 - l1)
+  return math.exp((1 - share) * math.log(s0) + share * math.log(s1))
 
 
 def speed_ups(runs: list[dict[str, Any]], reference: str) -> list[dict[str, Any]]:
   """One row a method and length; ``runs`` hold "method", "steps", "seed", "loss" and ``PAID``.
 
-  A speed-up is paired by seed, and ``None`` where a seed's loss is outside what the reference
-  reached in its shortest and longest runs.
+  A speed-up is paired by seed, and over all seeds; "drawn_on" counts those whose loss is outside
+  what the reference reached in its shortest and longest runs. "in_gradients" is the same over the
+  gradients that the method pays, where the reference pays one a step.
   """
   curves: dict[int, list[tuple[int, float]]] = {}
   for run in runs:
@@ -46,15 +53,21 @@ def speed_ups(runs: list[dict[str, Any]], reference: str) -> list[dict[str, Any]
     for name in PAID:
       row[name], _ = statistics.mean_and_error([run[name] for run in group])
     if method != reference:
-      ratios = [steps_to(run["loss"], sorted(curves[run["seed"]])) / steps for run in group]
+      ratios, drawn_on = [], 0
+      for run in group:
+        points = sorted(curves[run["seed"]])
+        reached = [loss for _, loss in points]
+        drawn_on += not min(reached) <= run["loss"] <= max(reached)
+        ratios.append(steps_to(run["loss"], points) / steps)
       row["speed_up"], row["speed_up_error"] = statistics.mean_and_error(ratios)
+      row["drawn_on"], row["in_gradients"] = drawn_on, row["speed_up"] * steps / row["gradients"]
     rows.append(row)
   return rows
 
 
 def measure(directories: Sequence[Path], reference: str, out: Path) -> None:
   """Writes speed_up.json."""
-  shared, rows = together.read(directories)
+  shared, rows = together.read(directories, "steps")
   kept = "method", "steps", "seed", *PAID
   runs = [
     {name: row[name] for name in kept} | {"loss": row["test_loss"]}

@@ -12,24 +12,30 @@ from experiments.config import Refusal, files
 VARIES = ("methods", "amount", "grid", "trials", "versions")  # between comparisons that go together
 
 
-def read(directories: Sequence[Path]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-  """What the comparisons share, and a row for every run in them, as ``run_rows`` makes them."""
+def read(
+  directories: Sequence[Path], unit: str | None = None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+  """What the comparisons share, and a row for every run in them, as ``run_rows`` makes them.
+
+  A row has besides "amount", the budget of its comparison, and "directory". With ``unit``, other
+  comparisons are refused.
+  """
   shared, rows, where = {}, [], {}
   for directory in directories:
     if not (directory / "results.json").exists() or not (directory / "compare.json").exists():
       raise Refusal(f"{directory} holds no finished comparison")
     spec = files.read_json(directory / "compare.json")
-    if spec["unit"] != "steps":
-      raise Refusal(f"{directory} compares at equal {spec['unit']}, not at equal steps")
+    if unit not in (None, spec["unit"]):
+      raise Refusal(f"{directory} compares at equal {spec['unit']}, not at equal {unit}")
     own = copy.deepcopy({name: x for name, x in spec.items() if name not in VARIES})
     del own["config"]["opt"], own["config"]["training"]  # each method's were tuned
     if lines := configuration.differences(shared or own, own):
       raise Refusal(f"{directory} is not like {directories[0]}: {', '.join(lines)}")
     shared = own
     for row in run_rows(files.read_json(directory / "results.json")["runs"]):
-      key = row["method"], row["steps"], row["seed"]
+      key = row["method"], spec["amount"], row["seed"]
       if key in where:
-        raise Refusal(f"{where[key]} and {directory} both hold {key[0]} at {key[1]} steps")
+        raise Refusal(f"{where[key]} and {directory} both hold {key[0]} at {key[1]} {spec['unit']}")
       where[key] = directory
-      rows.append(row)
+      rows.append(row | {"amount": spec["amount"], "directory": directory})
   return shared, rows

@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments.plots.flatness import name_where_there_is_room
+from experiments.plots import line_names
 from experiments.plots.style import canvas, colour, title
 
 
@@ -23,7 +23,7 @@ def kept_and_learned(
   figure.get_layout_engine().set(wspace=0.06)
   methods = [row["method"] for row in next(iter(next(iter(tables.values())).values()))]
   for ax, (bits, name) in zip(axes.flat, panels.items(), strict=True):
-    ax.margins(x=0.16, y=0.1)
+    ax.margins(x=0.08, y=0.1)
     ends = []
     for index, method in enumerate(methods):
       points = _points(tables, bits, index)
@@ -33,7 +33,7 @@ def kept_and_learned(
       for size, (x, y, x_error, y_error) in enumerate(points):
         ax.errorbar(x, y, y_error, x_error, fmt="o", color=shade, ms=5 + 2 * size, elinewidth=1.2)
       ends += [(x, y, method) for x, y, _, _ in points[-1:]]
-    name_where_there_is_room(ax, ends, theme)
+    line_names.beside_points(ax, ends, [colour(theme, method) for _, _, method in ends])
     ax.set_title(name, loc="left", size=10.5, color=theme["ink"], pad=3)
     ax.locator_params(nbins=5)
   figure.supxlabel("loss on the second corpus, nats a token", size=9.5, color=theme["soft"])

@@ -3,6 +3,7 @@
 from matplotlib.figure import Figure
 
 from experiments.measures.score import ACCURACY, Score
+from experiments.plots import line_names
 from experiments.plots.style import canvas, colour, title
 
 
@@ -20,29 +21,15 @@ def flatness(
     points = [row for row in results["table"] if None not in (row[key], row[score.key])]
     ax.grid(axis="y", visible=False)
     ax.set_title(label, loc="left", size=9.5, color=theme["ink"], pad=3)
-    ax.margins(x=0.2, y=0.12)
+    ax.margins(x=0.08, y=0.12)
     for row in points:
       errors = {"xerr": row[key + "_error"] or 0, "yerr": row[score.key + "_error"] or 0}
       shade = colour(theme, row["method"])
       ax.errorbar(row[key], row[score.key], fmt="o", color=shade, ms=6, elinewidth=1.2, **errors)
-    name_where_there_is_room(ax, [(r[key], r[score.key], r["method"]) for r in points], theme)
+    named = [(row[key], row[score.key], row["method"]) for row in points]
+    line_names.beside_points(ax, named, [colour(theme, method) for _, _, method in named])
   figure.supylabel(score.label, size=9.5, color=theme["soft"])
-  subtitle = (
-    "Means and standard errors over seeds. Further left is flatter. Names where there is room."
-  )
+  subtitle = "Means and standard errors over seeds. Further left is flatter."
   text = f"Measures of sharpness, and {score.label.split(',')[0]}"
   title(figure, theme, text, subtitle, results["runs"])
   return figure
-
-
-def name_where_there_is_room(ax, points: list[tuple[float, float, str]], theme: dict) -> None:
-  """Right of its point, unless another's name is there already."""
-  low, high = ax.get_ylim()
-  left, right = ax.get_xlim()
-  taken = []
-  for x, y, name in points:
-    place = (x - left) / (right - left), (y - low) / (high - low)
-    if all(abs(place[0] - u) > 0.3 or abs(place[1] - v) > 0.07 for u, v in taken):
-      taken.append(place)
-      shade = colour(theme, name)
-      ax.annotate(name, (x, y), (6, 4), textcoords="offset points", size=8.5, color=shade)

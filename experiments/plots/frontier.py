@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from experiments.measures.score import Score
-from experiments.plots.line_names import spread
+from experiments.plots import line_names
 from experiments.plots.style import canvas, colour, title
 
 
@@ -34,7 +34,12 @@ def frontier(found: dict, score: Score, theme: dict[str, str]) -> Figure:
       color=colour(theme, row["method"]),
       elinewidth=1.2,
     )
-  name_points(ax, rows, score, theme)
+  points = [
+    (row["gradients"], row[score.key], f"{row['label']}  {score.text(row[score.key])}")
+    for row in rows
+  ]
+  shades = [colour(theme, row["method"]) for row in rows]
+  line_names.beside_points(ax, points, shades, [row["on_frontier"] for row in rows])
   ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
   ax.set_xlabel("gradients paid by a run", size=9.5, color=theme["soft"])
   ax.set_ylabel(score.label, size=9.5, color=theme["soft"])
@@ -45,32 +50,3 @@ def frontier(found: dict, score: Score, theme: dict[str, str]) -> Figure:
   )
   title(figure, theme, *texts, [row["method"] for row in rows])
   return figure
-
-
-def name_points(ax, rows: list[dict], score: Score, theme: dict[str, str]) -> None:
-  """Right of the axes, in the order of the values, each joined to its point by a thin line."""
-  low, high = ax.get_ylim()
-  values = [row[score.key] for row in rows]
-  places = spread(values, [(high - low) * 0.9 / max(18, len(rows))] * len(rows), low, high)
-  for row, place in zip(rows, places, strict=True):
-    shade = colour(theme, row["method"])
-    ax.annotate(
-      f"{row['label']}  {score.text(row[score.key])}",
-      (row["gradients"], row[score.key]),
-      (1.04, place),
-      textcoords=ax.get_yaxis_transform(),
-      annotation_clip=False,
-      arrowprops={
-        "arrowstyle": "-",
-        "color": shade,
-        "linewidth": 0.5,
-        "alpha": 0.5,
-        "shrinkA": 1,
-        "shrinkB": 3,
-        "relpos": (0, 0.5),
-      },
-      color=shade,
-      size=8.5,
-      weight="bold" if row["on_frontier"] else "normal",
-      va="center",
-    )

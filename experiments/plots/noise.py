@@ -29,12 +29,12 @@ def panels(
   alpha = 0.12 if len(shown[0].curves) < 5 else 0.06
   top = 1.05 if several else 0.8
   figure, axes = canvas(theme, 8, height, top, columns=len(shown), sharey=True)
+  dashes = line_names.dashes(shown[0].curves, reference if several else None, theme)
   for ax, panel in zip(axes.flat, shown, strict=True):
     for method, (mean_S, low_S, high_S) in panel.curves.items():
       shade = colour(theme, method)
-      dashes = (0, (4, 2)) if several and method == reference else "-"
       ax.fill_between(panel.strengths, low_S, high_S, color=shade, alpha=alpha, linewidth=0)
-      ax.plot(panel.strengths, mean_S, color=shade, linewidth=2, linestyle=dashes)
+      ax.plot(panel.strengths, mean_S, color=shade, linewidth=2, linestyle=dashes[method])
     ax.set_title(panel.title, loc="left", size=10.5, color=theme["ink"], pad=3)
     ax.set_xlabel(panel.label, size=9.5, color=theme["soft"])
     ax.set_xlim(panel.strengths[0], panel.strengths[-1])

@@ -21,7 +21,8 @@ def write(out: Path, console: Console) -> None:
     score.label.replace(", ", ",\n"),
     f"minus {reference},\npaired",
     significance.COLUMN,
-    *("steps", "gradients", "on the\nfrontier", "n"),
+    *(("keeps,\np",) if found.get("keeps") else ()),
+    *("budget", "gradients", "on the\nfrontier", "n"),
   )
   cells = [
     [
@@ -29,16 +30,24 @@ def write(out: Path, console: Console) -> None:
       score.text(row[score.key], row[score.key + "_error"]),
       score.text(row["difference"], row["difference_error"], sign="+"),
       significance.cell(row),
-      f"{row['steps']:,}",
+      *((significance.p_text(row["keeps_p"]),) if found.get("keeps") else ()),
+      f"{row['amount']:,}",
       f"{row['gradients']:,.0f}",
       "yes" if row["on_frontier"] else "",
       str(row["n"]),
     ]
     for row in rows
   ]
+  keeps = (
+    f" Keeps: one-sided test against being {found['margin']:g} or more behind {found['keeps']} of the"
+    " same budget, corrected alike."
+    if found.get("keeps")
+    else ""
+  )
   caption = (
-    f"Mean ± standard error of n seeds, cheapest first. Minus {reference}: its shortest runs, paired"
-    f" by seed.{significance.caption(rows)} On the frontier: no method that pays as few gradients has a better mean."
+    f"Mean ± standard error of n seeds, cheapest first. Minus {reference}: paired by seed; of its runs"
+    " that pay no more gradients, those with the best held-out score."
+    f"{significance.caption(rows)}{keeps} On the frontier: no method that pays as few gradients has a better mean."
   )
   body = [
     f'<div class="wide">{page.html_table(header, cells)}</div>',

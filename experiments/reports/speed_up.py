@@ -21,6 +21,7 @@ def write(out: Path, console: Console) -> None:
     "n",
     "test loss,\nnats",
     f"{reference}'s steps\nover own",
+    "in\ngradients",
     *("gradients", "steps\na second", "peak,\nMB"),
   )
   rows = [
@@ -29,7 +30,7 @@ def write(out: Path, console: Console) -> None:
       f"{row['steps']:,}",
       str(row["n"]),
       page.number(row["loss"], row["loss_error"], digits=4),
-      "-" if row["method"] == reference else speed_up_text(row),
+      *(("-", "-") if row["method"] == reference else speed_up_texts(row)),
       f"{row['gradients']:,.0f}",
       f"{row['steps_per_second']:.1f}",
       f"{row['peak_memory_mb']:,.0f}",
@@ -39,8 +40,8 @@ def write(out: Path, console: Console) -> None:
   caption = (
     f"Mean ± standard error of n seeds. Each row is runs of that many steps with a schedule of"
     f" their own. Steps over own: steps after which {reference} would end at the same loss, loss"
-    " being linear in the logarithm of the steps between its rows, over the steps taken; paired by"
-    " seed."
+    " being linear in the logarithm of the steps between its rows and beyond, over the steps taken;"
+    " paired by seed, and over every seed. In gradients: over the gradients paid instead."
   )
   body = [
     f'<div class="wide">{page.html_table(header, rows)}</div>',
@@ -53,7 +54,10 @@ def write(out: Path, console: Console) -> None:
   console.print(f"{out / 'report.html'} and speed-up.png are written")
 
 
-def speed_up_text(row: dict[str, Any]) -> str:
-  if row["speed_up"] is None:
-    return "outside"
-  return page.number(row["speed_up"], row["speed_up_error"], digits=2)
+def speed_up_texts(row: dict[str, Any]) -> tuple[str, str]:
+  """The speed-up in steps, with the number of seeds for which it was drawn on, and in gradients."""
+  said = page.number(row["speed_up"], row["speed_up_error"], digits=2)
+  drawn_on = row.get("drawn_on")
+  return said + (f",\n{drawn_on} drawn on" if drawn_on else ""), page.number(
+    row["in_gradients"], digits=2
+  )
