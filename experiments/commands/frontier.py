@@ -16,7 +16,7 @@ class Frontier:
 
   directories: tyro.conf.Positional[tuple[Path, ...]]
   out: Path  # holds the report
-  reference: str = "sgd"  # that the others are compared with, at its best affordable budget
+  reference: str = "sgd"  # that the others are compared with, at the best budget that costs no more
   keeps: str | None = None  # method whose gain the others may keep
   margin: float = 0.3  # how far behind it they may be, in the score's unit
 

@@ -1,16 +1,14 @@
 """What is reached for the gradients that are paid, and which methods nothing cheaper beats."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from experiments.comparisons import together
 from experiments.config import Refusal, files
 from experiments.measures import statistics
-from experiments.measures.score import Score, score_of_table
+from experiments.measures.score import score_of_table
 from experiments.presets.choose import SHARED
 from experiments.training import run_directory
 
@@ -21,49 +19,49 @@ def frontier(
   *,
   higher_is_better: bool,
   reference: str,
-  held_out: Mapping[int, float],
   keeps: str | None = None,
   margin: float = 0.0,
 ) -> list[dict[str, Any]]:
   """One row a method and budget, cheapest first.
 
-  ``runs`` hold "method", "amount", "seed", "gradients", "steps", ``key`` and, where they are kept,
-  "scores" of the test examples. A row's "difference" is to the reference's runs of budget "base":
-  of those that pay no more gradients the best by ``held_out``, its score by budget, so that stopping
-  early is the reference's right. It is paired by seed, with its 95 % interval, its p-value, and
-  "p_holm", corrected for the number of rows of other methods. "on_frontier" holds where no row that
-  pays as little has a better mean.
+  ``runs`` hold "method", "amount", "unit", "seed", "gradients", "steps", ``key`` and, where they are
+  kept, "scores" of the test examples. A row's "difference" is to the reference's runs called "base":
+  of those that pay no more gradients, the ones with the best mean, so that stopping early is the
+  reference's right, and luck is on its side. It is paired by seed, with its 95 % interval, its
+  p-value, and "p_holm", corrected for the number of rows of other methods. "on_frontier" holds where
+  no row that pays as little has a better mean.
 
   With ``keeps``, the name of a method, "keeps_p" is of "worse than that method at the same budget by
   ``margin`` or more", one-sided, after the same correction.
   """
   sign = 1 if higher_is_better else -1
-  groups: dict[tuple[str, int], dict[int, dict[str, Any]]] = {}
+  groups: dict[tuple[str, int, str], dict[int, dict[str, Any]]] = {}
   for run in runs:
-    groups.setdefault((run["method"], run["amount"]), {})[run["seed"]] = run
-  column = lambda group, name: [run.get(name) for _, run in sorted(group.items())]
-  paid = {
-    at: statistics.mean_and_error(column(group, "gradients"))[0] for at, group in groups.items()
-  }
+    groups.setdefault((run["method"], run["amount"], run["unit"]), {})[run["seed"]] = run
+  column = lambda at, name: [run.get(name) for _, run in sorted(groups[at].items())]
+  mean = lambda at, name: statistics.mean_and_error(column(at, name))[0]
   bases = [at for at in groups if at[0] == reference]
   rows = []
-  for at, group in groups.items():
-    affordable = [base for base in bases if paid[base] <= paid[at]] or [min(bases)]
-    base = max(affordable, key=lambda base: sign * held_out.get(base[1], 0.0))
-    values, others = column(group, key), column(groups[base], key)
-    row = {"method": at[0], "amount": at[1], "base": base[1], "n": len(group)}
-    row["gradients"], row["steps"] = paid[at], statistics.mean_and_error(column(group, "steps"))[0]
-    row[key], row[key + "_error"] = statistics.mean_and_error(values)
-    found = statistics.compared(values, others)
-    row |= statistics.untested(found) if at in bases else found
+  for at in groups:
+    method, amount, unit = at
+    affordable = [base for base in bases if mean(base, "gradients") <= mean(at, "gradients")]
+    base = max(
+      affordable or [min(bases, key=lambda base: mean(base, "gradients"))],
+      key=lambda base: sign * mean(base, key),
+    )
+    row = {"method": method, "amount": amount, "unit": unit, "base": base[1], "n": len(groups[at])}
+    row |= {name: mean(at, name) for name in ("gradients", "steps")}
+    row[key], row[key + "_error"] = statistics.mean_and_error(column(at, key))
+    found = statistics.compared(column(at, key), column(base, key))
+    row |= statistics.untested(found) if method == reference else found
     row["difference_test_error"] = (
       None
       if at == base
-      else statistics.error_over_examples(column(group, "scores"), column(groups[base], "scores"))
+      else statistics.error_over_examples(column(at, "scores"), column(base, "scores"))
     )
-    kept = groups.get((keeps, at[1]))
-    if kept is not None and kept is not group and at not in bases:
-      behind = sign * statistics.differences(values, column(kept, key))
+    kept = keeps, amount, unit
+    if kept in groups and method not in (keeps, reference):
+      behind = sign * statistics.differences(column(at, key), column(kept, key))
       row["keeps_p"] = statistics.not_worse_p(behind, margin)
     rows.append(row)
   statistics.add_holm(rows)
@@ -78,7 +76,7 @@ def frontier(
   return rows
 
 
-def add_labels(rows: list[dict[str, Any]], tuned: Collection[str], unit: str) -> None:
+def add_labels(rows: list[dict[str, Any]], tuned: Collection[str]) -> None:
   """Adds "label": the method without the settings that all share, and without ``tuned`` ones.
 
   The budget is added where the same label is there at several of them.
@@ -90,10 +88,10 @@ def add_labels(rows: list[dict[str, Any]], tuned: Collection[str], unit: str) ->
   counts = Counter(row["label"] for row in rows)
   for row in rows:
     if counts[row["label"]] > 1:
-      row["label"] += f", {row['amount']:,} {unit}"
+      row["label"] += f", {row['amount']:,} {row['unit']}"
   if len({row["label"] for row in rows}) < len(rows):
     for row in rows:
-      row["label"] = f"{row['method']}, {row['amount']:,} {unit}"
+      row["label"] = f"{row['method']}, {row['amount']:,} {row['unit']}"
 
 
 def measure(
@@ -122,28 +120,14 @@ def measure(
     score.key,
     higher_is_better=score.better == "higher",
     reference=reference,
-    held_out=held_out(directories, results, reference, score),
     keeps=keeps,
     margin=margin,
   )
   tuned = {
     name for one in results for trials in one["trials"].values() for x in trials for name in x
   }
-  add_labels(rows, tuned, shared["unit"])
+  add_labels(rows, tuned)
   out.mkdir(parents=True, exist_ok=True)
   files.write_csv(out / "frontier.csv", rows)
   found = {"reference": reference, "keeps": keeps, "margin": margin, "rows": rows}
   files.write_json(out / "frontier.json", found | shared)
-
-
-def held_out(
-  directories: Sequence[Path], results: Sequence[dict], reference: str, score: Score
-) -> dict[int, float]:
-  """By budget, what the reference's chosen setting reached in its trials; nothing without trials."""
-  key, found = score.key.replace("test", "validation"), {}
-  best = max if score.better == "higher" else min
-  for directory, one in zip(directories, results, strict=True):
-    if trials := one["trials"].get(reference):
-      amount = files.read_json(directory / "compare.json")["amount"]
-      found[amount] = best(float(np.mean(trial[key])) for trial in trials if None not in trial[key])
-  return found

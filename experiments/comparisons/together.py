@@ -9,7 +9,14 @@ from experiments import config as configuration
 from experiments.comparisons.table import run_rows
 from experiments.config import Refusal, files
 
-VARIES = ("methods", "amount", "grid", "trials", "versions")  # between comparisons that go together
+VARIES = (
+  "methods",
+  "amount",
+  "unit",
+  "grid",
+  "trials",
+  "versions",
+)  # between comparisons that go together
 
 
 def read(
@@ -17,7 +24,7 @@ def read(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
   """What the comparisons share, and a row for every run in them, as ``run_rows`` makes them.
 
-  A row has besides "amount", the budget of its comparison, and "directory". With ``unit``, other
+  A row has besides "amount" and "unit", the budget of its comparison, and "directory". With ``unit``, other
   comparisons are refused.
   """
   shared, rows, where = {}, [], {}
@@ -33,9 +40,9 @@ def read(
       raise Refusal(f"{directory} is not like {directories[0]}: {', '.join(lines)}")
     shared = own
     for row in run_rows(files.read_json(directory / "results.json")["runs"]):
-      key = row["method"], spec["amount"], row["seed"]
+      key = row["method"], spec["amount"], spec["unit"], row["seed"]
       if key in where:
-        raise Refusal(f"{where[key]} and {directory} both hold {key[0]} at {key[1]} {spec['unit']}")
+        raise Refusal(f"{where[key]} and {directory} both hold {key[0]} at {key[1]} {key[2]}")
       where[key] = directory
-      rows.append(row | {"amount": spec["amount"], "directory": directory})
+      rows.append(row | {"amount": spec["amount"], "unit": spec["unit"], "directory": directory})
   return shared, rows

@@ -122,7 +122,7 @@ def tuning_of(config: Config, grid: Grid) -> Tuning:
   """A method's axes and its grid.
 
   A method without ``search`` fields has every rate with every decay. One with such fields starts from
-  every second rate, the middle decay and every value of its first field, and finds the others as
+  every second rate and decay and every value of its first field, and finds the others as
   neighbours.
   """
   opt, own = config.opt, config.opt.method.search
@@ -136,11 +136,11 @@ def tuning_of(config: Config, grid: Grid) -> Tuning:
   sizes = [len(axis.values) for axis in axes]
   places: list[Sequence[int]] = [range(size) for size in sizes]
   if own:
-    middle = [[size // 2] for size in sizes]
+    rates, decays = (range(1, size, 2) for size in sizes[:2])
     places = [
-      range(1, sizes[0], 2) if sizes[0] > 3 else places[0],
-      middle[1],
+      rates if sizes[0] > 3 else places[0],
+      decays if sizes[1] > 2 else places[1],
       places[2],
-      *middle[3:],
+      *([size // 2] for size in sizes[3:]),
     ]
   return Tuning(config, tuple(axes), tuple(itertools.product(*places)))

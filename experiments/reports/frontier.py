@@ -31,7 +31,7 @@ def write(out: Path, console: Console) -> None:
       score.text(row["difference"], row["difference_error"], sign="+"),
       significance.cell(row),
       *((significance.p_text(row["keeps_p"]),) if found.get("keeps") else ()),
-      f"{row['amount']:,}",
+      f"{row['amount']:,} {row['unit']}",
       f"{row['gradients']:,.0f}",
       "yes" if row["on_frontier"] else "",
       str(row["n"]),
@@ -46,7 +46,7 @@ def write(out: Path, console: Console) -> None:
   )
   caption = (
     f"Mean ± standard error of n seeds, cheapest first. Minus {reference}: paired by seed; of its runs"
-    " that pay no more gradients, those with the best held-out score."
+    " that pay no more gradients, those with the best mean."
     f"{significance.caption(rows)}{keeps} On the frontier: no method that pays as few gradients has a better mean."
   )
   body = [
