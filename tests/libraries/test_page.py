@@ -1,5 +1,7 @@
-"""Every section of the page has a test file of its name, and every test file a section."""
+"""The page itself: every section has a test file of its name, and every version is the one here."""
 
+import re
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -7,9 +9,15 @@ import pytest
 from tests.libraries import page
 
 pytestmark = pytest.mark.libraries
+TITLES = set(page.sections()) - {""}
 
 
 def test_every_section_is_tested():
   files = {path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py")}
-  titles = {title.lower().replace(" ", "_") for title in page.sections() if title}
-  assert titles == files - {"page"}
+  assert {title.lower().replace(" ", "_") for title in TITLES} == files - {"page"}
+
+
+def test_the_table_has_the_versions_that_run():
+  rows = dict(re.findall(r"^\| \[(\w+)\]\(#\w+\) \| (\S+) \|", page.PATH.read_text(), re.MULTILINE))
+  assert set(rows) == TITLES - {"Complex params"}
+  assert rows == {name: version("dm-haiku" if name == "Haiku" else name) for name in rows}
