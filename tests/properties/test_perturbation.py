@@ -62,13 +62,13 @@ def test_zero_or_uphill(g, w):
 def test_asam_follows_a_rescaling_of_layers(g, w, first, second):
   """w -> a w takes g to g / a, and w + eps to a (w + eps): no eta, no absolute scale."""
   a = np.float32([first] * 2 + [second] * 3)
-  chex.assert_trees_all_close(asam(g / a, eta=a * w), a * asam(g, eta=w), rtol=1e-4, atol=1e-4)
+  chex.assert_trees_all_close(asam(g / a, a * w), a * asam(g, w), rtol=1e-4, atol=1e-4)
 
 
 @given(vectors, vectors)
 def test_asam_radius_is_rho_in_units_of_the_weights(g, w):
   assume(np.any(g * w))
-  eps = np.asarray(asam(g, eta=w), float) - w
+  eps = np.asarray(asam(g, w), float) - w
   scaled = np.divide(eps, np.abs(w), out=np.zeros(5), where=w != 0)
   np.testing.assert_allclose(np.linalg.norm(scaled), RHO, rtol=1e-3)
   np.testing.assert_array_equal(eps[w == 0], 0)
