@@ -6,7 +6,6 @@ from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, runtime_checkab
 import jax
 
 Params: TypeAlias = Any  # pytree of real floating arrays
-ParamsT = TypeVar("ParamsT")  # Params in signatures that return what they are given
 Value = TypeVar("Value")  # what a loss function returns: a loss, or (loss, aux)
 Args = ParamSpec("Args")  # the other arguments of a loss function
 GradFn: TypeAlias = Callable[[Params], Params]

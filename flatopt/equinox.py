@@ -15,15 +15,15 @@ except ModuleNotFoundError as error:
   raise ModuleNotFoundError(message) from error
 
 from flatopt import _arguments, _results, closures
-from flatopt._typing import Args, ParamsT, Value
+from flatopt._typing import Args, GradFn, Params, Value
 
 
 def value_and_grad(
-  loss_fn: Callable[Concatenate[ParamsT, Args], Value],
+  loss_fn: Callable[Concatenate[Params, Args], Value],
   *,
   has_aux: bool = False,
-  transform: Callable[[ParamsT], ParamsT] | None = None,
-) -> Callable[Concatenate[ParamsT, Args], tuple[Value, ParamsT, Callable[[ParamsT], ParamsT]]]:
+  transform: Callable[[Params], Params] | None = None,
+) -> Callable[Concatenate[Params, Args], tuple[Value, Params, GradFn]]:
   """``eqx.filter_value_and_grad`` that also returns ``grad_fn``, the gradient at other params.
 
   Params and gradients are like ``eqx.filter(model, eqx.is_inexact_array)``: floating arrays, and

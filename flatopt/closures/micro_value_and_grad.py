@@ -6,19 +6,19 @@ from typing import Any
 import jax
 
 from flatopt import _arguments, _results
-from flatopt._typing import ParamsT, Value
+from flatopt._typing import GradFn, Params, Value
 from flatopt.closures import _microbatches
 
 
 def micro_value_and_grad(
-  loss_fn: Callable[[ParamsT, Any], Value],
+  loss_fn: Callable[[Params, Any], Value],
   num_microbatches: int,
   *,
   has_aux: bool = False,
-  transform: Callable[[ParamsT], ParamsT] | None = None,
+  transform: Callable[[Params], Params] | None = None,
   unroll: int | bool = 1,
   weight_fn: Callable[[Any], jax.typing.ArrayLike] | None = None,
-) -> Callable[[ParamsT, Any], tuple[Value, ParamsT, Callable[[ParamsT], ParamsT]]]:
+) -> Callable[[Params, Any], tuple[Value, Params, GradFn]]:
   """``value_and_grad`` that accumulates gradients, with one microbatch in memory at a time.
 
       value, grads = sum_i weight_i * (value, gradient of microbatch i) / sum_i weight_i

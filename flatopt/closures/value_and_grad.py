@@ -6,15 +6,15 @@ from typing import Any, Concatenate
 import jax
 
 from flatopt import _arguments, _devices, _results
-from flatopt._typing import Args, ParamsT, Value
+from flatopt._typing import Args, GradFn, Params, Value
 
 
 def value_and_grad(
-  loss_fn: Callable[Concatenate[ParamsT, Args], Value],
+  loss_fn: Callable[Concatenate[Params, Args], Value],
   *,
   has_aux: bool = False,
-  transform: Callable[[ParamsT], ParamsT] | None = None,
-) -> Callable[Concatenate[ParamsT, Args], tuple[Value, ParamsT, Callable[[ParamsT], ParamsT]]]:
+  transform: Callable[[Params], Params] | None = None,
+) -> Callable[Concatenate[Params, Args], tuple[Value, Params, GradFn]]:
   """``jax.value_and_grad`` that also returns ``grad_fn``, the gradient at other params.
 
       grad_fn(p) = transform(gradient of loss_fn(p, *args, **kwargs))
