@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from flatopt import _tree
 from flatopt._typing import Params
-from flatopt.sharpness import draws
+from flatopt.sharpness.vectors import signs_of
 
 
 class Basis(NamedTuple):
@@ -24,7 +24,7 @@ class _Iteration(NamedTuple):
 
   basis: Basis
   product: Params  # A times the newest vector of the basis; 0 before the first step
-  scale: jax.Array  # the largest ||A q|| so far; rounding errors are relative to it
+  scale: jax.Array  # the largest ||Q' A q|| so far; rounding errors are relative to it
 
 
 def lanczos(
@@ -41,20 +41,20 @@ def lanczos(
 ) -> Basis:
   """Runs ``num_matvecs`` steps from a random vector. ``matvec`` is the product with the symmetric A.
 
-      c = Q' w;  w <- w - Q c;  d = Q' w;  w <- w - Q d;  q = w / ||w||;  w = A q
+      c = Q' w;  w <- w - Q c;  q = w / ||w||;  w = A q
 
-  ``c + d`` is a column of Q' A Q. The whole matrix is computed, so the Ritz values are right for any
+  ``c`` is a column of Q' A Q. The whole matrix is computed, so the Ritz values are right for any
   orthonormal basis Q. Two things need this. If w is only rounding error after the projections, then
   the Krylov space is exhausted, and a random direction replaces w; this finds more copies of
   repeated eigenvalues and avoids a division by 0. It also makes the first vector, because w starts
   at 0. And if the basis has ``basis_size`` vectors, it is replaced by the ``num_kept`` Ritz vectors
   with the largest values (the thick restart of Wu and Simon 2000, doi 10.1137/S0895479898334605).
-  Two projections are enough: Giraud and others 2005, doi 10.1007/s00211-005-0615-4.
+  Two projections are always enough (Giraud and others 2005, doi 10.1007/s00211-005-0615-4).
 
   Args:
     matvec: takes and returns a vector, which is a pytree of arrays in float32 or wider.
     zeros: the vector 0.
-    draw: draws a vector of standard normal entries from a key.
+    draw: draws a random vector from a key.
     key: draws the start; keys made from it draw replacements.
     num_matvecs: number of steps, and of products.
     with_signs: whether the start has the signs of the entries that are drawn.
@@ -100,10 +100,11 @@ def _extend(
 
   def draw_direction():
     vector = draw(key)
-    return _tree.where(i == 0, draws.signs_of(vector), vector) if with_signs else vector
+    return _tree.where(i == 0, signs_of(vector), vector) if with_signs else vector
 
-  w, column, scale = _orthogonalize(vectors, state.product, state.scale, draw_direction)
-  projected = _set_column(projected, _slot(size, num_kept, jnp.maximum(i - 1, 0)), column)
+  newest = _slot(size, num_kept, jnp.maximum(i - 1, 0))
+  w, column, scale = _orthogonalize(vectors, newest, state.product, state.scale, draw_direction)
+  projected = _set_column(projected, newest, column)
   basis = Basis(vectors, projected)
   if num_kept:
     full = (i >= size) & ((i - size) % max(size - num_kept, 1) == 0)
@@ -114,34 +115,49 @@ def _extend(
 
 
 def _orthogonalize(
-  vectors: Params, w: Params, scale: jax.Array, draw: Callable[[], Params]
+  vectors: Params, newest: jax.Array, w: Params, scale: jax.Array, draw: Callable[[], Params]
 ) -> tuple[Params, jax.Array, jax.Array]:
   """Returns the unit vector of w's part outside the span, Q' w, and the largest norm so far.
 
-  A loop, so that it is compiled once for both projections of w, and those of the random vector.
+  In exact arithmetic w has parts along the newest two vectors only, and after a restart along all.
+  These two go first, because a projection that removes much adds the rounding errors of Q. So one
+  projection on all of Q is enough, or two if the first removes much. Another two are for the random
+  vector if nothing is left of w. They are a loop, so that the projection is compiled once.
   """
+  size = jax.tree.leaves(vectors)[0].shape[0]
+  first = jnp.maximum(newest - 1, 0)
+  pair = jax.tree.map(lambda q: jax.lax.dynamic_slice_in_dim(q, first, min(size, 2)), vectors)
+  w, coefficients = _project(pair, w)
+  zeros = jnp.broadcast_to(0 * scale, size)
+  column = jax.lax.dynamic_update_slice_in_dim(zeros, coefficients, first, 0)
 
   def project(state):
-    count, w, column, length, scale = state
-    w = jax.lax.cond(count == 2, draw, lambda: w)
-    coefficients = _coefficients(vectors, w)
-    w = jax.tree.map(lambda q, x: x - _dot(coefficients.astype(q.dtype), q), vectors, w)
-    length = jnp.sqrt(_tree.dot(w, w))
-    norm = jnp.sqrt(length**2 + jnp.sum(coefficients**2))
-    scale = jnp.where(count == 0, jnp.maximum(scale, norm), scale)
+    count, w, column, _, _ = state
+    w, coefficients = _project(vectors, jax.lax.cond(count == 2, draw, lambda: w))
     column = jnp.where(count < 2, column + coefficients, column)
-    return count + 1, w, column, length, scale
+    return count + 1, w, column, jnp.sqrt(_tree.dot(w, w)), _norm(coefficients)
 
   def is_unfinished(state):
-    count, _, _, length, scale = state
-    exhausted = length <= 10 * jnp.finfo(scale.dtype).eps * scale
-    return (count < 2) | ((count == 2) & exhausted) | (count == 3)
+    count, _, column, length, removed = state
+    nothing_left = length <= 10 * jnp.finfo(scale.dtype).eps * jnp.maximum(scale, _norm(column))
+    again = (count == 1) & ((removed > 0.1 * length) | nothing_left)
+    return (count == 0) | again | (count == 2) & nothing_left | (count == 3)
 
-  column = jnp.zeros(jax.tree.leaves(vectors)[0].shape[0], scale.dtype)
-  state = jnp.int32(0), w, column, jnp.zeros_like(scale), scale
-  _, w, column, length, scale = jax.lax.while_loop(is_unfinished, project, state)
+  state = jnp.int32(0), w, column, scale, scale
+  _, w, column, length, _ = jax.lax.while_loop(is_unfinished, project, state)
   inverse = jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1), 0)
-  return jax.tree.map(lambda x: x * inverse.astype(x.dtype), w), column, scale
+  return jax.tree.map(lambda x: x * inverse, w), column, jnp.maximum(scale, _norm(column))
+
+
+def _project(vectors: Params, w: Params) -> tuple[Params, jax.Array]:
+  """Returns w - Q Q' w, and Q' w."""
+  coefficients = _coefficients(vectors, w)
+  remove = lambda q, x: x - _dot(coefficients.astype(q.dtype), q)
+  return jax.tree.map(remove, vectors, w), coefficients
+
+
+def _norm(column: jax.Array) -> jax.Array:
+  return jnp.sqrt(jnp.sum(jnp.square(column)))
 
 
 def _restart(basis: Basis, num_kept: int) -> Basis:
@@ -155,7 +171,7 @@ def _restart(basis: Basis, num_kept: int) -> Basis:
 
 def ritz(projected: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Returns the Ritz values, ascending, and the coefficients of their vectors, in columns."""
-  return jnp.linalg.eigh(projected)
+  return jnp.linalg.eigh(projected, symmetrize_input=False)  # it is symmetric to the last bit
 
 
 def combine(coefficients: jax.Array, vectors: Params) -> Params:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from flatopt import _arguments, _results, _tree
 from flatopt._typing import Params
-from flatopt.sharpness import draws
+from flatopt.sharpness import vectors
 from flatopt.sharpness.host import is_on_host, map_over
 
 
@@ -65,7 +65,7 @@ def filter_normalized_directions(
     return d * (length(w) / length(d))
 
   def direction(key):
-    return _tree.cast_like(jax.tree.map(normalize, draws.normal(key, wide), wide), params)
+    return _tree.cast_like(jax.tree.map(normalize, vectors.normal(key, wide), wide), params)
 
   return tuple(direction(k) for k in jax.random.split(_arguments.as_key(name, key), num))
 

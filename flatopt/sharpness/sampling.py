@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from flatopt import _arguments, _results, _tree
 from flatopt._typing import Mask, Params
-from flatopt.sharpness import draws
+from flatopt.sharpness import vectors
 from flatopt.sharpness.block import as_block
 from flatopt.sharpness.host import is_on_host, map_over
 from flatopt.sharpness.operators import GradFnOrOperator
@@ -66,7 +66,7 @@ def trace(
   block = as_block("trace", grad_fn, params, mask)
 
   def quadratic_form(key):
-    v = draws.signs(key, block.select(block.params))
+    v = vectors.signs(key, block.select(block.params))
     return _tree.dot(v, block.product(v))
 
   keys = jax.random.split(_arguments.as_key("trace", key), num_samples)
@@ -123,7 +123,7 @@ def average(
 
   def noisy_loss(scale_and_key):
     scale, key = scale_and_key
-    noise = draws.normal(key, params)
+    noise = vectors.normal(key, params)
     at = _tree.map_wide(lambda s, w, z: w + s * z, (scale,), params, noise)
     return _results.check_scalar("average", loss_fn(at))
 

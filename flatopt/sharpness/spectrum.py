@@ -7,11 +7,10 @@ import jax.numpy as jnp
 
 from flatopt import _arguments, _results
 from flatopt._typing import Mask, Params
-from flatopt.sharpness import draws
 from flatopt.sharpness.block import Block, as_block, check_num_matvecs
 from flatopt.sharpness.lanczos import Basis, combine, lanczos, ritz
 from flatopt.sharpness.operators import GradFnOrOperator
-from flatopt.sharpness.packing import Packing, packing
+from flatopt.sharpness.vectors import Packing, normal, packing
 
 _POINTS = 1024
 _BANDWIDTH = 0.01  # standard deviation of the kernel, as a share of the spectrum's range
@@ -226,7 +225,7 @@ def _krylov_basis(
   return lanczos(
     lambda v: [sign * x for x in pack.pack(block.product(pack.unpack(v)))],
     pack.pack([jnp.zeros_like(x) for x in leaves]),
-    lambda key: pack.pack(draws.normal(key, leaves)),
+    lambda key: pack.pack(normal(key, leaves)),
     key,
     num_matvecs,
     scan=block.scan,

@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 from flatopt import sharpness
 from flatopt.sharpness import spectrum
 from flatopt.sharpness.block import as_block
-from flatopt.sharpness.draws import signs
+from flatopt.sharpness.vectors import signs
 from tests.sharpness import dense
 from tests.versions import enable_x64
 
