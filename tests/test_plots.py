@@ -45,6 +45,33 @@ def test_levels_stop_where_nine_tenths_lie_below():
   assert (levels[0], levels[-1]) == (0, np.quantile(losses, 0.9))
 
 
+@pytest.mark.parametrize(
+  "losses",
+  [
+    np.full((5, 5), 3.0),
+    np.zeros((5, 5)),
+    np.where(np.eye(5) == 1, np.inf, np.arange(25.0).reshape(5, 5)),  # overflow at some points
+    np.where(np.eye(5) == 1, np.nan, 2.0),
+    np.where(np.arange(25).reshape(5, 5) == 7, 9.0, 1.0),  # one peak, above the 90 % quantile
+  ],
+  ids=["constant", "zero", "some inf", "constant and nan", "one peak"],
+)
+def test_a_plane_of_any_finite_losses_is_drawn(losses):
+  ax = plots.landscape_contours(losses)
+  ax.figure.canvas.draw()
+  levels = ax.collections[0].levels
+  finite = losses[np.isfinite(losses)]
+  assert levels[0] == np.min(finite)
+  assert np.all(np.diff(levels) > 0)
+
+
+def test_a_plane_without_finite_losses_is_refused():
+  with pytest.raises(
+    ValueError, match=r"landscape_contours: no loss is finite: pass a smaller span"
+  ):
+    plots.landscape_contours(np.full((5, 5), np.nan))
+
+
 def test_a_spectrum_is_cut_a_million_below_its_peak():
   ax = plots.spectrum(SPECTRUM, label="w")
   (line,) = ax.lines

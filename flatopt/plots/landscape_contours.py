@@ -26,7 +26,7 @@ def landscape_contours(
       directions. The first direction points to the right.
     span: the ``span`` that ``loss_landscape`` got.
     levels: the losses to draw contours at, in rising order; ``None``: 13 levels from the lowest
-      loss to the 90 % quantile.
+      loss to the 90 % quantile of the finite losses. Points whose loss is not finite stay empty.
     ax: axes to draw into; ``None``: the axes of a new figure.
     dark: whether to use the colours for a dark background.
 
@@ -34,7 +34,8 @@ def landscape_contours(
     The axes; ``ax.figure.savefig("plane.svg")`` writes the figure.
 
   Raises:
-    ValueError, TypeError: ``losses`` or ``span`` is of the wrong shape, type or range.
+    ValueError, TypeError: ``losses`` or ``span`` is of the wrong shape, type or range, or no loss
+      is finite.
 
   Example:
     >>> import jax.numpy as jnp
@@ -48,8 +49,18 @@ def landscape_contours(
   """
   _arguments.check_number("landscape_contours", "span", span, low=0)
   losses = as_array("landscape_contours", "losses", losses, num_axes=2)
+  finite = losses[np.isfinite(losses)]
+  if not finite.size:
+    raise ValueError(
+      "landscape_contours: no loss is finite: pass a smaller span to loss_landscape, or check that"
+      " the loss is finite at the params"
+    )
+  losses = np.ma.masked_invalid(losses)
   if levels is None:
-    levels = np.linspace(np.nanmin(losses), np.nanquantile(losses, 0.9), 13)
+    lowest, highest = np.min(finite), np.quantile(finite, 0.9)
+    if lowest == highest:  # a constant plane, or one with peaks alone
+      highest = max(np.max(finite), lowest + max(abs(lowest), 1) * 1e-3)
+    levels = np.linspace(lowest, highest, 13)
   ax, colours = styled_axes(ax, dark)
   x, y = (np.linspace(-span, span, size) for size in losses.shape)
   shades = LinearSegmentedColormap.from_list("loss", [colours["ground"], colours["series"][0]])

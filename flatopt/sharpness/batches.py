@@ -71,11 +71,10 @@ def over_batches(loss_fn: Any, stacked_batches: Any) -> Any:
     def add(total, batch):
       return total + loss_of(batch).astype(total.dtype), None
 
-    dtype = jax.eval_shape(loss_of, jax.tree.map(lambda x: x[0], stacked_batches)).dtype
+    shape = jax.eval_shape(loss_of, jax.tree.map(lambda x: x[0], stacked_batches))
     body = jax.checkpoint(add, prevent_cse=False)  # pyright: ignore[reportPrivateImportUsage]
-    zero = jnp.zeros((), jnp.promote_types(dtype, jnp.float32))
-    total, _ = jax.lax.scan(body, zero, stacked_batches)
-    return (total / shapes[0][0]).astype(dtype)
+    total, _ = jax.lax.scan(body, jnp.zeros((), _tree.wide_dtype(shape)), stacked_batches)
+    return (total / shapes[0][0]).astype(shape.dtype)
 
   return mean_loss
 

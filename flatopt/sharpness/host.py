@@ -88,7 +88,7 @@ def _with_progress(batches: Any) -> Iterator[Any]:
   """Yields the batches, and shows their number twice a second if stderr is a terminal."""
   length = f" of {len(batches)}" if hasattr(batches, "__len__") else ""
   if not isinstance(batches, Iterable):  # a data set with random access
-    batches = (batches[i] for i in range(len(batches)))
+    batches = map(batches.__getitem__, range(len(batches)))
   if not sys.stderr.isatty():
     yield from batches
     return

@@ -201,7 +201,7 @@ def _check_logits(logits: Any) -> None:
     if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
       raise TypeError(
         f"gauss_newton: the result of logits_fn{jax.tree_util.keystr(path)} is"
-        f" {jnp.result_type(leaf)}; logits must be real floating arrays: return nothing else"
+        f" {jnp.result_type(leaf)}; logits must be real floating arrays: return these alone"
       )
 
 

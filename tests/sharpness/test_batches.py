@@ -81,6 +81,36 @@ def test_host_mean_sums_in_float32():
   assert (mean, mean.dtype) == (65.0, jnp.bfloat16)
 
 
+NUM_BATCHES = 1024  # ones of bfloat16 add up to 256, and then to no more
+
+
+@pytest.mark.parametrize("mode", ["forward-reverse", "reverse-reverse"])
+def test_over_batches_sums_in_float32(mode):
+  """The mean over equal batches is that of one: values, gradients and products."""
+  w = jnp.ones(1, jnp.bfloat16)
+  loss_fn = lambda w, x: jnp.sum(w**2) * x
+  batches = jnp.ones(NUM_BATCHES, jnp.bfloat16)
+  loss = sharpness.over_batches(loss_fn, batches)
+  value, grads = jax.jit(jax.value_and_grad(loss))(w)
+  assert (value, value.dtype, grads[0], grads.dtype) == (1, jnp.bfloat16, 2, jnp.bfloat16)
+  hessian = sharpness.hessian(jax.grad(loss), mode=mode)
+  mean_hessian = sharpness.over_batches(sharpness.hessian(jax.grad(loss_fn), mode=mode), batches)
+  assert [operator.product(w, w)[0] for operator in (hessian, mean_hessian)] == [2, 2]
+
+
+def test_a_data_set_with_random_access_is_read_by_index():
+  """As those of PyTorch and Grain, which need not end with an IndexError."""
+
+  class Dataset:
+    def __len__(self):
+      return 3
+
+    def __getitem__(self, i):
+      return jnp.float32(i)
+
+  assert sharpness.over_iterable(lambda w, x: w * x, Dataset())(jnp.ones(())) == 1
+
+
 def test_progress_is_shown_on_a_terminal(monkeypatch, capsys):
   monkeypatch.setattr("sys.stderr.isatty", lambda: True)
   clock = iter(range(100))

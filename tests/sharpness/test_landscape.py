@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from flatopt import sharpness
 from tests import problem
@@ -22,6 +23,19 @@ def test_filters_are_as_long_as_the_params(x64):
       np.testing.assert_allclose(length(d), length(w), rtol=1e-12)
   first, second = (jax.flatten_util.ravel_pytree(d)[0] for d in directions[:2])
   assert abs(first @ second) < 0.5 * np.linalg.norm(first) * np.linalg.norm(second)
+
+
+def test_filters_of_equinox(x64):
+  """Weights (out, in) and (out, in, height, width)."""
+  draw = lambda *shape: jnp.asarray(np.random.default_rng(0).normal(size=shape))
+  params = {"linear": draw(4, 3), "conv": draw(4, 2, 3, 3), "bias": draw(4)}
+  (direction,) = sharpness.filter_normalized_directions(params, num=1, filter_axis=0, key=0)
+  length = lambda x: np.linalg.norm(np.reshape(x, (4, -1)), axis=1)
+  for name in ("linear", "conv"):
+    np.testing.assert_allclose(length(direction[name]), length(params[name]), rtol=1e-12)
+  np.testing.assert_allclose(*map(np.linalg.norm, (direction["bias"], params["bias"])), rtol=1e-12)
+  with pytest.raises(ValueError, match=r"filter_axis must be 0 or -1; got 1"):
+    sharpness.filter_normalized_directions(params, filter_axis=1, key=0)
 
 
 def test_zero_filters_do_not_move():
