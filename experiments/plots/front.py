@@ -1,0 +1,95 @@
+"""The figure of the front page, from kept results: what methods add to the best SGD.
+
+python -m experiments.plots.front docs/assets
+"""
+
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
+
+from experiments.config import files
+from experiments.plots.style import canvas, colour, save_all
+
+RESULTS = Path(__file__).parents[1] / "results" / "2026-11-29-tuned-alike"
+
+
+class Panel(NamedTuple):
+  """One data set; the rows of its comparisons are ``frontier``'s."""
+
+  title: str
+  subtitle: str
+  comparisons: tuple[str, ...]
+  test_error: float  # of a difference over the test set's examples, where a row has none of its own
+
+
+PANELS = (
+  Panel("MNIST-5k", "40 % of labels wrong", ("demo", "when-to-pay"), 0.22),
+  Panel("Fashion-MNIST", "labels right, 3 to 6 epochs", ("fashion-mnist",), 0.07),
+)
+# Labels, in a fixed order because the errors do not rank the methods, and their names in the files.
+ROWS = {
+  "sam": ("sam",),
+  "asam": ("asam",),
+  "rst": ("rst", "rst:probability=0.5"),
+  "g_rst": ("g_rst",),
+  "sala": ("sala", "sala:sync_period=5"),
+  "lookbehind": ("lookbehind",),
+  "sam_ire": ("sam_ire",),
+  "ire(rho)": ("ire_rho",),
+  "ae_sam": ("ae_sam", "ae_sam:rho=0.2"),
+  "part of a batch": ("partial_sam:share=0.25", "partial_sam:share=0.25,rho=0.2"),
+  "late half": ("late_sam:start=0.5", "late_sam:start=0.5,rho=0.2"),
+}
+
+
+def row_of(panel: Panel, names: tuple[str, ...]) -> dict[str, Any] | None:
+  """The first row of one of ``names``, by label or method, in the order of the panel's comparisons."""
+  for name in panel.comparisons:
+    for row in files.read_json(RESULTS / name / "frontier.json")["rows"]:
+      if row["method"] in names or row["label"] in names:
+        return row
+  return None
+
+
+def both_errors(panel: Panel, row: dict[str, Any]) -> float:
+  """The standard error over seeds and over test examples together."""
+  test_error = row["difference_test_error"] or panel.test_error
+  return float(np.hypot(row["difference_error"], test_error))
+
+
+def front(theme: dict[str, str]) -> Figure:
+  figure, axes = canvas(theme, 6, 5.3, 1.0, columns=2, sharey=True)
+  figure.get_layout_engine().set(wspace=0.06)
+  for ax, panel in zip(axes.flat, PANELS, strict=True):
+    ax.axvline(0, color=theme["base"], linewidth=1.4, linestyle=(0, (4, 3)))
+    ax.grid(axis="y", visible=False)
+    for y, names in enumerate(ROWS.values()):
+      if (row := row_of(panel, names)) is None:
+        continue
+      shade = colour(theme, row["method"])
+      ax.errorbar(row["difference"], y, xerr=2 * both_errors(panel, row), color=shade, elinewidth=1)
+      ax.errorbar(
+        row["difference"], y, xerr=row["difference_error"], fmt="o", color=shade, ms=7, elinewidth=3
+      )
+    ax.set_title(f"{panel.title}\n{panel.subtitle}", loc="left", size=12, color=theme["ink"], pad=6)
+    ax.margins(x=0.12)
+    ax.xaxis.set_major_locator(MultipleLocator(1))
+    ax.tick_params(labelsize=12)
+  axes[0, 0].set_yticks(range(len(ROWS)), ROWS)
+  for tick, names in zip(axes[0, 0].get_yticklabels(), ROWS.values(), strict=True):
+    tick.set_color(colour(theme, names[0]))
+  axes[0, 0].set_ylim(len(ROWS) - 0.4, -0.6)
+  figure.supxlabel("test accuracy minus the best SGD's, points", size=12, color=theme["soft"])
+  heading = "What methods add to the best SGD"
+  figure.text(0.015, 0.935, heading, size=15, weight="bold", color=theme["ink"])
+  said = "at equal gradients; SGD stopped early where that is better"
+  figure.text(0.015, 0.885, said, size=11, color=theme["soft"])
+  return figure
+
+
+if __name__ == "__main__":
+  save_all({"demo": front}, Path(sys.argv[1]))
