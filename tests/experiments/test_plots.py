@@ -5,7 +5,7 @@ import pytest
 
 from experiments.comparisons.own_metrics import names, over_training
 from experiments.measures.score import Score
-from experiments.plots import curves, landscapes, own_metrics, spectra, style
+from experiments.plots import curves, front, landscapes, line_names, own_metrics, spectra, style
 from experiments.reports import page
 
 TEXTS = ("A title", "what is shown")
@@ -17,6 +17,7 @@ METRICS = [
   for step in range(1, 101)
 ]
 FIGURES = {
+  "front": front.front,
   "own_metrics": lambda theme: own_metrics.draw({"sala": over_training([METRICS])}, TEXTS, theme),
   "densities": lambda theme: spectra.densities(
     {"sgd": (LINE, np.exp(-(LINE**2))), "sam": (LINE, np.exp(-9 * LINE**2))}, TEXTS, theme
@@ -88,3 +89,29 @@ def test_curves_of_what_diverged_end_where_it_did():
   score = Score("test_loss", "loss", 4, "lower", "sgd")
   panels = curves.curves(results, score, TEXTS, style.THEMES["light"]).axes
   np.testing.assert_array_equal(panels[1].lines[-1].get_ydata(), [3.0, np.nan])
+
+
+def test_methods_of_one_colour_have_lines_of_their_own():
+  methods = "sgd", "sam", "lookbehind", "lookbehind:ascent_steps=5"
+  found = line_names.dashes(methods, "sgd", style.THEMES["light"])
+  assert found["sam"] == found["lookbehind"]  # of two colours
+  assert len({found["sgd"], found["lookbehind"], found["lookbehind:ascent_steps=5"]}) == 3
+
+
+def test_a_quantity_has_one_axis_whatever_the_method():
+  slow, fast = {"sala/stage": [(0.1, 1.0), (0.9, 2.0)]}, {"sala/stage": [(0.1, 2.0), (0.9, 2.0)]}
+  figure = own_metrics.draw({"sala": slow, "sala:k=2": fast}, TEXTS, style.THEMES["light"])
+  one, other = (ax.get_ylim() for ax in figure.axes if ax.get_visible())
+  assert one == other
+  assert one[0] < 1.0
+  assert one[1] > 2.0
+
+
+def test_every_point_has_its_name():
+  figure, axes = style.canvas(style.THEMES["light"], 4, 3, 0.5)
+  axes[0, 0].plot([0, 1], [0, 1])
+  points = [(0.5, 0.5, name) for name in "abc"]  # one place
+  line_names.beside_points(axes[0, 0], points, ["k"] * 3)
+  heights = sorted(text.xyann[1] for text in axes[0, 0].texts)
+  assert [text.get_text() for text in axes[0, 0].texts] == list("abc")
+  assert np.all(np.diff(heights) > 0.05)
