@@ -108,7 +108,7 @@ def test_a_quantity_has_one_axis_whatever_the_method():
 
 
 def test_every_point_has_its_name():
-  figure, axes = style.canvas(style.THEMES["light"], 4, 3, 0.5)
+  _, axes = style.canvas(style.THEMES["light"], 4, 3, 0.5)
   axes[0, 0].plot([0, 1], [0, 1])
   points = [(0.5, 0.5, name) for name in "abc"]  # one place
   line_names.beside_points(axes[0, 0], points, ["k"] * 3)
