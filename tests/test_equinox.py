@@ -1,5 +1,6 @@
 """The Equinox glue: gradients and closure over a model's inexact arrays."""
 
+import chex
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -176,3 +177,19 @@ def test_sharp_loss_takes_the_steps_of_sam_in_a_chain(x64, compiled, has_aux):
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12)
     jax.tree.map(close, eqx.filter(value, eqx.is_array), eqx.filter(expected, eqx.is_array))
   jax.tree.map(close, params_of(model), params_of(twin))
+
+
+def test_a_state_goes_on_from_equinox_own_file(tmp_path):
+  params = eqx.filter(eqx.nn.Linear(3, 2, key=jax.random.key(0)), eqx.is_inexact_array)
+  optimizer = flatopt.sala(optax.sgd(0.1, momentum=0.9), sync_period=2, rho=10.0)
+  grad_fn = jax.grad(lambda params: jnp.mean(jax.vmap(params)(X) ** 2))
+
+  @jax.jit
+  def step(params, opt_state):
+    updates, opt_state = optimizer.update(grad_fn(params), opt_state, params, grad_fn=grad_fn)
+    return eqx.apply_updates(params, updates), opt_state
+
+  saved = step(*step(params, optimizer.init(params)))
+  eqx.tree_serialise_leaves(tmp_path / "state.eqx", saved)
+  restored = eqx.tree_deserialise_leaves(tmp_path / "state.eqx", (params, optimizer.init(params)))
+  chex.assert_trees_all_equal(step(*restored), step(*saved))
