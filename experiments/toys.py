@@ -99,6 +99,8 @@ def draw_speeds(sam: np.ndarray, ire: np.ndarray, theme):
       color=theme[place],
     )
   ax.minorticks_off()  # a logarithmic axis makes them anew, in black
+  ax.xaxis.set_major_formatter("{x:g}")
+  ax.yaxis.set_major_formatter("{x:g}")
   ax.set_xlim(right=4 * RHOS[-1])
   ax.set_xlabel("rho", size=9.5, color=theme["soft"])
   ax.set_ylabel("fall of u a step", size=9.5, color=theme["soft"])

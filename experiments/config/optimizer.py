@@ -12,7 +12,9 @@ from experiments.config.part import Inline, Part
 class Method(Part, abc.ABC):
   """A method's hyper-parameters; ``wrap`` puts it around, before or after a base optimizer."""
 
-  search: ClassVar[tuple[str, ...]] = ()  # fields that tuning varies, besides the learning rate
+  # Fields that tuning varies besides the learning rate and the weight decay; ``wrap`` gets them
+  # traced, so that their values share a compiled program.
+  search: ClassVar[tuple[str, ...]] = ()
   closure: ClassVar[Literal["plain", "functional"]] = "plain"  # functional: of Functional SAM
 
   def __post_init__(self):

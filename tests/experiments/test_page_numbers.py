@@ -158,6 +158,8 @@ def prose():
     README,
     f"{gained:.0f} of the {old['sam']['difference']:.0f} points that `sam` seemed to add",
   )
+  worth = f"that was worth {gained:.0f} points here, and `sam` {number(sam['difference'], 1)} more"
+  yield CHOOSING, worth
   yield README, f"added {gain(sam).removeprefix('+')} points where labels were wrong"
   sharp = [row for row in kept(DEMO)["rows"] if row["difference"] > 0]
   cheap = [row for row in kept(CHEAP)["rows"] if row["difference"] > 0 and row["method"] != "sam"]
