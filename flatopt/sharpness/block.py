@@ -69,7 +69,10 @@ _REMEDY = (
 def as_block(method: str, grad_fn: GradFnOrOperator, params: Params, mask: Mask | None) -> Block:
   """Checks the arguments of a measure, and makes the block."""
   is_operator = isinstance(grad_fn, Operator)
-  _arguments.check_closures(method, params, **({} if is_operator else {"grad_fn": grad_fn}))
+  if is_operator:
+    _arguments.check_closures(method, params)
+  else:
+    _arguments.check_closures(method, params, grad_fn=grad_fn)
   params = jax.tree.map(jnp.asarray, params)
   operator = grad_fn if is_operator else hessian(grad_fn)
   return Block(method, operator, params, _full_mask(method, mask, params))

@@ -4,7 +4,7 @@ XLA's compile time grows with the number of arrays, and with the number of draws
 """
 
 from collections.abc import Hashable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +23,7 @@ def normal(key: jax.Array, like: Params) -> Params:
   shapes = jax.eval_shape(pack.pack, [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves])
   keys = jax.random.split(key, len(shapes)) if len(shapes) > 1 else [key]
   arrays = [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, shapes, strict=True)]
-  # The product with ones has the sharding of the leaf, which meshes with explicit axes need.
-  ones = (jnp.ones_like(x, dtype=_tree.wide_dtype(x)) for x in leaves)
-  return structure.unflatten(x * one for x, one in zip(pack.unpack(arrays), ones, strict=True))
+  return structure.unflatten(pack.unpack(arrays))
 
 
 def signs(key: jax.Array, like: Params) -> Params:
@@ -82,7 +80,7 @@ def packing(leaves: list[jax.Array], *, by_sharding: bool = True) -> Packing:
   With ``by_sharding``, only leaves of the same sharding, where JAX knows it: on meshes with
   explicit axes.
   """
-  groups: dict[Hashable, list[int]] = {}
+  groups: dict[tuple[Any, Hashable], list[int]] = {}
   for i, leaf in enumerate(leaves):
     sharding = jax.typeof(leaf).sharding if by_sharding else None
     is_sharded = sharding is not None and any(name is not None for name in sharding.spec)

@@ -106,6 +106,7 @@ def test_a_data_set_with_random_access_is_read_by_index():
       return 3
 
     def __getitem__(self, i):
+      assert i < len(self)
       return jnp.float32(i)
 
   assert sharpness.over_iterable(lambda w, x: w * x, Dataset())(jnp.ones(())) == 1
