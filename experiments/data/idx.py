@@ -47,11 +47,10 @@ def idx_images(split: str, *, directory: str) -> Images:
   read = lambda part, kind: read_idx(find(where, PREFIXES[part], kind), AXES[kind])
   images = {part: read(part, "images")[..., None] for part in PREFIXES}
   labels = {part: read(part, "labels").astype(np.int32) for part in PREFIXES}
-  for part in PREFIXES:
-    if (
-      len(images[part]) != len(labels[part]) or images[part].shape[1:] != images["train"].shape[1:]
-    ):
-      path = find(where, PREFIXES[part], "images")
-      raise ValueError(f"{path} holds images of shape {images[part].shape}, other than its fellows")
+  for part, prefix in PREFIXES.items():
+    shape = len(labels[part]), *images["train"].shape[1:]
+    if images[part].shape != shape:
+      path = find(where, prefix, "images")
+      raise ValueError(f"{path} is of shape {images[part].shape}, and its fellows are for {shape}")
   classes = 1 + int(max(labels[part].max() for part in PREFIXES))
   return Images(images[split], labels[split], classes)

@@ -283,6 +283,37 @@ def check(seed: int, whole: dict[str, tuple[Path, Any]], work: Path) -> bool:
   return False
 
 
+CHANGES = {
+  "config.json": (b'"width": 8', b'"width": 9'),
+  "summary.json": (b"0.3", b"0.2"),
+  "metrics.jsonl": (b"1.5", b"1.4"),
+  "test_scores.npy": (b"\0\0\x80?", b"\0\0\x90?"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_number_of_a_finished_run_is_refused(name, tmp_path):
+  make_run(tmp_path)
+  read_run(tmp_path)
+  path = tmp_path / name
+  content = path.read_bytes()
+  path.write_bytes(content.replace(*CHANGES[name], 1))
+  assert path.read_bytes() != content
+  with pytest.raises(Refusal, match=name):
+    read_run(tmp_path)
+
+
+def test_a_json_file_in_another_s_place_is_refused_and_one_by_hand_is_read(tmp_path):
+  files.write_json(tmp_path / "one.json", {"x": 1})
+  (tmp_path / "two.json").write_bytes((tmp_path / "one.json").read_bytes())
+  with pytest.raises(Refusal, match=r"two\.json is damaged \(it was changed"):
+    files.read_json(tmp_path / "two.json")
+  (tmp_path / "two.json").write_text('{"x": 2}')
+  assert files.read_json(tmp_path / "two.json") == {"x": 2}
+  with pytest.raises(Refusal, match=r"two\.json has no y"):
+    files.read_json(tmp_path / "two.json")["y"]
+
+
 def refused(seeds: range, whole: dict[str, tuple[Path, Any]], work: Path) -> float:
   return np.mean([check(seed, whole, work) for seed in seeds])
 

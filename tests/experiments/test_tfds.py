@@ -173,8 +173,16 @@ def test_missing_or_damaged_idx_files(tmp_path):
   ("name", "content", "said"),
   [
     ("train-images", PIXELS[:0, ..., 0], "it holds 0 values"),
-    ("train-labels", np.arange(6), "holds images of shape (7, 4, 5, 1), other than its fellows"),
-    ("t10k-images", PIXELS[:3, :, :4, 0], "holds images of shape (3, 4, 4, 1), other than its"),
+    (
+      "train-labels",
+      np.arange(6),
+      "is of shape (7, 4, 5, 1), and its fellows are for (6, 4, 5, 1)",
+    ),
+    (
+      "t10k-images",
+      PIXELS[:3, :, :4, 0],
+      "is of shape (3, 4, 4, 1), and its fellows are for (3, 4, 5, 1)",
+    ),
     ("train-images", np.arange(7), "its header is not that of bytes along 3 axes"),
     ("t10k-labels", np.full(3, 200), "has 201 classes, not data.classes 10"),
   ],
