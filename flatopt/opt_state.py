@@ -174,5 +174,7 @@ def extra_gradient_evaluations(opt_state: optax.OptState) -> jax.Array:
   states = _method_states("extra_gradient_evaluations", opt_state)
   counts = [_unwrap(state.extra_gradients) for state in states]
   counts = [n for n in counts if not isinstance(n, int)]  # the 0 of methods that never add to it
-  # An explicit transfer, because jax.transfer_guard("disallow") forbids an implicit one.
-  return jax.device_put(sum(counts[1:], counts[0]) if counts else np.int32(0))
+  total = sum(counts[1:], counts[0]) if counts else np.int32(0)
+  # An explicit transfer, because jax.transfer_guard("disallow") forbids an implicit one. Arrays over
+  # the devices of several processes cannot be transferred, and need not be.
+  return total if isinstance(total, jax.Array) else jax.device_put(total)
