@@ -1,6 +1,6 @@
 """Memory and communication of every method for a Llama with 8 billion params on 64 devices.
 
-    python -m benchmarks.scale                    # writes the tables to docs/scale.md
+    python -m benchmarks.scale                    # writes the tables to benchmarks/SCALE.md
     python -m benchmarks.scale --only sam ire     # prints them
     python -m benchmarks.scale --size small --devices 8
 
@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks import report
 
-PAGE = pathlib.Path("docs/scale.md")
+PAGE = pathlib.Path("benchmarks/SCALE.md")
 LAYOUTS = {"FSDP": 1, "FSDP and tensor parallelism": 8}  # how many devices share a product
 COLUMNS = (
   "method",
