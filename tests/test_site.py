@@ -6,9 +6,10 @@ from pathlib import Path
 
 import markdown
 import pytest
+import yaml
 
 import flatopt
-from docs.hooks import about, docstrings, maths, reference
+from docs.hooks import about, citing, docstrings, maths, reference
 
 FOUND = reference.sections()
 ADDRESSES = [address for parts in FOUND.values() for _, names in parts for address in names]
@@ -107,6 +108,24 @@ def test_a_page_leads_to_the_repository():
   assert about.with_repository(page, "https://x.org/o/r") == (
     "git clone https://x.org/o/r flatopt\n"
     "[`tests/a_b.py`](https://x.org/o/r/blob/main/tests/a_b.py), [`tests/c.py`](c.md), `flatopt/d.py`\n"
+  )
+
+
+def test_bibtex_of_flatopt_and_of_every_paper():
+  page = citing.text_of(yaml.safe_load(citing.CITATION.read_text()), "https://x.org/o/r")
+  first, *papers = re.findall(r"```bibtex\n(.*?)```", page, re.DOTALL)
+  assert "@software{flatopt," in first
+  assert "url = {https://x.org/o/r}" in first
+  assert len({paper.partition(",")[0] for paper in papers}) == page.count("\n## ") - 1
+  assert (
+    papers[0]
+    == """@article{foret2020sam,
+  title = {{Sharpness-Aware Minimization for Efficiently Improving Generalization}},
+  author = {Foret, Pierre and Kleiner, Ariel and Mobahi, Hossein and Neyshabur, Behnam},
+  year = {2020},
+  url = {https://arxiv.org/abs/2010.01412},
+}
+"""
   )
 
 

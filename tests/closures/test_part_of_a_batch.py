@@ -11,7 +11,7 @@ from tests.methods import OPTIMIZERS, with_argument
 _rng = np.random.default_rng(0)
 INPUTS, TARGETS = _rng.normal(size=(16, 3)), _rng.normal(size=16)
 W = np.array([0.3, -0.7, 1.1])
-ALLOWED = ("sam", "asam", "friendly_sam", "lookbehind")  # the table of docs/closures.md
+ALLOWED = ("sam", "asam", "friendly_sam", "lookbehind")  # the table of docs/advanced.md
 
 
 def loss_fn(w, batch):
