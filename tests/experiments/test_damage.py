@@ -314,6 +314,14 @@ def test_a_json_file_in_another_s_place_is_refused_and_one_by_hand_is_read(tmp_p
     files.read_json(tmp_path / "two.json")["y"]
 
 
+def test_an_unsigned_file_is_named_for_the_error_that_it_causes(tmp_path):
+  make_unsigned(tmp_path)
+  results = json.loads((tmp_path / "results.json").read_text())
+  (tmp_path / "results.json").write_text(json.dumps(results | {"runs": 5}))
+  with pytest.raises(Refusal, match=r"results\.json may hold what this version cannot read \("):
+    report(tmp_path)
+
+
 def refused(seeds: range, whole: dict[str, tuple[Path, Any]], work: Path) -> float:
   return np.mean([check(seed, whole, work) for seed in seeds])
 
