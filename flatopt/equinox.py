@@ -3,6 +3,7 @@
 This module needs equinox. ``import flatopt`` does not import it.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, Concatenate, cast
 
@@ -110,6 +111,7 @@ def sharp_loss(
 
   loss_with_sharp_gradient = closures.sharp_loss(loss_of_parts, method, has_aux=has_aux)
 
+  @functools.wraps(loss_fn, updated=())
   def loss_of_model(model: Any, *args: Any, **kwargs: Any) -> Any:
     params, static = eqx.partition(model, eqx.is_inexact_array)
     return loss_with_sharp_gradient(params, static, args, kwargs)

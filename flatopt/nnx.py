@@ -260,6 +260,8 @@ def sharp_loss(
     nnx.update(nodes, moved)
     return (loss, aux) if has_aux else loss
 
+  if not isinstance(loss_fn, functools.partial):  # NNX reads no signature of a partial either
+    functools.update_wrapper(loss_of_model, loss_fn, updated=())  # it binds arguments by name
   return cast(Callable[Args, Value], loss_of_model)
 
 

@@ -1,5 +1,7 @@
 """The NNX glue: the same dropout mask in both passes, arguments that are NNX objects, slow weights."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -390,3 +392,14 @@ def test_sharp_loss_without_a_derivative_is_one_pass():
   nnx.grad(flatopt.nnx.sharp_loss(loss_fn))(model, X)
   assert len(passes) == 4
   assert int(model.dropout.rngs.count[...]) == 2
+
+
+def test_sharp_loss_binds_arguments_by_name():
+  """As tunix's trainer passes the batch; a partial has no signature for NNX, with or without it."""
+  square = lambda model, x, scale: jnp.mean((scale * model(x)) ** 2)
+  model = nnx.Linear(3, 1, rngs=nnx.Rngs(0))
+  by_position = nnx.grad(flatopt.nnx.sharp_loss(square))(model, X, 2.0)
+  by_name = nnx.grad(flatopt.nnx.sharp_loss(square))(model, scale=2.0, x=X)
+  of_partial = nnx.grad(flatopt.nnx.sharp_loss(functools.partial(square, scale=2.0)))(model, X)
+  assert_close(by_position, by_name)
+  assert_close(by_position, of_partial)

@@ -1,5 +1,6 @@
 """A loss whose gradient is that of a sharpness-aware method, for loops that are not yours."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -60,6 +61,7 @@ def sharp_loss(
   init, update = method.init, optax.with_extra_args_support(method).update
   checked_loss_fn: Callable[..., Any] = _results.with_checked_aux("sharp_loss", loss_fn, has_aux)
 
+  @functools.wraps(loss_fn, updated=())  # JAX and NNX look arguments up by their names
   def loss_with_sharp_gradient(params, *args, **kwargs):
     is_weight = _own_gradient.is_inexact
     pruned = jax.tree.map(lambda x: x if is_weight(x) else None, params)

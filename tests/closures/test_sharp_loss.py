@@ -167,6 +167,13 @@ def test_leaves_that_are_not_floating_flags_and_aux_pass_through():
   assert_close(grads, np.full(2, 4 * (1 + 0.1 / np.sqrt(2)) ** 3))
 
 
+def test_the_signature_is_that_of_the_loss():
+  """``jit`` finds a static argument by its name, however it is passed."""
+  scaled = lambda params, scale: {"half": 0.5, "one": 1.0}[scale] * loss_fn(params, X, Y)
+  value_and_grad = jax.value_and_grad(jax.jit(sharp_loss(scaled), static_argnames="scale"))
+  assert_close(value_and_grad(arrays(W), "half"), value_and_grad(arrays(W), scale="half"))
+
+
 def test_masks_ascents_and_half_precision():
   params = {"a": jnp.ones(1, jnp.bfloat16), "b": jnp.ones(1, jnp.bfloat16)}
   sign = optax.stateless(lambda grads, params: jax.tree.map(jnp.sign, grads))
