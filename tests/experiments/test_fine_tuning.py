@@ -27,7 +27,7 @@ LLAMA = changed(
   data={"batch_size": 8, "test_examples": 20},
   training={"budget": 7, "evaluations": 1},
 )
-PRETRAINED = equal_budgets.Comparison(LLAMA, ("adamw", "lookahead"), 2, 0, "steps", 7)
+PRETRAINED = equal_budgets.Comparison(LLAMA, ("adamw", "lookahead"), 2, "steps", 7)
 RATES = 1e-3, 1e-2
 
 

@@ -252,6 +252,6 @@ def test_report_is_drawn_again_from_the_files(learned, capsys):
 def test_refuses_another_comparison(learned):
   with pytest.raises(Refusal, match="name another --out: --replay is 20 there, 0 here"):
     lifelong.learn(dataclasses.replace(LEARNED, replay=0), learned[0], QUIET)
-  other = equal_budgets.Comparison(LEARNED.config, LEARNED.methods, 2, 0, "gradients", 16)
+  other = equal_budgets.Comparison(LEARNED.config, LEARNED.methods, 2, "gradients", 16)
   with pytest.raises(Refusal, match="--tasks is 2 there, None here"):
     equal_budgets.compare(other, learned[0], QUIET)
