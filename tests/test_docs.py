@@ -21,6 +21,7 @@ PAGES = sorted(
 
 
 @pytest.mark.usefixtures("names_of_today")
+@pytest.mark.filterwarnings("ignore:Sharding info")  # older Orbax, of a restore without a target
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_page_runs(page):
   namespace = {"__name__": "__main__"}

@@ -139,7 +139,8 @@ def _orthogonalize(
 
   def is_unfinished(state):
     count, _, column, length, removed = state
-    nothing_left = length <= 10 * jnp.finfo(scale.dtype).eps * jnp.maximum(scale, _norm(column))
+    rounding = 10 * float(jnp.finfo(scale.dtype).eps)
+    nothing_left = length <= rounding * jnp.maximum(scale, _norm(column))
     again = (count == 1) & ((removed > 0.1 * length) | nothing_left)
     return (count == 0) | again | (count == 2) & nothing_left | (count == 3)
 
