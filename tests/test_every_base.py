@@ -158,7 +158,7 @@ def test_a_pair_of_params_is_refused():
   optimizer = flatopt.sala(optax.lookahead(SGD, sync_period=2, slow_step_size=0.5))
   state = optimizer.init(pair)
   grads = problem.make_params()
-  with pytest.raises(ValueError, match="sala: updates has no array at .fast"):
+  with pytest.raises(ValueError, match="sala: updates has no array at"):
     optimizer.update(grads, state, pair, grad_fn=lambda params: grads)
 
 
