@@ -158,9 +158,8 @@ def test_paired_difference():
   assert statistics.mean_and_error([1.0, np.nan]) == (None, None)
 
 
-def test_the_demo_s_settings_are_the_best_of_their_trials_and_the_base_has_most():
+def test_the_demo_s_settings_are_the_best_of_their_trials():
   assert set(RECORD["trials"]) == set(RECORD["seeds"]) == set(CHOSEN)
-  assert max(map(len, RECORD["trials"].values())) == len(RECORD["trials"]["sgd"])
   rates = {trial["options"]["learning_rate"] for trial in RECORD["trials"]["sgd"]}
   assert min(rates) < CHOSEN["sgd"]["learning_rate"] < max(rates)
   for method, trials in RECORD["trials"].items():
