@@ -159,7 +159,9 @@ def prose():
     README,
     f"{gained:.0f} of the {old['sam']['difference']:.0f} points that `sam` seemed to add",
   )
-  worth = f"that was worth {gained:.0f} points here, and `sam` {number(again['difference'], 1)} more"
+  worth = (
+    f"that was worth {gained:.0f} points here, and `sam` {number(again['difference'], 1)} more"
+  )
   yield CHOOSING, worth
   ire = row_of(f"{TUNED}/tuned/frontier.json", "ire", 800)
   yield CHOOSING, f"tuned like SGD, is {gain(ire)} from the best SGD"
