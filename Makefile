@@ -34,6 +34,9 @@ test-libraries:  ## methods inside libraries that own the training loop
 	$(MAKE) $(VENV)-libraries/.installed-$(VERSION)-libraries VENV=$(VENV)-libraries CONSTRAINTS=constraints-libraries.txt
 	$(VENV)-libraries/bin/python -m pytest tests/libraries -m libraries
 
+# Memory is that of the XLA of constraints.txt; older ones copy more.
+test-lowest: export PYTEST_ADDOPTS = --ignore tests/test_cost.py
+
 test-library: $(STAMP)-library
 	$(BIN)/python -m pytest -n $(WORKERS) --doctest-modules --ignore tests/experiments
 
