@@ -109,7 +109,7 @@ def test_report_is_drawn_again_from_the_files(compared, capsys):
 
 
 def test_refuses_another_comparison_and_an_unfinished_one(compared, tmp_path, capsys):
-  with pytest.raises(Refusal, match="seeds is 2 and 3"):
+  with pytest.raises(Refusal, match="--seeds is 2 there, 3 here"):
     equal_budgets.compare(dataclasses.replace(TINY, seeds=3), compared[0], Console(quiet=True))
   assert main(["report", str(tmp_path)]) == 2
   assert "neither a run nor a finished comparison" in capsys.readouterr().err
