@@ -78,7 +78,10 @@ def tuned_rows():
   """The first table of Choosing: SGD's budgets, then the methods at each."""
   for amount in (100, 200, 400, 800):
     found = gain(SGD(amount)) if amount > 200 else ""
-    yield CHOOSING, f"| {amount} | sgd | {accuracy(SGD(amount))} | {found} | | |".replace("|  |", "| |")
+    yield (
+      CHOOSING,
+      f"| {amount} | sgd | {accuracy(SGD(amount))} | {found} | | |".replace("|  |", "| |"),
+    )
   for amount in (400, 800):
     for row in kept(TUNED_AT.format(amount))["rows"]:
       if row["method"] != "sgd":
@@ -231,7 +234,9 @@ def prose():
 
 
 CLAIMS = [
-  claim for claims in (tuned_rows, before_rows, cheap_rows, fashion_rows, word_rows, prose) for claim in claims()
+  claim
+  for claims in (tuned_rows, before_rows, cheap_rows, fashion_rows, word_rows, prose)
+  for claim in claims()
 ]
 
 
