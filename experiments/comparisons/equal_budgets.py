@@ -9,7 +9,6 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from rich.console import Console
 
 from experiments import config as configuration
@@ -17,15 +16,8 @@ from experiments import presets
 from experiments.comparisons import own_metrics, table
 from experiments.comparisons.directory import Runs, check, claim, with_training
 from experiments.comparisons.sharing import Job, one_at_a_time, train_all
-from experiments.comparisons.tuning import (
-  FIRST_SEED,
-  HELD_OUT,
-  UNTUNED,
-  Grid,
-  Setting,
-  Tuning,
-  tuning_of,
-)
+from experiments.comparisons.trials import Trials
+from experiments.comparisons.tuning import UNTUNED, Grid, tuning_of
 from experiments.config import Config, Refusal, files
 from experiments.measures.score import Score, score_of
 from experiments.training import metric_files, run_directory
@@ -68,11 +60,11 @@ def write_results(comparison: Comparison, by_method: dict[str, Config], runs: Ru
   results: dict[str, Any] = {"runs": {}, "chosen": {}, "trials": {}, "edges": {}, "own_metrics": {}}
   scores = {}
   for name, config in by_method.items():
-    tuning = tuning_of(with_budget(comparison, config, runs, name), comparison.grid)
-    tried = trials(comparison, tuning, runs, name)
-    config = tuning.chosen(tried)
-    results["trials"][name] = trial_rows(comparison, tuning, tried, runs, name)
-    results["edges"][name] = tuning.at_edges(tried)
+    trials = trials_of(comparison, config, runs, name)
+    tried, _ = trials.search()
+    config = trials.tuning.chosen(tried)
+    results["trials"][name] = trials.rows()
+    results["edges"][name] = trials.tuning.at_edges(tried)
     results["chosen"][name] = configuration.to_dict(config.opt)
     paths = seed_configs(comparison, config, name)
     results["runs"][name] = [seed_run(one, runs, *path) for path, one in paths.items()]
@@ -100,18 +92,17 @@ def unfinished(comparison: Comparison, config: Config, runs: Runs, name: str) ->
   ]
   if comparison.unit == "seconds" and (jobs := open_ones({("speed", name): timed(config)})):
     return jobs
-  tuning = tuning_of(with_budget(comparison, config, runs, name), comparison.grid)
-  tried: dict[Setting, float] = {}
-  while due := next_settings(comparison, tuning, tried):
-    by_path = {
-      path: trial
-      for setting in due
-      for path, trial in trial_configs(comparison, tuning, setting, name).items()
-    }
-    if jobs := open_ones(by_path):
-      return jobs
-    tried |= {setting: trial_score(comparison, tuning, setting, runs, name) for setting in due}
-  return open_ones(seed_configs(comparison, tuning.chosen(tried), name))
+  trials = trials_of(comparison, config, runs, name)
+  tried, due = trials.search()
+  if due:
+    return open_ones(due)
+  return open_ones(seed_configs(comparison, trials.tuning.chosen(tried), name))
+
+
+def trials_of(comparison: Comparison, config: Config, runs: Runs, name: str) -> Trials:
+  grid = comparison.grid
+  tuning = tuning_of(with_budget(comparison, config, runs, name), grid)
+  return Trials(tuning, grid.trial_seeds if grid.tunes else 0, runs, name, score(comparison))
 
 
 def number_of_runs(comparison: Comparison, config: Config) -> int:
@@ -164,65 +155,3 @@ def seed_configs(
     ("runs", name, f"seed-{seed}"): with_training(config, seed=seed)
     for seed in range(comparison.seeds)
   }
-
-
-def trial_configs(
-  comparison: Comparison, tuning: Tuning, setting: Setting, name: str
-) -> dict[tuple[str, ...], Config]:
-  """The configs of a setting's trials by their paths, a seed each."""
-  config = tuning.configured(setting)
-  data = dataclasses.replace(config.data, held_out=HELD_OUT)
-  config = dataclasses.replace(config, data=data)
-  where = ",".join(f"{key}={value:.4g}" for key, value in tuning.values(setting).items())
-  seeds = range(FIRST_SEED, FIRST_SEED + comparison.grid.trial_seeds)
-  return {
-    ("trials", name, where, f"seed-{seed}"): with_training(config, seed=seed, evaluations=1)
-    for seed in seeds
-  }
-
-
-def next_settings(
-  comparison: Comparison, tuning: Tuning, tried: dict[Setting, float]
-) -> list[Setting]:
-  return tuning.next(tried) if comparison.grid.tunes else []
-
-
-def trial_values(
-  comparison: Comparison, tuning: Tuning, setting: Setting, runs: Runs, name: str
-) -> list[float | None]:
-  """What a setting's trials reach on the held-out part of the training set; None: it diverged."""
-  key = validation_key(comparison)
-  paths = trial_configs(comparison, tuning, setting, name)
-  return [runs.train(config, *path)[key] for path, config in paths.items()]
-
-
-def trial_score(
-  comparison: Comparison, tuning: Tuning, setting: Setting, runs: Runs, name: str
-) -> float:
-  """The mean over a setting's trials, where higher is better."""
-  values = trial_values(comparison, tuning, setting, runs, name)
-  if None in values:
-    return -math.inf
-  return float(np.mean(values)) * (1 if score(comparison).better == "higher" else -1)
-
-
-def validation_key(comparison: Comparison) -> str:
-  return score(comparison).key.replace("test", "validation")
-
-
-def trials(comparison: Comparison, tuning: Tuning, runs: Runs, name: str) -> dict[Setting, float]:
-  """The scores of all settings that were tried, which have all been trained."""
-  tried: dict[Setting, float] = {}
-  while due := next_settings(comparison, tuning, tried):
-    tried |= {setting: trial_score(comparison, tuning, setting, runs, name) for setting in due}
-  return tried
-
-
-def trial_rows(
-  comparison: Comparison, tuning: Tuning, tried: dict[Setting, float], runs: Runs, name: str
-) -> list[dict[str, Any]]:
-  key = validation_key(comparison)
-  return [
-    tuning.values(setting) | {key: trial_values(comparison, tuning, setting, runs, name)}
-    for setting in tried
-  ]
