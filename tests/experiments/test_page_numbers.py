@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.plots import front
+
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "experiments" / "results"
 TUNED = "2026-11-29-tuned-alike"
@@ -57,7 +59,7 @@ def p_text(p):
 
 TUNED_AT = TUNED + "/tuned-{}/frontier.json"
 DEMO, CHEAP = f"{TUNED}/demo/frontier.json", f"{TUNED}/when-to-pay/frontier.json"
-SGD = functools.partial(row_of, DEMO, "sgd")
+SGD = functools.partial(row_of, TUNED_AT.format(800), "sgd")
 SPEED_UPS = [row_of(f"2026-11-26-ire-over-sizes/speed_up-{w}.json", "ire") for w in (48, 96, 192)]
 
 
@@ -76,11 +78,11 @@ TUNED_LABELS = {
 
 def tuned_rows():
   """The first table of Choosing: SGD's budgets, then the methods at each."""
-  for amount in (100, 200, 400, 800):
+  for amount in (100, 200, 400, 800, 1600):
     found = gain(SGD(amount)) if amount > 200 else ""
     yield (
       CHOOSING,
-      f"| {amount} | sgd | {accuracy(SGD(amount))} | {found} | | |".replace("|  |", "| |"),
+      f"| {amount:,} | sgd | {accuracy(SGD(amount))} | {found} | | |".replace("|  |", "| |"),
     )
   for amount in (400, 800):
     for row in kept(TUNED_AT.format(amount))["rows"]:
@@ -92,7 +94,7 @@ def tuned_rows():
 
 def before_rows():
   """What Choosing says of the settings of before."""
-  for method in ("asam", "g_rst", "lookbehind", "sam_ire", "ire_rho"):
+  for method in ("asam", "g_rst", "sam_ire", "ire_rho"):
     label = {"sam_ire": "sam+ire", "ire_rho": "ire(rho)"}.get(method, method)
     yield CHOOSING, f"`{label}` {gain(row_of(DEMO, method)).partition(' ')[0]}"
 
@@ -171,7 +173,7 @@ def word_rows():
 
 
 def prose():
-  sam, best = row_of(DEMO, "sam"), SGD(200)
+  best = SGD(200)
   again = row_of(TUNED_AT.format(800), "sam", 800)
   old = kept("2026-11-26-demo-ten-seeds/results.json")["table"]
   old = {row["method"]: row for row in old}
@@ -193,13 +195,15 @@ def prose():
   yield CHOOSING, f"`ire()` is {beside} from SGD's own 800 gradients"
   yield PAPERS, f"{beside} to SGD of its 800 gradients"
   yield README, f"added {gain(again).removeprefix('+')} points where labels were wrong"
-  sharp = [row for row in kept(DEMO)["rows"] if row["difference"] > 0]
-  cheap = [row for row in kept(CHEAP)["rows"] if row["difference"] > 0 and row["method"] != "sam"]
-  low, high = (end(row["difference"] for row in sharp) for end in (min, max))
-  yield README, f"methods between {number(low, 1, '+')} and {number(high, 1, '+')} points"
-  yield INDEX, f"add {low:.1f} to {high:.1f} points"
-  low, high = (end(row["difference"] for row in sharp + cheap) for end in (min, max))
-  yield CHOOSING, f"gain {low:.1f} to {high:.1f} points in the"
+  drawn = [
+    [row["difference"] for names in front.ROWS.values() if (row := front.row_of(panel, names))]
+    for panel in front.PANELS
+  ]
+  gains = [x for x in drawn[0] if x > 0]
+  yield README, f"{number(min(gains), 1, '+')} and {number(max(gains), 1, '+')} points"
+  yield README, f"between {min(drawn[1]):.1f} and {max(drawn[1]):.1f}"
+  yield INDEX, f"add {min(gains):.1f} to {max(gains):.1f} points"
+  yield CHOOSING, f"gain {min(gains):.1f} to {max(gains):.1f} points in the"
   saved = [100 * (1 - 1 / row["speed_up"]) for row in SPEED_UPS]
   gradients = max(100 * (1 - 1 / row["in_gradients"]) for row in SPEED_UPS)
   for page, text in (
@@ -221,11 +225,15 @@ def prose():
   yield PAPERS, f"{number(llama['in_gradients'], 2)} in gradients"
   yield PAPERS, f"wrong labels: [{gain(again)}](results/{TUNED}/README.md) points over the best SGD"
   yield PAPERS, f"({number(old['sam']['difference'], 1, '+')} over one tried at two rates)"
-  keeps = p_text(row_of(DEMO, "rst")["keeps_p"])
-  yield PAPERS, f"not .3 behind SAM ([p = {keeps}](results/{TUNED}/README.md)"
-  sala = row_of(DEMO, "sala")
-  yield PAPERS, f"{gain(sala)} to the best SGD, SAM {gain(sam)}"
-  yield PAPERS, f"at equal gradients, p = {p_text(sala['keeps_p'])}"
+  at = lambda method: [row_of(TUNED_AT.format(amount), method) for amount in (400, 800)]
+  sams, rsts, salas = at("sam"), at("rst:probability=0.5"), at("sala:sync_period=5")
+  both = lambda rows, form: " and ".join(map(form, rows))
+  for rows in (rsts, salas):
+    yield PAPERS, both(rows, gain).replace(" and", f"](results/{TUNED}/README.md) and", 1)
+    yield PAPERS, f"not .3 behind SAM: p = {both(rows, lambda row: p_text(row['keeps_p']))}"
+  yield PAPERS, f"at 400 and 800 gradients, SAM {both(sams, gain)}"
+  added = [row["difference"] for row in (*rsts, *salas)]
+  yield README, f"they added {min(added):.1f} to {max(added):.1f}."
   late = [row_of(CHEAP, f"late_sam:start={start}") for start in (0.9, 0.5)]
   yield PAPERS, f"[{gain(late[0])}](results/{TUNED}/README.md) with the last tenth, {gain(late[1])}"
   yield PAPERS, f"with the last half, SAM {gain(row_of(CHEAP, 'sam'))}"
