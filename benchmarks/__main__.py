@@ -20,7 +20,7 @@ from benchmarks import figures, growth, report, steps, timing, torch_peers
 from benchmarks.models import MODELS
 
 HERE = pathlib.Path(__file__).parent
-PAGE = pathlib.Path("docs/cost.md")
+PAGE = pathlib.Path("benchmarks/MEMORY.md")
 PAGE_COMMAND = "python -m benchmarks --no-time --models mlp llama --docs"
 
 
@@ -36,7 +36,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
   parser.add_argument("--rounds", type=int, default=9, help="interleaved runs of each method")
   parser.add_argument("--no-time", action="store_true", help="only the exact columns")
   parser.add_argument("--no-growth", action="store_true", help="only the tables of the models")
-  parser.add_argument("--docs", action="store_true", help="write exact columns to docs/cost.md")
+  parser.add_argument("--docs", action="store_true", help="write exact columns to benchmarks/MEMORY.md")
   parser.add_argument(
     "--out",
     type=pathlib.Path,

@@ -118,7 +118,7 @@ def exact_table(models: list[dict[str, Any]]) -> str:
 
 
 def replace_part(page: pathlib.Path, command: str, text: str) -> None:
-  """Puts ``text`` between the comments that name the command in a page of the docs."""
+  """Puts ``text`` between the comments that name the command in a page."""
   begin, end = f"<!-- from: {command} -->\n", "<!-- end -->\n"
   before, marker, rest = page.read_text().partition(begin)
   if not marker or end not in rest:
