@@ -36,7 +36,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
   parser.add_argument("--rounds", type=int, default=9, help="interleaved runs of each method")
   parser.add_argument("--no-time", action="store_true", help="only the exact columns")
   parser.add_argument("--no-growth", action="store_true", help="only the tables of the models")
-  parser.add_argument("--docs", action="store_true", help="write exact columns to benchmarks/MEMORY.md")
+  parser.add_argument(
+    "--docs", action="store_true", help="write exact columns to benchmarks/MEMORY.md"
+  )
   parser.add_argument(
     "--out",
     type=pathlib.Path,
