@@ -191,19 +191,24 @@ def check_closures(
     )
   check_params(method, params, allow_complex=allow_complex)
   for name, closure in closures.items():
-    if closure is None:
-      raise ValueError(
-        f"{method}: {name} is missing; pass it: update(updates, state, params, {name}={name})"
-        + _HINTS_FOR_MISSING_CLOSURES.get(name, "")
-      )
-    if not callable(closure):
-      raise TypeError(f"{method}: {name} must be a function; got {describe(closure)}")
+    check_closure(method, name, closure)
 
 
-_HINTS_FOR_MISSING_CLOSURES = {
-  "grad_fn": " (value_fn or obj_fn is enough, too; Flax's own TrainState drops closures: use"
-  " flatopt.linen.TrainState; in a loop that is not yours: closures.sharp_loss, and no method here)"
-}
+def check_closure(method: str, name: str, closure: Callable[..., Any] | None) -> Callable[..., Any]:
+  """Returns the closure, which must be a function."""
+  if closure is None:
+    hint = (
+      " (value_fn or obj_fn is enough, too; Flax's own TrainState drops closures: use"
+      " flatopt.linen.TrainState; in a loop that is not yours: closures.sharp_loss, and no method"
+      " here)"
+    )
+    raise ValueError(
+      f"{method}: {name} is missing; pass it: update(updates, state, params, {name}={name})"
+      + (hint if name == "grad_fn" else "")
+    )
+  if not callable(closure):
+    raise TypeError(f"{method}: {name} must be a function; got {describe(closure)}")
+  return closure
 
 
 def check_no_positional(method: str, positional: tuple[Any, ...]) -> None:

@@ -13,45 +13,43 @@ from flatopt import _arguments, _devices, _results
 from flatopt._typing import AxisName, Params
 
 
+def reported(*names: str) -> Callable[[Any], dict[str, jax.Array]]:
+  """Returns the method ``metrics`` of a state: the fields of these names."""
+  return lambda state: {name: getattr(state, name) for name in names}
+
+
 class CountState(NamedTuple):
   """The state of a method that calls its closure once per update and keeps nothing else."""
 
   count: jax.Array
 
-  @property
-  def extra_gradients(self):
-    return self.count
-
-  def metrics(self):
-    return {"count": self.count}
+  extra_gradients = property(lambda self: self.count)
+  metrics = reported("count")
 
 
 def transformation(
-  method: str,
-  state_type: type,
+  state_type: Any,
   init: Callable[[Params], Any],
   update: Callable[[Params, Any, Params, Any, dict[str, Any]], tuple[Params, Any]],
   *,
   place: str,
-  closures: tuple[str, ...] = (),
   axis_name: AxisName = None,
   allow_complex: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
   """Makes an optax transformation of a method's equations, and checks what it is called with.
 
   Args:
-    method: the public name of the method; error messages begin with it.
-    state_type: the type of the method's state.
+    state_type: the type of the method's state. Error messages begin with its ``method``.
     init: ``params -> state``. The params are checked before.
     update: ``(updates, state, params, step, extra_args) -> (updates, state)``. ``step`` is the
-      step that schedules read. ``extra_args`` are the extra arguments to pass on to
-      transformations inside; they contain ``grad_fn`` if it was given or could be made.
+      step that schedules read. ``extra_args`` are those of the caller, to pass on to
+      transformations inside.
     place: "before", "after" or "around" the base optimizer; or "curvature" for estimators, which
       do not read ``updates``.
-    closures: names of the closures that the method needs.
     axis_name: the mapped axis over which the method averages.
     allow_complex: whether the equations are right for complex params.
   """
+  method = state_type.method
 
   def checked_init(params):
     _arguments.check_params(method, params, allow_complex=allow_complex)
@@ -60,9 +58,7 @@ def transformation(
   def checked_update(updates, state, params: Any = None, *positional, **extra_args):
     _arguments.check_no_positional(method, positional)
     _arguments.check_state(method, state_type, state)
-    extra_args = _with_grad_fn(method, extra_args)
-    wanted = {name: extra_args.get(name) for name in closures}
-    _arguments.check_closures(method, params, allow_complex=allow_complex, **wanted)
+    _arguments.check_closures(method, params, allow_complex=allow_complex)
     if place != "curvature":
       _arguments.check_same_tree(method, "updates", updates, params)
     if place in ("before", "around"):
@@ -81,20 +77,20 @@ def transformation(
 OBSERVER = "flatopt_observer"
 
 
-def _with_grad_fn(method: str, extra_args: dict[str, Any]) -> dict[str, Any]:
-  """If ``grad_fn`` is missing, adds the gradient of ``value_fn`` or of ``obj_fn`` as ``grad_fn``.
+def closure(method: str, name: str, extra_args: dict[str, Any]) -> Callable[..., Params]:
+  """Returns the closure that the caller passed by this name.
 
-  The function also gets those extra arguments that it has parameters for, as in optax's line
-  searches.
+  A ``grad_fn`` that is missing is the gradient of ``value_fn`` or of ``obj_fn``. This function
+  also gets those extra arguments that it has parameters for, as in optax's line searches.
   """
-  value_fn = extra_args.get("value_fn") or extra_args.get("obj_fn")
-  if extra_args.get("grad_fn") is not None or value_fn is None:
-    return extra_args
-  _, *others = inspect.signature(value_fn).parameters
-  kwargs = {name: extra_args[name] for name in others if name in extra_args}
-  name = "value_fn" if extra_args.get("value_fn") else "obj_fn"
-  loss_at = lambda params: _results.check_scalar(method, value_fn(params, **kwargs), name)
-  return extra_args | {"grad_fn": _GradientOf(loss_at)}
+  found = extra_args.get(name)
+  value_name = "value_fn" if extra_args.get("value_fn") else "obj_fn"
+  value_fn = extra_args.get(value_name)
+  if found is None and name == "grad_fn" and value_fn is not None:
+    _, *others = inspect.signature(value_fn).parameters
+    kwargs = {key: extra_args[key] for key in others if key in extra_args}
+    return jax.grad(lambda p: _results.check_scalar(method, value_fn(p, **kwargs), value_name))
+  return _arguments.check_closure(method, name, found)
 
 
 def closures_of_part(
@@ -122,34 +118,6 @@ def closures_of_part(
   if "grad" in given:  # the gradient for optax's line searches
     cut["grad"] = part(given["grad"])
   return extra_args | cut
-
-
-class _GradientOf:
-  """A ``grad_fn`` that was made here, of a type that tells it from a ``grad_fn`` of the caller."""
-
-  def __init__(self, value_fn: Callable[[Params], jax.Array]):
-    self._grad_fn = jax.grad(value_fn)
-
-  def __call__(self, params: Params) -> Params:
-    return self._grad_fn(params)
-
-
-def prepare_base(
-  base_optimizer: optax.GradientTransformation,
-) -> optax.GradientTransformationExtraArgs:
-  """Makes the base optimizer of a wrapper take exactly the extra arguments of the caller.
-
-  A ``grad_fn`` that was made here from ``value_fn`` is removed, because optax's line searches
-  raise an error for arguments that they do not know. flatopt's methods make it again.
-  """
-  inner = optax.with_extra_args_support(base_optimizer)
-
-  def update(updates, state, params: Any = None, **extra_args):
-    if isinstance(extra_args.get("grad_fn"), _GradientOf):
-      del extra_args["grad_fn"]
-    return inner.update(updates, state, params, **extra_args)
-
-  return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
 def cond(predicate: jax.Array, if_true: Callable[[], Any], if_false: Callable[[], Any]) -> Any:

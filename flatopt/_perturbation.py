@@ -4,6 +4,7 @@ SAM:   eps(g) = rho * g / ||g||
 ASAM:  eps(g) = rho * T^2 g / ||T g||,  T = |w| + eta on the leaves of scale_mask, 1 on the others
 """
 
+import dataclasses
 import math
 import re
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flatopt import _devices, _results, _tree
-from flatopt._typing import Axes, AxisName, GradFn, Mask, Params
+from flatopt import _arguments, _devices, _method, _results, _tree
+from flatopt._typing import Axes, AxisName, Mask, Params, ScalarOrSchedule, ShardAxes
 
 _BIAS = re.compile(r"b\d*|(.*_)?bias(_.*)?")
 
@@ -56,47 +57,60 @@ def perturb(
   return perturbed, finite & jnp.isfinite(norm)
 
 
-def sharpness_gradient(
-  method: str, grad_fn: GradFn, params: Params, grads: Params, rho: Any, **settings: Any
-) -> Params:
-  """Returns ``grad_fn(w + eps(grads))`` per device, with the settings of ``perturbed_gradient``.
+@dataclasses.dataclass(frozen=True)
+class Perturbation:
+  """The perturbation of one method, with those arguments of the method that belong to it."""
 
-  If ``grads`` are not finite, every entry of the result is NaN, so that later transformations
-  (``optax.apply_if_finite``) can see it. Returning ``grads`` themselves would keep them in memory
-  during the second gradient.
-  """
-  sharp, _, finite = perturbed_gradient(method, grad_fn, params, grads, rho, **settings)
-  return nan_unless(finite, sharp)
+  method: str
+  rho: ScalarOrSchedule
+  axis_name: AxisName
+  shard_axes: ShardAxes
+  sync_perturbation: bool
+  eta: ScalarOrSchedule | None = None
+  scale_mask: Mask | None = None
+  mask: Mask | None = None
 
+  def __post_init__(self):
+    _arguments.check_number(self.method, "rho", self.rho, low=0)
+    if self.eta is not None:
+      _arguments.check_number(self.method, "eta", self.eta, low=0)
+    _arguments.check_axes(self.method, self.axis_name, self.shard_axes, self.sync_perturbation)
 
-def perturbed_gradient(
-  method: str,
-  grad_fn: GradFn,
-  params: Params,
-  grads: Params,
-  rho: Any,
-  *,
-  eta: Any = None,
-  scale_mask: Mask | None = None,
-  mask: Mask | None = None,
-  axes: Axes | None = None,
-  axis_name: AxisName = None,
-  sync_perturbation: bool = False,
-) -> tuple[Params, Params, jax.Array]:
-  """Returns ``grad_fn(w + eps(grads))``, ``w + eps(grads)``, and whether the gradients are finite.
+  def axes(self, params: Params) -> Axes:
+    """Returns the mesh axes that each leaf is sharded over."""
+    return _devices.leaf_axes(self.method, params, self.axis_name, self.shard_axes)
 
-  Each device gets its own result. With ``sync_perturbation`` all use the averaged gradients.
-  """
-  mask = full_mask(f"{method}: mask", mask, params)
-  scale_mask = full_mask(f"{method}: scale_mask", scale_mask, params)
-  source = _devices.mean(grads, axis_name) if sync_perturbation else grads
-  perturbed, finite = perturb(
-    params, source, rho, eta=eta, scale_mask=scale_mask, mask=mask, axes=axes
-  )
-  perturbed = _devices.varying(perturbed, axis_name)
-  sharp = grad_fn(perturbed)
-  _results.check_gradients(method, "grad_fn", sharp, params)
-  return _devices.varying(_tree.cast_like(sharp, params), axis_name), perturbed, finite
+  def gradient(self, params: Params, direction: Params, step: Any, extra_args: Any) -> Params:
+    """Returns ``grad_fn(w + eps(direction))`` per device.
+
+    If the direction is not finite, every entry of the result is NaN, so that later transformations
+    (``optax.apply_if_finite``) can see it. Returning the gradient itself would keep it in memory
+    during the second one.
+    """
+    sharp, _, finite = self.perturbed(params, direction, step, extra_args)
+    return nan_unless(finite, sharp)
+
+  def perturbed(
+    self, params: Params, direction: Params, step: Any, extra_args: Any
+  ) -> tuple[Params, Params, jax.Array]:
+    """Returns the gradient at ``w + eps``, ``w + eps``, and whether the direction is finite.
+
+    Each device gets its own result. With ``sync_perturbation`` all use the averaged direction.
+    """
+    grad_fn = _method.closure(self.method, "grad_fn", extra_args)
+    perturbed, finite = perturb(
+      params,
+      _devices.mean(direction, self.axis_name) if self.sync_perturbation else direction,
+      _arguments.value_at(self.rho, step),
+      eta=_arguments.value_at(self.eta, step),
+      scale_mask=full_mask(f"{self.method}: scale_mask", self.scale_mask, params),
+      mask=full_mask(f"{self.method}: mask", self.mask, params),
+      axes=self.axes(params),
+    )
+    perturbed = _devices.varying(perturbed, self.axis_name)
+    sharp = grad_fn(perturbed)
+    _results.check_gradients(self.method, "grad_fn", sharp, params)
+    return _devices.varying(_tree.cast_like(sharp, params), self.axis_name), perturbed, finite
 
 
 def nan_unless(finite: jax.Array, tree: Params) -> Params:

@@ -20,13 +20,11 @@ class FinishState(NamedTuple):
 
   method = "finish"
   extra_gradients = 0
+  metrics = _method.reported("count")
 
   def eval_params(self, params):
     others = eval_params_of(self.inner, params)
     return _kept.where_ready(self.finished, params, others)
-
-  def metrics(self):
-    return {"count": self.count}
 
 
 def finish(
@@ -74,7 +72,7 @@ def finish(
   """
   _arguments.check_transformation("finish", "optimizer", optimizer)
   _arguments.check_integer("finish", "num_steps", num_steps, minimum=1)
-  optimizer = _method.prepare_base(optimizer)
+  optimizer = optax.with_extra_args_support(optimizer)
 
   def init(params):
     return FinishState(jnp.zeros((), jnp.int32), jnp.zeros((), bool), optimizer.init(params))
@@ -87,6 +85,4 @@ def finish(
     finished = count == num_steps
     return _tree.where(finished, to_evaluated, updates), FinishState(count, finished, inner)
 
-  return _method.transformation(
-    "finish", FinishState, init, update, place="around", allow_complex=True
-  )
+  return _method.transformation(FinishState, init, update, place="around", allow_complex=True)

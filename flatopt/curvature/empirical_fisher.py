@@ -58,16 +58,10 @@ def empirical_fisher(*, axis_name: AxisName = None) -> optax.GradientTransformat
 
   def update(updates, state, params, step, extra_args):
     del updates, step
-    grads = extra_args["grad_fn"](_devices.varying(params, axis_name))
+    grad_fn = _method.closure("empirical_fisher", "grad_fn", extra_args)
+    grads = grad_fn(_devices.varying(params, axis_name))
     _results.check_gradients("empirical_fisher", "grad_fn", grads, params)
     estimate = jax.tree.map(lambda g: jnp.square(g.astype(_tree.wide_dtype(g))), grads)
     return _devices.mean(estimate, axis_name), EmpiricalFisherState(_tree.increment(state.count))
 
-  return _method.transformation(
-    "empirical_fisher",
-    EmpiricalFisherState,
-    init,
-    update,
-    place="curvature",
-    closures=("grad_fn",),
-  )
+  return _method.transformation(EmpiricalFisherState, init, update, place="curvature")

@@ -70,21 +70,15 @@ def gauss_newton_bartlett(
 
   def update(updates, state, params, step, extra_args):
     del updates, step
+    name = "gauss_newton_bartlett"
+    sampled_grad_fn = _method.closure(name, "sampled_grad_fn", extra_args)
     params = _devices.varying(params, axis_name)
     draw_key = _arguments.draw_key("gauss_newton_bartlett", key, state.count)
-    grads = extra_args["sampled_grad_fn"](params, draw_key)
+    grads = sampled_grad_fn(params, draw_key)
     _results.check_gradients("gauss_newton_bartlett", "sampled_grad_fn", grads, params)
     square = lambda g: batch_size * jnp.square(g.astype(_tree.wide_dtype(g)))
     estimate = jax.tree.map(square, grads)
-    return _devices.mean(estimate, axis_name), GaussNewtonBartlettState(
-      _tree.increment(state.count)
-    )
+    new_state = GaussNewtonBartlettState(_tree.increment(state.count))
+    return _devices.mean(estimate, axis_name), new_state
 
-  return _method.transformation(
-    "gauss_newton_bartlett",
-    GaussNewtonBartlettState,
-    init,
-    update,
-    place="curvature",
-    closures=("sampled_grad_fn",),
-  )
+  return _method.transformation(GaussNewtonBartlettState, init, update, place="curvature")

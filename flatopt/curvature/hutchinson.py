@@ -17,9 +17,7 @@ class HutchinsonState(NamedTuple):
   extra_gradients: jax.Array
 
   method = "hutchinson"
-
-  def metrics(self):
-    return {"count": self.count}
+  metrics = _method.reported("count")
 
 
 def hutchinson(
@@ -93,6 +91,7 @@ def hutchinson(
 
   def update(updates, state, params, step, extra_args):
     del updates, step
+    grad_fn = _method.closure("hutchinson", "grad_fn", extra_args)
     data_axis = axis_name or extra_args.get("axis_name")
     shards = extra_args.get("shard_axes") if shard_axes is None else shard_axes
     axes = _devices.leaf_axes("hutchinson", params, data_axis, shards)
@@ -103,7 +102,7 @@ def hutchinson(
     def sample(sample_key):
       signs = _signs(sample_key, params, axes)
       v = _devices.varying_like(_tree.cast_like(signs, params), params)
-      hv = product(extra_args["grad_fn"], params, v)
+      hv = product(grad_fn, params, v)
       _results.check_gradients("hutchinson", "grad_fn", hv, params)
       wide = lambda s, x: s.astype(_tree.wide_dtype(x)) * x.astype(_tree.wide_dtype(x))
       return jax.tree.map(wide, signs, hv)
@@ -120,9 +119,7 @@ def hutchinson(
       extra_gradients=state.extra_gradients + 2 * num_samples,
     )
 
-  return _method.transformation(
-    "hutchinson", HutchinsonState, init, update, place="curvature", closures=("grad_fn",)
-  )
+  return _method.transformation(HutchinsonState, init, update, place="curvature")
 
 
 def _signs(key: jax.Array, params: Params, axes: Axes) -> Params:

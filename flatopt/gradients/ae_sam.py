@@ -21,14 +21,7 @@ class AeSamState(NamedTuple):
 
   method = "ae_sam"
   extra_gradients = 0  # the state of ``inner`` counts them
-
-  def metrics(self):
-    return {
-      "count": self.count,
-      "sharpness_steps": self.sharpness_steps,
-      "mean": self.mean,
-      "variance": self.variance,
-    }
+  metrics = _method.reported("count", "sharpness_steps", "mean", "variance")
 
 
 def ae_sam(
@@ -148,6 +141,4 @@ def ae_sam(
       inner=inner_state,
     )
 
-  return _method.transformation(
-    "ae_sam", AeSamState, init, update, place="before", axis_name=axis_name
-  )
+  return _method.transformation(AeSamState, init, update, place="before", axis_name=axis_name)

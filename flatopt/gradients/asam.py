@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _devices, _method, _perturbation, _tree
+from flatopt import _devices, _method, _perturbation, _tree
 from flatopt._typing import AxisName, Mask, ScalarOrSchedule, ShardAxes
 
 
@@ -76,30 +76,15 @@ def asam(
     >>> print(round(float(updates["kernel"][0]), 5))  # -0.01 * 4 * (2 + 0.1 * 2)**3
     -0.42592
   """
-  _arguments.check_number("asam", "rho", rho, low=0)
-  _arguments.check_number("asam", "eta", eta, low=0)
-  _arguments.check_axes("asam", axis_name, shard_axes, sync_perturbation)
+  perturbation = _perturbation.Perturbation(
+    "asam", rho, axis_name, shard_axes, sync_perturbation, eta, scale_mask, mask
+  )
 
   def init(params):
     return AsamState(count=jnp.zeros((), jnp.int32))
 
   def update(updates, state, params, step, extra_args):
-    axes = _devices.leaf_axes("asam", params, axis_name, shard_axes)
-    sharp = _perturbation.sharpness_gradient(
-      "asam",
-      extra_args["grad_fn"],
-      params,
-      updates,
-      _arguments.value_at(rho, step),
-      eta=_arguments.value_at(eta, step),
-      scale_mask=scale_mask,
-      mask=mask,
-      axis_name=axis_name,
-      axes=axes,
-      sync_perturbation=sync_perturbation,
-    )
+    sharp = perturbation.gradient(params, updates, step, extra_args)
     return _devices.mean(sharp, axis_name), AsamState(_tree.increment(state.count))
 
-  return _method.transformation(
-    "asam", AsamState, init, update, place="before", closures=("grad_fn",), axis_name=axis_name
-  )
+  return _method.transformation(AsamState, init, update, place="before", axis_name=axis_name)

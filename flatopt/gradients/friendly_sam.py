@@ -17,13 +17,8 @@ class FriendlySamState(NamedTuple):
   average: Params
 
   method = "friendly_sam"
-
-  @property
-  def extra_gradients(self):
-    return self.count  # one per call
-
-  def metrics(self):
-    return {"count": self.count}
+  extra_gradients = property(lambda self: self.count)  # one per call
+  metrics = _method.reported("count")
 
 
 def friendly_sam(
@@ -76,10 +71,11 @@ def friendly_sam(
     >>> import optax, flatopt
     >>> optimizer = optax.chain(flatopt.friendly_sam(rho=0.05), optax.sgd(0.1))
   """
-  _arguments.check_number("friendly_sam", "rho", rho, low=0)
   _arguments.check_number("friendly_sam", "sigma", sigma, low=0)
   _arguments.check_decay("friendly_sam", decay)
-  _arguments.check_axes("friendly_sam", axis_name, shard_axes, sync_perturbation)
+  perturbation = _perturbation.Perturbation(
+    "friendly_sam", rho, axis_name, shard_axes, sync_perturbation
+  )
 
   def init(params):
     zeros = lambda w: jnp.zeros_like(w, dtype=_tree.wide_dtype(w))
@@ -87,33 +83,15 @@ def friendly_sam(
 
   def update(updates, state, params, step, extra_args):
     _arguments.check_same_tree("friendly_sam", "average in the state", state.average, params)
-    axes = _devices.leaf_axes("friendly_sam", params, axis_name, shard_axes)
     sigma_t = (_arguments.value_at(sigma, step),)
     direction = _tree.map_wide(lambda s, g, m: g - s * m, sigma_t, updates, state.average)
-    sharp = _perturbation.sharpness_gradient(
-      "friendly_sam",
-      extra_args["grad_fn"],
-      params,
-      direction,
-      _arguments.value_at(rho, step),
-      axis_name=axis_name,
-      axes=axes,
-      sync_perturbation=sync_perturbation,
-    )
+    sharp = perturbation.gradient(params, direction, step, extra_args)
     grads = _devices.mean(updates, axis_name)
-    finite = jnp.isfinite(_tree.norm(grads, axes))
+    finite = jnp.isfinite(_tree.norm(grads, perturbation.axes(params)))
     decay_t = jnp.where(state.count == 0, 0, decay)
     average = _tree.map_wide(lambda d, m, g: d * m + (1 - d) * g, (decay_t,), state.average, grads)
     return _devices.mean(sharp, axis_name), FriendlySamState(
       _tree.increment(state.count), _tree.where(finite, average, state.average)
     )
 
-  return _method.transformation(
-    "friendly_sam",
-    FriendlySamState,
-    init,
-    update,
-    place="before",
-    closures=("grad_fn",),
-    axis_name=axis_name,
-  )
+  return _method.transformation(FriendlySamState, init, update, place="before", axis_name=axis_name)

@@ -72,4 +72,4 @@ def g_rst(
     d = jnp.asarray(_arguments.value_at(degree, step), dtype)
     return jnp.where(p > 0, d / jnp.where(p > 0, p, 1), 0)
 
-  return mix_at_random("g_rst", GRstState, inner, probability, mixing, key, axis_name)
+  return mix_at_random(GRstState, inner, probability, mixing, key, axis_name)

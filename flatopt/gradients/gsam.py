@@ -62,28 +62,17 @@ def gsam(
     >>> import optax, flatopt
     >>> optimizer = optax.chain(flatopt.gsam(rho=0.05, alpha=0.1), optax.sgd(0.1))
   """
-  _arguments.check_number("gsam", "rho", rho, low=0)
   _arguments.check_number("gsam", "alpha", alpha, low=0)
-  _arguments.check_axes("gsam", axis_name, shard_axes, sync_perturbation)
+  perturbation = _perturbation.Perturbation("gsam", rho, axis_name, shard_axes, sync_perturbation)
 
   def init(params):
     return GsamState(count=jnp.zeros((), jnp.int32))
 
   def update(updates, state, params, step, extra_args):
-    axes = _devices.leaf_axes("gsam", params, axis_name, shard_axes)
-    sharp, _, finite = _perturbation.perturbed_gradient(
-      "gsam",
-      extra_args["grad_fn"],
-      params,
-      updates,
-      _arguments.value_at(rho, step),
-      axis_name=axis_name,
-      axes=axes,
-      sync_perturbation=sync_perturbation,
-    )
+    sharp, _, finite = perturbation.perturbed(params, updates, step, extra_args)
     if sync_perturbation:
       updates, sharp = _devices.mean((updates, sharp), axis_name)
-    coefficient = _tree.projection_coefficient(updates, sharp, axes)
+    coefficient = _tree.projection_coefficient(updates, sharp, perturbation.axes(params))
 
     def subtract_orthogonal_part(alpha, c, g_s, g):
       return jnp.where(jnp.isfinite(c), g_s - alpha * (g - c * g_s), g_s)
@@ -93,6 +82,4 @@ def gsam(
     output = _perturbation.nan_unless(finite, output)
     return _devices.mean(output, axis_name), GsamState(_tree.increment(state.count))
 
-  return _method.transformation(
-    "gsam", GsamState, init, update, place="before", closures=("grad_fn",), axis_name=axis_name
-  )
+  return _method.transformation(GsamState, init, update, place="before", axis_name=axis_name)

@@ -18,9 +18,7 @@ class LooksamState(NamedTuple):
   extra_gradients: jax.Array
 
   method = "looksam"
-
-  def metrics(self):
-    return {"count": self.count, "extra_gradients": self.extra_gradients}
+  metrics = _method.reported("count", "extra_gradients")
 
 
 def looksam(
@@ -77,10 +75,11 @@ def looksam(
     >>> import optax, flatopt
     >>> optimizer = optax.chain(flatopt.looksam(rho=0.05, update_interval=5), optax.sgd(0.1))
   """
-  _arguments.check_number("looksam", "rho", rho, low=0)
   _arguments.check_number("looksam", "alpha", alpha, low=0)
   _arguments.check_integer("looksam", "update_interval", update_interval, minimum=1)
-  _arguments.check_axes("looksam", axis_name, shard_axes, sync_perturbation)
+  perturbation = _perturbation.Perturbation(
+    "looksam", rho, axis_name, shard_axes, sync_perturbation
+  )
 
   def init(params):
     return LooksamState(
@@ -91,21 +90,12 @@ def looksam(
 
   def update(updates, state, params, step, extra_args):
     _arguments.check_same_tree("looksam", "direction in the state", state.direction, params)
-    axes = _devices.leaf_axes("looksam", params, axis_name, shard_axes)
+    axes = perturbation.axes(params)
     grads = _devices.mean(_tree.cast_like(updates, params), axis_name)
     norm = _tree.norm(grads, axes)
 
     def sam_gradient():
-      sharp = _perturbation.sharpness_gradient(
-        "looksam",
-        extra_args["grad_fn"],
-        params,
-        updates,
-        _arguments.value_at(rho, step),
-        axis_name=axis_name,
-        axes=axes,
-        sync_perturbation=sync_perturbation,
-      )
+      sharp = perturbation.gradient(params, updates, step, extra_args)
       sharp = _devices.mean(sharp, axis_name)
       coefficient = _tree.projection_coefficient(sharp, grads, axes)
       orthogonal = _tree.map_wide(lambda c, g_s, g: g_s - c * g, (coefficient,), sharp, grads)
@@ -126,12 +116,4 @@ def looksam(
       extra_gradients=state.extra_gradients + is_due.astype(jnp.int32),
     )
 
-  return _method.transformation(
-    "looksam",
-    LooksamState,
-    init,
-    update,
-    place="before",
-    closures=("grad_fn",),
-    axis_name=axis_name,
-  )
+  return _method.transformation(LooksamState, init, update, place="before", axis_name=axis_name)

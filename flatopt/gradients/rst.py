@@ -20,13 +20,7 @@ class RstState(NamedTuple):
 
   method = "rst"
   extra_gradients = 0  # the state of ``inner`` counts them
-
-  def metrics(self):
-    return {
-      "count": self.count,
-      "sharpness_steps": self.sharpness_steps,
-      "probability": self.probability,
-    }
+  metrics = _method.reported("count", "sharpness_steps", "probability")
 
 
 def rst(
@@ -91,11 +85,12 @@ def rst(
     True
   """
   _arguments.check_number("rst", "mixing", mixing)
-  return mix_at_random("rst", RstState, inner, probability, mixing, key, axis_name)
+  return mix_at_random(RstState, inner, probability, mixing, key, axis_name)
 
 
-def mix_at_random(method, state_type, inner, probability, mixing, key, axis_name):
+def mix_at_random(state_type, inner, probability, mixing, key, axis_name):
   """The transformation of ``rst`` and of ``g_rst``, which differ in ``mixing`` only."""
+  method = state_type.method
   _arguments.check_transformation(method, "inner", inner)
   _arguments.check_number(method, "probability", probability, low=0, high=1)
   _arguments.check_key(method, key)
@@ -133,9 +128,7 @@ def mix_at_random(method, state_type, inner, probability, mixing, key, axis_name
       inner=inner_state,
     )
 
-  return _method.transformation(
-    method, state_type, init, update, place="before", axis_name=axis_name
-  )
+  return _method.transformation(state_type, init, update, place="before", axis_name=axis_name)
 
 
 def _mix(m, g, sharp):

@@ -17,13 +17,8 @@ class SamState(NamedTuple):
   ascent: optax.OptState
 
   method = "sam"
-
-  @property
-  def extra_gradients(self):
-    return self.count  # one per call
-
-  def metrics(self):
-    return {"count": self.count}
+  extra_gradients = property(lambda self: self.count)  # one per call
+  metrics = _method.reported("count")
 
 
 def sam(
@@ -91,8 +86,10 @@ def sam(
     >>> print(round(float(updates[0]), 5))  # -0.01 * 4 * 1.1**3
     -0.05324
   """
-  _arguments.check_number("sam", "rho", rho, low=0)
-  _arguments.check_axes("sam", axis_name, shard_axes, sync_perturbation)
+  # The direction that ``ascent`` returns is already the averaged one.
+  sync = ascent is None and sync_perturbation
+  perturbation = _perturbation.Perturbation("sam", rho, axis_name, shard_axes, sync, mask=mask)
+  _arguments.check_flag("sam", "sync_perturbation", sync_perturbation)
   if ascent is not None:
     _arguments.check_transformation("sam", "ascent", ascent)
     ascent = optax.with_extra_args_support(ascent)
@@ -102,32 +99,19 @@ def sam(
     return SamState(jnp.zeros((), jnp.int32), ascent_state)
 
   def update(updates, state, params, step, extra_args):
-    axes = _devices.leaf_axes("sam", params, axis_name, shard_axes)
     direction, ascent_state = updates, state.ascent
     if ascent is not None:
       direction, ascent_state = _ascent_direction(
-        ascent, updates, state.ascent, params, extra_args, axes, axis_name, sync_perturbation
+        ascent, updates, state.ascent, params, extra_args, perturbation, sync_perturbation
       )
-    sharp = _perturbation.sharpness_gradient(
-      "sam",
-      extra_args["grad_fn"],
-      params,
-      direction,
-      _arguments.value_at(rho, step),
-      mask=mask,
-      axis_name=axis_name,
-      axes=axes,
-      sync_perturbation=sync_perturbation and ascent is None,
-    )
+    sharp = perturbation.gradient(params, direction, step, extra_args)
     return _devices.mean(sharp, axis_name), SamState(_tree.increment(state.count), ascent_state)
 
-  return _method.transformation(
-    "sam", SamState, init, update, place="before", closures=("grad_fn",), axis_name=axis_name
-  )
+  return _method.transformation(SamState, init, update, place="before", axis_name=axis_name)
 
 
 def _ascent_direction(
-  ascent, updates, ascent_state, params, extra_args, axes, axis_name, sync_perturbation
+  ascent, updates, ascent_state, params, extra_args, perturbation, sync_perturbation
 ):
   """Returns the output of ``ascent`` and its new state.
 
@@ -136,11 +120,11 @@ def _ascent_direction(
   finite, the direction is NaN and the state does not change.
   """
   grads = _tree.cast_like(updates, params)
-  averaged = _devices.mean(grads, axis_name)
+  averaged = _devices.mean(grads, perturbation.axis_name)
   direction, new_state = ascent.update(averaged, ascent_state, params, **extra_args)
-  if axis_name is not None and not sync_perturbation:
+  if perturbation.axis_name is not None and not sync_perturbation:
     direction, _ = ascent.update(grads, ascent_state, params, **extra_args)
   if observe := extra_args.get(_method.OBSERVER):
     observe("sam", "ascent", grads, direction)
-  finite = jnp.isfinite(_tree.norm(averaged, axes))
+  finite = jnp.isfinite(_tree.norm(averaged, perturbation.axes(params)))
   return _perturbation.nan_unless(finite, direction), _tree.where(finite, new_state, ascent_state)

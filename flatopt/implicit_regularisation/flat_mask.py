@@ -31,12 +31,7 @@ class FlatMask(NamedTuple):
   refreshes: jax.Array
   estimator: optax.OptState
 
-  def metrics(self):
-    return {
-      "threshold": self.threshold,
-      "flat_share": self.flat_share,
-      "refreshes": self.refreshes,
-    }
+  metrics = _method.reported("threshold", "flat_share", "refreshes")
 
 
 def flat_mask(

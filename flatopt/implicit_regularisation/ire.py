@@ -19,10 +19,7 @@ class IreState(NamedTuple):
   mask: FlatMask
 
   method = "ire"
-
-  @property
-  def flat(self):
-    return self.mask.flat
+  flat = property(lambda self: self.mask.flat)
 
   def metrics(self):
     return {"count": self.count, **self.mask.metrics()}
@@ -123,11 +120,12 @@ def ire(
     >>> before = optax.chain(flatopt.ire(rho=0.05), optax.adamw(1e-3))
   """
   _arguments.check_number("ire", "kappa", kappa, low=0)
-  if rho is not None:
-    _arguments.check_number("ire", "rho", rho, low=0)
   _arguments.check_axes("ire", axis_name, shard_axes, sync_perturbation)
   if sync_perturbation and rho is None:
     raise ValueError("ire: sync_perturbation=True needs rho; without rho nothing is perturbed")
+  perturbation = None
+  if rho is not None:
+    perturbation = _perturbation.Perturbation("ire", rho, axis_name, shard_axes, sync_perturbation)
   init_mask, refresh = flat_mask(
     flat_fraction, curvature, update_interval, start_step, decay, key, axis_name, shard_axes
   )
@@ -142,34 +140,18 @@ def ire(
     return jnp.where(flat, g_s + kappa * (g_s - g), g_s)
 
   def update(updates, state, params, step, extra_args):
-    axes = _devices.leaf_axes("ire", params, axis_name, shard_axes)
+    if curvature is None:  # asked for here: the user has not written the estimator's name
+      _method.closure("ire", "grad_fn", extra_args)
     mask = refresh(state.mask, state.count, step, updates, params, extra_args)
     kappa_t = (_arguments.value_at(kappa, step),)
-    if rho is None:
+    if perturbation is None:
       output = _tree.map_wide(enhanced_update, kappa_t, updates, mask.flat)
     else:
-      sharp = _perturbation.sharpness_gradient(
-        "ire",
-        extra_args["grad_fn"],
-        params,
-        updates,
-        _arguments.value_at(rho, step),
-        axis_name=axis_name,
-        axes=axes,
-        sync_perturbation=sync_perturbation,
-      )
+      sharp = perturbation.gradient(params, updates, step, extra_args)
       output = _tree.map_wide(enhanced_gradient, kappa_t, sharp, updates, mask.flat)
     extra_gradients = state.extra_gradients if rho is None else _tree.increment(state.count)
     output = _tree.cast_like(_devices.mean(output, axis_name), params)
     return output, IreState(_tree.increment(state.count), extra_gradients, mask)
 
-  return _method.transformation(
-    "ire",
-    IreState,
-    init,
-    update,
-    place="after" if rho is None else "before",
-    # Asked for here, because a user of the default estimator has not written its name.
-    closures=("grad_fn",) if rho is not None or curvature is None else (),
-    axis_name=axis_name,
-  )
+  place = "after" if rho is None else "before"
+  return _method.transformation(IreState, init, update, place=place, axis_name=axis_name)

@@ -22,12 +22,10 @@ class LookaheadState(NamedTuple):
 
   method = "lookahead"
   extra_gradients = 0
+  metrics = _method.reported("count")
 
   def eval_params(self, params):
     return _kept.where_ready(self.count, self.slow, params)
-
-  def metrics(self):
-    return {"count": self.count}
 
 
 def lookahead(
@@ -98,7 +96,7 @@ def lookahead(
   else:
     _arguments.check_number("lookahead", "slow_momentum", slow_momentum, low=0, high=1)
   has_momentum = not is_number or slow_momentum != 0
-  base = _method.prepare_base(base_optimizer)
+  base = optax.with_extra_args_support(base_optimizer)
 
   def init(params):
     zeros = lambda: optax.tree.zeros_like(params)
@@ -130,6 +128,4 @@ def lookahead(
     updates = _tree.where(synchronise, optax.tree.sub(slow, params), updates)
     return updates, LookaheadState(count, slow, momentum, base_state)
 
-  return _method.transformation(
-    "lookahead", LookaheadState, init, update, place="around", allow_complex=True
-  )
+  return _method.transformation(LookaheadState, init, update, place="around", allow_complex=True)

@@ -20,13 +20,7 @@ class LookbehindState(NamedTuple):
   base: optax.OptState
 
   method = "lookbehind"
-
-  def metrics(self):
-    return {
-      "count": self.count,
-      "extra_gradients": self.extra_gradients,
-      "interpolation": self.interpolation,
-    }
+  metrics = _method.reported("count", "extra_gradients", "interpolation")
 
 
 def lookbehind(
@@ -106,7 +100,6 @@ def lookbehind(
   """
   _arguments.check_transformation("lookbehind", "base_optimizer", base_optimizer)
   _arguments.check_integer("lookbehind", "ascent_steps", ascent_steps, minimum=1)
-  _arguments.check_number("lookbehind", "rho", rho, low=0)
   if interpolation is None:
     interpolation = 1 / ascent_steps
   adaptive = isinstance(interpolation, str)
@@ -116,12 +109,12 @@ def lookbehind(
     )
   if not adaptive:
     _arguments.check_number("lookbehind", "interpolation", interpolation, low=0, high=1)
-  if eta is not None:
-    _arguments.check_number("lookbehind", "eta", eta, low=0)
   if not isinstance(unroll, bool):
     _arguments.check_integer("lookbehind", "unroll", unroll, minimum=1)
-  _arguments.check_axes("lookbehind", axis_name, shard_axes, sync_perturbation)
-  base = _method.prepare_base(base_optimizer)
+  perturbation = _perturbation.Perturbation(
+    "lookbehind", rho, axis_name, shard_axes, sync_perturbation, eta, scale_mask
+  )
+  base = optax.with_extra_args_support(base_optimizer)
 
   def init(params):
     return LookbehindState(
@@ -133,22 +126,10 @@ def lookbehind(
 
   def update(updates, state, params, step, extra_args):
     params = jax.tree.map(jnp.asarray, params)
-    axes = _devices.leaf_axes("lookbehind", params, axis_name, shard_axes)
 
     def one_round(carry, _):
       p, grads, fast, base_state = carry
-      grads, p, finite = _perturbation.perturbed_gradient(
-        "lookbehind",
-        extra_args["grad_fn"],
-        p,
-        grads,
-        _arguments.value_at(rho, step),
-        eta=_arguments.value_at(eta, step),
-        scale_mask=scale_mask,
-        axes=axes,
-        axis_name=axis_name,
-        sync_perturbation=sync_perturbation,
-      )
+      grads, p, finite = perturbation.perturbed(p, grads, step, extra_args)
       descent = _devices.mean(_perturbation.nan_unless(finite, grads), axis_name)
       base_updates, base_state = base.update(descent, base_state, fast, **extra_args)
       return (p, grads, optax.apply_updates(fast, base_updates), base_state), None
@@ -165,7 +146,7 @@ def lookbehind(
     if adaptive:
       last, structure = jax.tree.flatten(displacement)
       first = jax.tree.leaves(optax.tree.sub(fast_1, params))
-      alphas = structure.unflatten(map(_adaptive_alpha, first, last, axes))
+      alphas = structure.unflatten(map(_adaptive_alpha, first, last, perturbation.axes(params)))
     else:
       alpha = jnp.asarray(_arguments.value_at(interpolation, step))
       alphas = jax.tree.map(lambda _: alpha, params)
@@ -178,15 +159,7 @@ def lookbehind(
       base=base_state,
     )
 
-  return _method.transformation(
-    "lookbehind",
-    LookbehindState,
-    init,
-    update,
-    place="around",
-    closures=("grad_fn",),
-    axis_name=axis_name,
-  )
+  return _method.transformation(LookbehindState, init, update, place="around", axis_name=axis_name)
 
 
 def _adaptive_alpha(first: jax.Array, last: jax.Array, names: tuple[str, ...]) -> jax.Array:

@@ -20,12 +20,10 @@ class MomentumSamState(NamedTuple):
 
   method = "momentum_sam"
   extra_gradients = 0
+  metrics = _method.reported("count")
 
   def eval_params(self, params):
     return _kept.map_kept(lambda eps, w: w - eps, self.perturbation, params)
-
-  def metrics(self):
-    return {"count": self.count}
 
 
 def momentum_sam(
@@ -77,7 +75,7 @@ def momentum_sam(
   _arguments.check_transformation("momentum_sam", "base_optimizer", base_optimizer)
   _arguments.check_number("momentum_sam", "rho", rho, low=0)
   _arguments.check_axes("momentum_sam", None, shard_axes)
-  base = _method.prepare_base(base_optimizer)
+  base = optax.with_extra_args_support(base_optimizer)
 
   def init(params):
     eps = optax.tree.zeros_like(params)
@@ -96,4 +94,4 @@ def momentum_sam(
     eps = optax.tree.sub(optax.apply_updates(params, output), w)
     return output, MomentumSamState(_tree.increment(state.count), eps, base_state)
 
-  return _method.transformation("momentum_sam", MomentumSamState, init, update, place="around")
+  return _method.transformation(MomentumSamState, init, update, place="around")

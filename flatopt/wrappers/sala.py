@@ -22,17 +22,10 @@ class SalaState(NamedTuple):
   base: optax.OptState
 
   method = "sala"
+  metrics = _method.reported("count", "stage", "distance", "extra_gradients")
 
   def eval_params(self, params):
     return _kept.where_ready(self.count, self.slow, params)
-
-  def metrics(self):
-    return {
-      "count": self.count,
-      "stage": self.stage,
-      "distance": self.distance,
-      "extra_gradients": self.extra_gradients,
-    }
 
 
 def sala(
@@ -104,9 +97,8 @@ def sala(
   _arguments.check_transformation("sala", "base_optimizer", base_optimizer)
   _arguments.check_integer("sala", "sync_period", sync_period, minimum=2)
   _arguments.check_number("sala", "slow_step_size", slow_step_size, low=0, high=1)
-  _arguments.check_number("sala", "rho", rho, low=0)
-  _arguments.check_axes("sala", axis_name, shard_axes, sync_perturbation)
-  base = _method.prepare_base(base_optimizer)
+  perturbation = _perturbation.Perturbation("sala", rho, axis_name, shard_axes, sync_perturbation)
+  base = optax.with_extra_args_support(base_optimizer)
 
   def init(params):
     return SalaState(
@@ -120,7 +112,7 @@ def sala(
 
   def update(updates, state, params, step, extra_args):
     _arguments.check_same_tree("sala", "slow in the state", state.slow, params)
-    axes = _devices.leaf_axes("sala", params, axis_name, shard_axes)
+    axes = perturbation.axes(params)
     # Where each device has a model of its own, these scalars vary as their new values do.
     own = lambda x: _devices.varying_like_total(x, jax.tree.leaves(params), axes)
     state = state._replace(stage=own(state.stage), distance=own(state.distance))
@@ -131,19 +123,7 @@ def sala(
     synchronise = count % sync_period == sync_period - 1
     perturb = from_slow & (state.stage == 2)
     grads = _devices.varying(_tree.cast_like(updates, params), axis_name)
-
-    def sam_gradient():
-      return _perturbation.sharpness_gradient(
-        "sala",
-        extra_args["grad_fn"],
-        params,
-        grads,
-        rho_t,
-        axes=axes,
-        axis_name=axis_name,
-        sync_perturbation=sync_perturbation,
-      )
-
+    sam_gradient = lambda: perturbation.gradient(params, grads, step, extra_args)
     grads = _devices.mean(_method.cond(perturb, sam_gradient, lambda: grads), axis_name)
     slow = _kept.from_first_update(state.count, params, state.slow)
     start = _tree.where(from_slow, slow, params)
@@ -170,6 +150,4 @@ def sala(
       base=base_state,
     )
 
-  return _method.transformation(
-    "sala", SalaState, init, update, place="around", closures=("grad_fn",), axis_name=axis_name
-  )
+  return _method.transformation(SalaState, init, update, place="around", axis_name=axis_name)

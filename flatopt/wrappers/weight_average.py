@@ -22,13 +22,11 @@ class WeightAverageState(NamedTuple):
 
   method = "weight_average"
   extra_gradients = 0
+  metrics = _method.reported("count", "num_averaged")
 
   def eval_params(self, params):
     others = eval_params_of(self.base, params)
     return _kept.where_ready(self.num_averaged, self.average, others)
-
-  def metrics(self):
-    return {"count": self.count, "num_averaged": self.num_averaged}
 
 
 def weight_average(
@@ -92,7 +90,7 @@ def weight_average(
     _arguments.check_decay(name, decay)
   _arguments.check_integer(name, "start_step", start_step, minimum=0)
   _arguments.check_integer(name, "update_interval", update_interval, minimum=1)
-  base = _method.prepare_base(base_optimizer)
+  base = optax.with_extra_args_support(base_optimizer)
 
   def init(params):
     return WeightAverageState(
@@ -127,5 +125,5 @@ def weight_average(
     )
 
   return _method.transformation(
-    name, WeightAverageState, init, update, place="around", allow_complex=True
+    WeightAverageState, init, update, place="around", allow_complex=True
   )
