@@ -56,8 +56,7 @@ def finish(
     inner: the state of ``optimizer``.
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of the wrong type, or ``params`` is
-      missing.
+    ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
 
   Example:
     >>> import jax.numpy as jnp, optax, flatopt

@@ -283,8 +283,7 @@ def eval_model(
     A module like ``model``.
 
   Raises:
-    TypeError: the state has lost its types, for example in a checkpoint that was restored
-      without a target.
+    TypeError: the state has lost its types, as in a checkpoint restored without a target.
 
   Example:
     >>> import optax, flatopt

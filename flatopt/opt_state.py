@@ -56,8 +56,7 @@ def eval_params(opt_state: optax.OptState, params: Params) -> Params:
     A pytree like ``params``.
 
   Raises:
-    TypeError: the arguments are swapped, or the state has lost its types, for example in a
-      checkpoint that was restored without a target.
+    TypeError: the arguments are swapped, or the state has lost its types (see ``metrics``).
     ValueError: the state keeps another number of arrays than ``params`` has.
 
   Example:
@@ -104,8 +103,7 @@ def metrics(
     documentation lists all keys.
 
   Raises:
-    TypeError: the state has lost its types, for example in a checkpoint that was restored
-      without a target.
+    TypeError: the state has lost its types, as in a checkpoint restored without a target.
 
   Example:
     >>> import jax.numpy as jnp, optax, flatopt
@@ -162,8 +160,7 @@ def extra_gradient_evaluations(opt_state: optax.OptState) -> jax.Array:
     An int32 scalar.
 
   Raises:
-    TypeError: the state has lost its types, for example in a checkpoint that was restored
-      without a target.
+    TypeError: the state has lost its types, as in a checkpoint restored without a target.
 
   Example:
     >>> import jax.numpy as jnp, optax, flatopt

@@ -35,8 +35,7 @@ def empirical_fisher(*, axis_name: AxisName = None) -> optax.GradientTransformat
     count: int32, shape ().
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of the wrong type, or ``grad_fn`` or
-      ``params`` is missing.
+    ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
 
   Source:
     Kunstner, Balles, Hennig 2019, arXiv 1905.12558, discuss its limits. Deviation: this squares

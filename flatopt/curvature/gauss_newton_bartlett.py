@@ -42,8 +42,7 @@ def gauss_newton_bartlett(
     count: int32, shape ().
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of the wrong type, or
-      ``sampled_grad_fn`` or ``params`` is missing.
+    ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
 
   Source:
     Liu, Li, Hall, Liang, Ma 2023 (Sophia), arXiv 2305.14342, algorithm 2.

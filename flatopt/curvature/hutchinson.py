@@ -45,9 +45,8 @@ def hutchinson(
       models whose custom gradients have no forward mode.
     axis_name: mapped axis under ``pmap`` or ``shard_map``; the estimates are averaged over it. All
       devices draw the same vectors.
-    shard_axes: mesh axes that the params are sharded over inside ``shard_map``; the vectors of
-      different shards are independent. ``()``: each device has a model of its own. ``None``: params
-      must not vary over an axis other than ``axis_name``. ``ire`` passes its own.
+    shard_axes: as in ``sam``; the vectors of different shards are independent. ``ire`` passes its
+      own.
 
   Returns:
     A transformation whose ``update`` needs ``params`` and ``grad_fn(params) -> grads``. It returns
@@ -58,8 +57,7 @@ def hutchinson(
     count, extra_gradients: int32, shape ().
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of the wrong type, or ``grad_fn`` or
-      ``params`` is missing.
+    ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
 
   Source:
     Bekas, Kokiopoulou, Saad 2007, doi 10.1016/j.apnum.2007.01.003, equation 2 with

@@ -61,9 +61,7 @@ def ae_sam(
     axis_name: mapped axis under ``pmap`` or ``shard_map``. The averaged gradient decides for all
       devices together. ``inner`` gets each device's own gradient, and the output is averaged
       over the axis.
-    shard_axes: mesh axes that the params are sharded over inside ``shard_map``; the norm is over
-      all shards. ``()``: each device has a model of its own. ``None``: params must not vary over an
-      axis other than ``axis_name``.
+    shard_axes: as in ``sam``.
 
   Returns:
     A transformation whose ``update`` needs ``params``. It passes all extra arguments on to
@@ -74,8 +72,7 @@ def ae_sam(
     params), shape (). inner: the state of ``inner``, which changes on sharpness-aware steps only.
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of the wrong type, or ``params`` is
-      missing.
+    ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
 
   Source:
     Jiang, Yang, Zhang, Kwok 2023, arXiv 2304.14647, AE-SAM. We could read only the beginning of

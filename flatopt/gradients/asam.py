@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import optax
 
-from flatopt import _devices, _method, _perturbation, _tree
+from flatopt import _arguments, _devices, _method, _perturbation, _tree
 from flatopt._typing import AxisName, Mask, ScalarOrSchedule, ShardAxes
 
 
@@ -41,15 +41,9 @@ def asam(
       near 0 are perturbed too.
     scale_mask: bool pytree, or a callable ``params -> bool pytree``, that is True on the leaves
       to scale. ``None``: all leaves except biases, which are recognised by their names.
-    mask: bool pytree, or a callable ``params -> bool pytree``. Only leaves that are True are
-      perturbed and counted in the norm. ``None``: all leaves. A mask that selects only the
-      normalisation layers gives SAM-ON (Mueller et al. 2023, arXiv 2306.04226).
+    mask: as in ``sam``.
     axis_name: mapped axis under ``pmap`` or ``shard_map``; the output is averaged over it.
-    shard_axes: mesh axes that the params are sharded over inside ``shard_map``; norms are over all
-      shards. ``()``: each device has a model of its own. ``None``: params must not vary over an
-      axis other than ``axis_name``.
-    sync_perturbation: if True, perturb by the gradient averaged over ``axis_name``; if False,
-      by each device's own gradient (m-sharpness).
+    shard_axes, sync_perturbation: as in ``sam``.
 
   Returns:
     A transformation whose ``update`` needs ``params`` and ``grad_fn(params) -> grads``.
@@ -58,8 +52,7 @@ def asam(
     count: int32, shape (), 4 bytes.
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of the wrong type, or ``grad_fn`` or
-      ``params`` is missing.
+    ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
 
   Source:
     Kwon, Kim, Park, Choi 2021, arXiv 2102.11600, algorithm 1 with p = 2. Deviation: the
@@ -76,6 +69,7 @@ def asam(
     >>> print(round(float(updates["kernel"][0]), 5))  # -0.01 * 4 * (2 + 0.1 * 2)**3
     -0.42592
   """
+  _arguments.check_number("asam", "eta", eta, low=0)  # which None would pass below
   perturbation = _perturbation.Perturbation(
     "asam", rho, axis_name, shard_axes, sync_perturbation, eta, scale_mask, mask
   )

@@ -47,11 +47,7 @@ def friendly_sam(
     decay: decay rate of the running average, in [0, 1).
     axis_name: mapped axis under ``pmap`` or ``shard_map``; the output and the running average
       are averaged over it.
-    shard_axes: mesh axes that the params are sharded over inside ``shard_map``; norms are over all
-      shards. ``()``: each device has a model of its own. ``None``: params must not vary over an
-      axis other than ``axis_name``.
-    sync_perturbation: if True, perturb by the gradient averaged over ``axis_name``; if False,
-      by each device's own gradient (m-sharpness).
+    shard_axes, sync_perturbation: as in ``sam``.
 
   Returns:
     A transformation whose ``update`` needs ``params`` and ``grad_fn(params) -> grads``.
@@ -60,8 +56,7 @@ def friendly_sam(
     count: int32, shape (). average: like params, in float32 or wider, 4 bytes per parameter.
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of the wrong type, or ``grad_fn`` or
-      ``params`` is missing.
+    ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
 
   Source:
     Li, Zhou, He, Cheng, Huang 2024, arXiv 2403.12350, algorithm 1. If the gradient is not finite,

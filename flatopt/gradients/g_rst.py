@@ -52,8 +52,7 @@ def g_rst(
     inner: the state of ``inner``, which changes on steps with X = 1 only.
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of the wrong type, or ``params`` is
-      missing.
+    ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
 
   Source:
     Zhao, Zhang, Hu 2022, arXiv 2203.09962. We could not read the form of G-RST that the paper

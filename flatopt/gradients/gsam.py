@@ -36,9 +36,7 @@ def gsam(
       scalar array or a schedule.
     alpha: multiple of the orthogonal part to subtract, >= 0; 0 is SAM.
     axis_name: mapped axis under ``pmap`` or ``shard_map``; the output is averaged over it.
-    shard_axes: mesh axes that the params are sharded over inside ``shard_map``; norms are over all
-      shards. ``()``: each device has a model of its own. ``None``: params must not vary over an
-      axis other than ``axis_name``.
+    shard_axes: as in ``sam``.
     sync_perturbation: if True, use the gradients averaged over ``axis_name`` for the
       perturbation and for the orthogonal part; if False, each device's own gradients
       (m-sharpness).
@@ -50,8 +48,7 @@ def gsam(
     count: int32, shape (), 4 bytes.
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of the wrong type, or ``grad_fn`` or
-      ``params`` is missing.
+    ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
 
   Source:
     Zhuang, Gong, Yuan, et al. 2022, arXiv 2203.08065, algorithm 1. In the paper rho follows the

@@ -50,11 +50,7 @@ def looksam(
     update_interval: number of calls from one gradient of SAM to the next, >= 1; 1 is SAM.
     axis_name: mapped axis under ``pmap`` or ``shard_map``; the gradients are averaged over it,
       and ``v`` is computed from the averages.
-    shard_axes: mesh axes that the params are sharded over inside ``shard_map``; norms are over all
-      shards. ``()``: each device has a model of its own. ``None``: params must not vary over an
-      axis other than ``axis_name``.
-    sync_perturbation: if True, perturb by the gradient averaged over ``axis_name``; if False,
-      by each device's own gradient (m-sharpness).
+    shard_axes, sync_perturbation: as in ``sam``.
 
   Returns:
     A transformation whose ``update`` needs ``params`` and ``grad_fn(params) -> grads``.
@@ -64,8 +60,7 @@ def looksam(
     dtype.
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of the wrong type, or ``grad_fn`` or
-      ``params`` is missing.
+    ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
 
   Source:
     Liu, Mai, Chen, Hsieh, You 2022, arXiv 2203.02714, algorithm 1, with norms over all leaves

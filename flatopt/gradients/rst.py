@@ -65,8 +65,7 @@ def rst(
     inner: the state of ``inner``, which changes on steps with X = 1 only.
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of the wrong type, or ``params`` is
-      missing.
+    ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
 
   Source:
     Zhao, Zhang, Hu 2022, arXiv 2203.09962, algorithm 1. Clip after ``rst``, as the published

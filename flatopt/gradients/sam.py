@@ -66,8 +66,7 @@ def sam(
     count: int32, shape (), 4 bytes. ascent: the state of ``ascent``, empty if it is ``None``.
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of the wrong type, or ``grad_fn`` or
-      ``params`` is missing.
+    ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
 
   Source:
     Foret, Kleiner, Mobahi, Neyshabur 2020, arXiv 2010.01412, equation 2 with p = 2.

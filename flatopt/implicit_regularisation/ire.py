@@ -82,11 +82,8 @@ def ire(
     key: int or JAX key for the random draws of the default estimator.
     axis_name: mapped axis under ``pmap`` or ``shard_map``; estimates and output are averaged
       over it.
-    shard_axes: mesh axes that the params are sharded over inside ``shard_map``; norms and counts
-      are over all shards. ``()``: each device has a model of its own. ``None``: params must not
-      vary over an axis other than ``axis_name``.
-    sync_perturbation: if True, perturb by the gradient averaged over ``axis_name``; if False,
-      by each device's own gradient (m-sharpness). It needs ``rho``.
+    shard_axes: as in ``sam``; counts are over all shards, too.
+    sync_perturbation: as in ``sam``. It needs ``rho``.
 
   Returns:
     A transformation whose ``update`` needs ``params`` and the closures that ``curvature`` needs,
@@ -99,8 +96,7 @@ def ire(
     ``curvature``.
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of the wrong type, a closure or
-      ``params`` is missing, or ``sync_perturbation`` is True without ``rho``.
+    ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
 
   Source:
     Wang, Wang, et al. 2024, arXiv 2405.20763, algorithm 1. Deviation: if an entry of an estimate

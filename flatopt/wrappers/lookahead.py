@@ -67,8 +67,7 @@ def lookahead(
     the number 0. base: the state of the base optimizer, which is never reset.
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of the wrong type, or ``params`` is
-      missing.
+    ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
 
   Source:
     Zhang, Lucas, Hinton, Ba 2019, arXiv 1907.08610, algorithm 1. With momentum: Douillard et al.

@@ -72,11 +72,7 @@ def lookbehind(
       faster for convolutions on CPUs and slower to compile.
     axis_name: mapped axis under ``pmap`` or ``shard_map``; the base optimizer gets gradients that
       are averaged over it.
-    shard_axes: mesh axes that the params are sharded over inside ``shard_map``; norms are over all
-      shards. ``()``: each device has a model of its own. ``None``: params must not vary over an
-      axis other than ``axis_name``.
-    sync_perturbation: if True, ascend along the gradient averaged over ``axis_name``; if False,
-      along each device's own gradient (m-sharpness).
+    shard_axes, sync_perturbation: as in ``sam``.
 
   Returns:
     A transformation whose ``update`` needs ``params`` and ``grad_fn(params) -> grads``.
@@ -86,8 +82,7 @@ def lookbehind(
     averaged over the leaves. base: the state of the base optimizer, which is never reset.
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of the wrong type, or ``grad_fn`` or
-      ``params`` is missing.
+    ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
 
   Source:
     Mordido, Malviya, Baratin, Chandar 2023, arXiv 2307.16704, algorithms 1 and 2. Deviations:

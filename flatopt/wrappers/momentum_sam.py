@@ -48,9 +48,7 @@ def momentum_sam(
       ``update``, and the perturbed params as its params.
     rho: radius of the perturbation, in units of the params' global l2 norm, >= 0; a number, a
       scalar array or a schedule.
-    shard_axes: mesh axes that the params are sharded over inside ``shard_map``; norms are over all
-      shards. ``()``: each device has a model of its own. ``None``: params must not vary over any
-      axis.
+    shard_axes: as in ``sam``; with ``None``, params must not vary over any axis.
 
   Returns:
     A transformation whose ``update`` needs ``params``. On several devices, pass gradients that
@@ -61,8 +59,7 @@ def momentum_sam(
     optimizer.
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of the wrong type, or ``params`` is
-      missing.
+    ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
 
   Source:
     Becker, Altrock, Risse 2024, arXiv 2401.12033. The perturbation has the direction of the base

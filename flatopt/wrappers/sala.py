@@ -67,11 +67,7 @@ def sala(
       the params' global l2 norm, >= 0; a number, a scalar array or a schedule.
     axis_name: mapped axis under ``pmap`` or ``shard_map``; the base optimizer gets gradients that
       are averaged over it.
-    shard_axes: mesh axes that the params are sharded over inside ``shard_map``; norms are over all
-      shards. ``()``: each device has a model of its own. ``None``: params must not vary over an
-      axis other than ``axis_name``.
-    sync_perturbation: if True, perturb by the gradient averaged over ``axis_name``; if False,
-      by each device's own gradient (m-sharpness).
+    shard_axes, sync_perturbation: as in ``sam``.
 
   Returns:
     A transformation whose ``update`` needs ``params`` and ``grad_fn(params) -> grads``.
@@ -82,8 +78,7 @@ def sala(
     that the first update gets. base: the state of the base optimizer, which is never reset.
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of the wrong type, or ``grad_fn`` or
-      ``params`` is missing.
+    ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
 
   Source:
     Tan, Zhang, Liu, Wang, et al. 2024, doi 10.1109/TPAMI.2024.3444002. Deviation: the slow

@@ -66,8 +66,7 @@ def weight_average(
     parameter. base: the state of the base optimizer.
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of the wrong type, or ``params`` is
-      missing.
+    ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
 
   Source:
     Izmailov, Podoprikhin, Garipov, Vetrov, Wilson 2018, arXiv 1803.05407, algorithm 1. The
