@@ -1,10 +1,8 @@
-"""``jax.jvp`` with a clear error for models whose custom gradients have no forward mode."""
+"""A clear error for models whose custom gradients have no forward mode."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
-
-import jax
 
 from flatopt import _arguments
 
@@ -19,7 +17,10 @@ def check_mode(method: str, mode: Any) -> None:
 
 @contextlib.contextmanager
 def explained(method: str, remedy: str) -> Iterator[None]:
-  """Adds a remedy to JAX's error if a ``custom_vjp`` function, which has no jvp, is in the way."""
+  """Adds a remedy to JAX's error if a ``custom_vjp`` function, which has no jvp, is in the way.
+
+  Under ``jit`` JAX raises its own error, when it compiles the program.
+  """
   try:
     yield
   except TypeError as error:
@@ -28,12 +29,3 @@ def explained(method: str, remedy: str) -> Iterator[None]:
     raise TypeError(
       f"{method}: JAX cannot differentiate a custom_vjp function in forward mode; {remedy}"
     ) from error
-
-
-def jvp(method: str, remedy: str, fn: Callable, primals: tuple, tangents: tuple) -> Any:
-  """``jax.jvp``. If ``fn`` contains a ``custom_vjp``, which has no jvp, the error has a remedy.
-
-  Under ``jit`` JAX raises its own error, when it compiles the program.
-  """
-  with explained(method, remedy):
-    return jax.jvp(fn, primals, tangents)

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flatopt import _arguments, _devices, _method, _results, _tree
 from flatopt._typing import Axes, AxisName, Mask, Params, ScalarOrSchedule, ShardAxes
@@ -163,6 +164,17 @@ def full_mask(name: str, mask: Mask | None, params: Params) -> Params:
         f"{name} does not fit the params: they have nothing for its entry mask"
         f"{jax.tree_util.keystr(path)}"
       )
+  return full
+
+
+def checked_mask(method: str, mask: Mask, params: Params) -> Params:
+  """Returns a mask with one Python bool per leaf of the params, which is True somewhere."""
+  full = full_mask(f"{method}: mask", mask, params)
+  flags = jax.tree.leaves(full)
+  if not all(isinstance(on, bool | np.bool_) for on in flags):
+    raise TypeError(f"{method}: mask must hold Python bools; got {_arguments.describe(full)}")
+  if not any(flags):
+    raise ValueError(f"{method}: mask is False everywhere; it must be True on one leaf or more")
   return full
 
 

@@ -4,11 +4,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from flatopt import _arguments, _method, _results
-from flatopt._perturbation import full_mask
+from flatopt._perturbation import checked_mask
 from flatopt._typing import Mask, Params
 
 
@@ -67,14 +66,14 @@ def trainable(
   def init(params):
     if _arguments.is_placeholder(params):  # it is not a tree that could be masked
       return TrainableState(optimizer.init(params))
-    return TrainableState(optimizer.init(_prune(_checked_mask(mask, params), params)))
+    return TrainableState(optimizer.init(_prune(checked_mask("trainable", mask, params), params)))
 
   def update(updates, state, params: Any = None, *positional, **extra_args):
     _arguments.check_no_positional("trainable", positional)
     _arguments.check_state("trainable", TrainableState, state)
     if params is None:
       raise ValueError("trainable: params is None; pass them: update(updates, state, params, ...)")
-    is_trained = _checked_mask(mask, params)
+    is_trained = checked_mask("trainable", mask, params)
     _arguments.check_same_tree("trainable", "updates", updates, params)
     # Frozen leaves are taken from `tree`.
     fill = lambda pruned, tree: jax.tree.map(
@@ -102,16 +101,3 @@ def trainable(
 def _prune(is_trained: Params, tree: Params) -> Params:
   """Replaces the frozen leaves by nodes without arrays."""
   return jax.tree.map(lambda on, x: x if on else FrozenNode(), is_trained, tree)
-
-
-def _checked_mask(mask: Mask, params: Params) -> Params:
-  """Returns the mask with one Python bool per leaf of the params."""
-  leaves_of_mask = full_mask("trainable: mask", mask, params)
-  found = jax.tree.leaves(leaves_of_mask)
-  if not all(isinstance(on, bool | np.bool_) for on in found):
-    raise TypeError(
-      f"trainable: mask must hold Python bools; got {_arguments.describe(leaves_of_mask)}"
-    )
-  if not any(found):
-    raise ValueError("trainable: mask is False everywhere; it must be True on one leaf or more")
-  return leaves_of_mask

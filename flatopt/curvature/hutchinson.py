@@ -81,7 +81,8 @@ def hutchinson(
   def product(grad_fn, params, vector):
     if mode == "forward-reverse":
       remedy = 'pass curvature=hutchinson(mode="reverse-reverse") to ire, or mode= to hutchinson'
-      return _forward_mode.jvp("hutchinson", remedy, grad_fn, (params,), (vector,))[1]
+      with _forward_mode.explained("hutchinson", remedy):
+        return jax.jvp(grad_fn, (params,), (vector,))[1]
     return jax.vjp(grad_fn, params)[1](vector)[0]
 
   def init(params):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from flatopt import _arguments, _perturbation, _results, _tree
 from flatopt._typing import Params
-from flatopt.sharpness.host import is_on_host, scan, value_and_grad
+from flatopt.sharpness.host import scan, value_and_grad
 
 
 def ascent(
@@ -41,8 +41,7 @@ def ascent(
     A scalar in the dtype of the loss. It is 0 if the gradient is 0.
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of the wrong type; or, outside jit, the
-      loss is not finite at ``params``.
+    ValueError, TypeError: an argument is wrong; or, outside jit, the loss is not finite at ``params``.
 
   Source:
     Foret et al. 2020, arXiv 2010.01412, equation 2; Kwon et al. 2021, arXiv 2102.11600,
@@ -76,7 +75,7 @@ def ascent(
     return _project(z, rho), loss
 
   zeros = jax.tree.map(jnp.zeros_like, scale)
-  z, losses = scan(is_on_host(loss_fn), step, zeros, jnp.arange(num_steps))
+  z, losses = scan(loss_fn, step, zeros, jnp.arange(num_steps))
   start = _results.check_finite("ascent", "the loss", losses[0])
   # The loss at z = 0 does not count, so the result is negative if every step lowers the loss.
   return jnp.max(jnp.append(losses[1:], loss_fn(perturbed(z)))) - start

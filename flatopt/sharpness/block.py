@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from flatopt import _arguments, _forward_mode, _perturbation, _results, _tree
 from flatopt._typing import Mask, Params
@@ -30,11 +29,8 @@ class Block(NamedTuple):
     return [x for on, x in zip(self.mask, jax.tree.leaves(tree), strict=True) if on]
 
   def embed(self, vectors: list[jax.Array]) -> Params:
-    """Returns a tree like params, zero on the other leaves; leading axes of the vectors stay."""
-    leading = vectors[0].shape[: vectors[0].ndim - self.select(self.params)[0].ndim]
-    zeros = lambda w: jnp.broadcast_to(
-      jnp.zeros_like(w, dtype=_tree.wide_dtype(w)), (*leading, *w.shape)
-    )
+    """Returns a tree like params, zero on the other leaves."""
+    zeros = lambda w: jnp.zeros_like(w, dtype=_tree.wide_dtype(w))
     chosen = iter(vectors)
     leaves, structure = jax.tree.flatten(self.params)
     return structure.unflatten(
@@ -53,7 +49,7 @@ class Block(NamedTuple):
     """``jax.lax.scan`` over products; a Python loop if these are loops on the host."""
     # Outside jit the loop is compiled here, and only then JAX looks for the derivative.
     with _forward_mode.explained(self.method, _REMEDY):
-      return host.scan(self.operator.on_host, body, carry, xs)
+      return host.scan(self.operator, body, carry, xs)
 
   def map(self, fn: Callable, xs: Any) -> Any:
     """``jax.lax.map`` over products, or a Python loop."""
@@ -75,23 +71,8 @@ def as_block(method: str, grad_fn: GradFnOrOperator, params: Params, mask: Mask 
     _arguments.check_closures(method, params, grad_fn=grad_fn)
   params = jax.tree.map(jnp.asarray, params)
   operator = grad_fn if is_operator else hessian(grad_fn)
-  return Block(method, operator, params, _full_mask(method, mask, params))
-
-
-def _full_mask(method: str, mask: Mask | None, params: Params) -> tuple[bool, ...]:
-  """Checks the mask and returns one bool per leaf."""
-  leaves = jax.tree.leaves(params)
-  if mask is None:
-    return (True,) * len(leaves)
-  full = jax.tree.leaves(_perturbation.full_mask(f"{method}: mask", mask, params))
-  for on in full:
-    if not isinstance(on, bool | np.bool_):
-      raise TypeError(
-        f"{method}: the leaves of mask must be True or False; got {_arguments.describe(on)}"
-      )
-  if not any(full):
-    raise ValueError(f"{method}: mask is False on every leaf; it must be True on one or more")
-  return tuple(bool(on) for on in full)
+  chosen = _perturbation.checked_mask(method, True if mask is None else mask, params)
+  return Block(method, operator, params, tuple(jax.tree.leaves(chosen)))
 
 
 def check_num_matvecs(block: Block, num_matvecs: Any, minimum: int = 1) -> None:

@@ -63,25 +63,15 @@ def _value_and_grad(loss_fn: Callable, params: Any, batch: Any) -> Any:
   return value_and_grad("over_iterable", lambda w: loss_fn(w, batch))(params)
 
 
-def is_on_host(fn_or_operator: Any) -> bool:
-  """Whether a call is a loop over batches on the host, which cannot be traced."""
-  return getattr(fn_or_operator, "on_host", False)
-
-
-def scan(on_host: bool, body: Callable, carry: Any, xs: Any) -> tuple[Any, Any]:
-  """``jax.lax.scan``; if the body contains a loop on the host, the same as a Python loop."""
-  if not on_host:
+def scan(fn: Any, body: Callable, carry: Any, xs: Any) -> tuple[Any, Any]:
+  """``jax.lax.scan``, or the same as a Python loop if ``fn``, which the body calls, is ``on_host``."""
+  if not getattr(fn, "on_host", False):
     return jax.lax.scan(body, carry, xs)
   outputs = []
   for i in range(jax.tree.leaves(xs)[0].shape[0]):
     carry, output = body(carry, jax.tree.map(lambda x, i=i: x[i], xs))
     outputs.append(output)
   return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
-
-
-def map_over(on_host: bool, fn: Callable, xs: Any) -> Any:
-  """``jax.lax.map``; if ``fn`` contains a loop on the host, the same as a Python loop."""
-  return scan(on_host, lambda _, x: (None, fn(x)), None, xs)[1]
 
 
 def _with_progress(batches: Any) -> Iterator[Any]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flatopt import _arguments, _results, _tree
 from flatopt._typing import Params
 from flatopt.sharpness import vectors
-from flatopt.sharpness.host import is_on_host, map_over
+from flatopt.sharpness.host import scan
 
 
 def filter_normalized_directions(
@@ -118,40 +118,31 @@ def loss_landscape(
   line = jnp.linspace(-span, span, resolution, dtype=_tree.wide_dtype(*jax.tree.leaves(params)))
   axes = jnp.meshgrid(*[line] * len(trees), indexing="ij")
 
-  def loss_at(coordinates):
+  def loss_at(_, coordinates):
     point = params
     for a, direction in zip(coordinates, trees, strict=True):
       point = _tree.map_wide(lambda a, w, d: w + a * d, (a,), point, direction)
-    return _results.check_scalar("loss_landscape", loss_fn(point))
+    return None, _results.check_scalar("loss_landscape", loss_fn(point))
 
   points = jnp.stack([a.ravel() for a in axes], axis=1)
-  losses = map_over(is_on_host(loss_fn), loss_at, points)
+  _, losses = scan(loss_fn, loss_at, None, points)
   return losses.reshape((resolution,) * len(trees))
 
 
 def _as_tuple(directions: Any, params: Params) -> tuple[Params, ...]:
   """Checks the directions and returns them as a tuple of pytrees."""
-  name = "loss_landscape"
+  wanted = (
+    "loss_landscape: directions must be a tuple of pytrees like params, or one pytree whose leaves"
+    " have a leading axis over one or more directions"
+  )
   if jax.tree.structure(directions) == jax.tree.structure(params):
-    return _unstack(directions, params)
+    shapes = [jnp.shape(x) for x in jax.tree.leaves(directions)]
+    num = shapes[0][0] if shapes[0] else 0
+    if num == 0 or shapes != [(num, *w.shape) for w in jax.tree.leaves(params)]:
+      raise ValueError(f"{wanted}; got leaves of shapes {shapes}")
+    return tuple(jax.tree.map(lambda x, i=i: x[i], directions) for i in range(num))
   if not isinstance(directions, tuple | list) or not directions:
-    raise TypeError(f"{name}: {_ALLOWED}; got {_arguments.describe(directions)}")
+    raise TypeError(f"{wanted}; got {_arguments.describe(directions)}")
   for i, direction in enumerate(directions):
-    _arguments.check_same_tree(name, f"directions[{i}]", direction, params)
+    _arguments.check_same_tree("loss_landscape", f"directions[{i}]", direction, params)
   return tuple(directions)
-
-
-_ALLOWED = (
-  "directions must be a tuple of pytrees like params, or one pytree whose leaves have a leading"
-  " axis over one or more directions"
-)
-
-
-def _unstack(directions: Params, params: Params) -> tuple[Params, ...]:
-  """Returns n trees from one tree with leaves of shape (n, *shape)."""
-  shapes = [jnp.shape(x) for x in jax.tree.leaves(directions)]
-  num = shapes[0][0] if shapes[0] else 0
-  wanted = [(num, *w.shape) for w in jax.tree.leaves(params)]
-  if num == 0 or shapes != wanted:
-    raise ValueError(f"loss_landscape: {_ALLOWED}; got leaves of shapes {shapes}")
-  return tuple(jax.tree.map(lambda x, i=i: x[i], directions) for i in range(num))

@@ -10,7 +10,7 @@ from flatopt import _arguments, _results, _tree
 from flatopt._typing import Mask, Params
 from flatopt.sharpness import vectors
 from flatopt.sharpness.block import as_block
-from flatopt.sharpness.host import is_on_host, map_over
+from flatopt.sharpness.host import scan
 from flatopt.sharpness.operators import GradFnOrOperator
 
 
@@ -41,16 +41,14 @@ def trace(
     grad_fn: ``params -> grads``, or an operator.
     params: pytree of real floating arrays.
     num_samples: number of random vectors, >= 1.
-    mask: bool pytree, a prefix of it, or a callable ``params -> bool pytree``. The Hessian is taken
-      with respect to the leaves that are True; the others are constants. ``None``: all leaves.
+    mask: as in ``top_eigenvalues``.
     key: int or JAX key, which may be traced.
 
   Returns:
     ``Estimate(mean, standard_error)``.
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of the wrong type; or, outside jit, the
-      Hessian is not finite.
+    ValueError, TypeError: an argument is wrong; or, outside jit, the Hessian is not finite.
 
   Source:
     Hutchinson 1990, doi 10.1080/03610919008812866.
@@ -101,8 +99,7 @@ def average(
     ``Estimate(mean, standard_error)``.
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of the wrong type; or, outside jit, the
-      loss is not finite at ``params``.
+    ValueError, TypeError: an argument is wrong; or, outside jit, the loss is not finite at ``params``.
 
   Example:
     >>> import jax.numpy as jnp
@@ -121,13 +118,13 @@ def average(
   # The first loss is the one at the params themselves: so the loss is compiled once.
   scales = jnp.full(num_samples + 1, sigma, _tree.wide_dtype(*jax.tree.leaves(params))).at[0].set(0)
 
-  def noisy_loss(scale_and_key):
+  def noisy_loss(_, scale_and_key):
     scale, key = scale_and_key
     noise = vectors.normal(key, params)
     at = _tree.map_wide(lambda s, w, z: w + s * z, (scale,), params, noise)
-    return _results.check_scalar("average", loss_fn(at))
+    return None, _results.check_scalar("average", loss_fn(at))
 
-  losses = map_over(is_on_host(loss_fn), noisy_loss, (scales, keys))
+  _, losses = scan(loss_fn, noisy_loss, None, (scales, keys))
   _results.check_finite("average", "the loss", losses[0])
   return _estimate(losses[1:] - losses[0])
 

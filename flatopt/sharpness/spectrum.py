@@ -61,8 +61,7 @@ def top_eigenvalues(
     length ``num``, and are 0 outside the mask. ``loss_landscape`` accepts them as directions.
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of the wrong type; or, outside jit, the
-      Hessian is not finite.
+    ValueError, TypeError: an argument is wrong; or, outside jit, the Hessian is not finite.
 
   Source:
     Lanczos 1950, doi 10.6028/jres.045.026; restarts of Wu, Simon 2000, doi
@@ -108,8 +107,7 @@ def smallest_eigenvalues(
     those of ``top_eigenvalues``.
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of the wrong type; or, outside jit, the
-      Hessian is not finite.
+    ValueError, TypeError: an argument is wrong; or, outside jit, the Hessian is not finite.
 
   Example:
     >>> import jax, jax.numpy as jnp
@@ -143,7 +141,7 @@ def _extreme_eigenvalues(
   _results.check_finite(name, "the Hessian", basis.projected)
   values, coefficients = ritz(basis.projected)
   vectors = combine(coefficients[:, : -num - 1 : -1], basis.vectors)
-  return sign * values[: -num - 1 : -1], block.embed(jax.vmap(pack.unpack)(vectors))
+  return sign * values[: -num - 1 : -1], jax.vmap(lambda v: block.embed(pack.unpack(v)))(vectors)
 
 
 def spectral_density(
@@ -171,17 +169,14 @@ def spectral_density(
     params: pytree of real floating arrays with N entries in total.
     num_matvecs: number of products, and of nodes, per random vector, from 1 to N.
     num_samples: number of random vectors, with entries +1 or -1, >= 1.
-    mask: bool pytree, a prefix of it, or a callable ``params -> bool pytree``. The Hessian is taken
-      with respect to the leaves that are True; the others are constants. N counts only these
-      leaves. ``None``: all leaves.
+    mask: as in ``top_eigenvalues``.
     key: int or JAX key, which may be traced.
 
   Returns:
     ``SpectralDensity(grid, density)``. The integral of the density over the grid is 1.
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of the wrong type; or, outside jit, the
-      Hessian is not finite.
+    ValueError, TypeError: an argument is wrong; or, outside jit, the Hessian is not finite.
 
   Source:
     Ghorbani, Krishnan, Xiao 2019, arXiv 1901.10159, algorithms 1 and 2; Golub, Welsch 1969,
