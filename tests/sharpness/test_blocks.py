@@ -132,8 +132,8 @@ def test_memory_is_the_block_s():
   [
     ({"hidden": False}, "mask does not fit the params: it has"),
     (lambda params: {"other": True}, "mask does not fit the params: it has"),
-    ({"hidden": 1, "out": 0}, "the leaves of mask must be True or False; got 1"),
-    (False, "mask is False on every leaf"),
+    ({"hidden": 1, "out": 0}, "mask must hold Python bools; got {'hidden': 1"),
+    (False, "mask is False everywhere"),
   ],
 )
 def test_bad_masks(mask, message):
