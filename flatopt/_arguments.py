@@ -25,40 +25,28 @@ def check_number(
   """
   if callable(value):
     return
-  if isinstance(value, (jax.Array, np.ndarray)):
+  is_scalar = isinstance(value, numbers.Real) and not isinstance(value, bool)
+  if isinstance(value, jax.Array | np.ndarray):
     is_real = any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer))
-    if value.shape != () or not is_real:
-      raise TypeError(
-        f"{method}: {name} must be a scalar; got an array of {value.dtype}, shape {value.shape}"
-      )
-    if not isinstance(value, Tracer):
-      _check_range(method, name, jax.device_get(value).item(), low, high)
-  elif isinstance(value, optax.GradientTransformation):
-    raise TypeError(
-      f"{method}: {name} must be a number, a scalar array or a schedule; got an optimizer: put it"
-      f" after the method, optax.chain(flatopt.{method}(...), optimizer)"
-    )
-  elif isinstance(value, bool) or not isinstance(value, numbers.Real):
-    raise TypeError(
-      f"{method}: {name} must be a number, a scalar array or a schedule; got {describe(value)}"
-    )
-  else:
-    _check_range(method, name, float(value), low, high)
-
-
-def _check_range(method: str, name: str, value: float, low: float, high: float) -> None:
-  if not (math.isfinite(value) and low <= value <= high):
+    is_scalar = is_real and value.shape == ()
+  if not is_scalar:
+    remedy = f": put it after the method, optax.chain(flatopt.{method}(...), optimizer)"
+    is_optimizer = isinstance(value, optax.GradientTransformation)
+    seen = "an optimizer" + remedy if is_optimizer else describe(value)
+    raise TypeError(f"{method}: {name} must be a number, a scalar array or a schedule; got {seen}")
+  if isinstance(value, Tracer):
+    return
+  number = jax.device_get(value).item() if hasattr(value, "item") else float(value)
+  if not (math.isfinite(number) and low <= number <= high):
     allowed = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f">= {low:g}"
     allowed = allowed if math.isfinite(low) else "finite"
-    raise ValueError(f"{method}: {name} must be {allowed}; got {value!r}")
+    raise ValueError(f"{method}: {name} must be {allowed}; got {number!r}")
 
 
 def check_decay(method: str, decay: Any, name: str = "decay") -> None:
   """Checks the decay rate of a running average, a Python number in [0, 1)."""
   if isinstance(decay, bool) or not isinstance(decay, numbers.Real):
-    raise TypeError(
-      f"{method}: {name} must be a Python number; got {describe(decay)} ({_STATIC_REMEDY})"
-    )
+    raise _wrong_type(method, name, "a Python number", decay, _STATIC_REMEDY)
   if not 0 <= float(decay) < 1:
     raise ValueError(f"{method}: {name} must be in [0, 1); got {decay!r}")
 
@@ -66,16 +54,14 @@ def check_decay(method: str, decay: Any, name: str = "decay") -> None:
 def check_integer(method: str, name: str, value: Any, minimum: int) -> None:
   """Checks an argument that must be a Python int of ``minimum`` or more."""
   if not _is_int(value):
-    raise TypeError(
-      f"{method}: {name} must be a Python int; got {describe(value)} ({_STATIC_REMEDY})"
-    )
+    raise _wrong_type(method, name, "a Python int", value, _STATIC_REMEDY)
   if value < minimum:
     raise ValueError(f"{method}: {name} must be >= {minimum}; got {value!r}")
 
 
 def check_flag(method: str, name: str, value: Any) -> None:
   if not isinstance(value, bool):
-    raise TypeError(f"{method}: {name} must be True or False; got {describe(value)}")
+    raise _wrong_type(method, name, "True or False", value)
 
 
 def check_key(method: str, key: Any) -> None:
@@ -94,10 +80,13 @@ def as_key(method: str, key: Any, remedy: str = "jax.random.key(0) makes one") -
   if not isinstance(key, jax.Array) or not (
     key.shape == () if is_typed else key.dtype == jnp.uint32 and key.ndim == 1
   ):
-    raise TypeError(
-      f"{method}: key must be a Python int or a JAX key; got {describe(key)} ({remedy})"
-    )
+    raise _wrong_type(method, "key", "a Python int or a JAX key", key, remedy)
   return key
+
+
+def _wrong_type(method: str, name: str, wanted: str, value: Any, remedy: str = "") -> TypeError:
+  remedy = f" ({remedy})" if remedy else ""
+  return TypeError(f"{method}: {name} must be {wanted}; got {describe(value)}{remedy}")
 
 
 def draw_key(method: str, key: Any, count: jax.Array) -> jax.Array:
@@ -117,9 +106,7 @@ def check_axes(
   for argument, value in (("axis_name", axis_name), ("shard_axes", shard_axes)):
     names = value if isinstance(value, tuple) else (() if value is None else (value,))
     if not all(isinstance(n, str) for n in names) or (argument == "axis_name" and value == ()):
-      raise TypeError(
-        f"{method}: {argument} must be None, a string or a tuple of strings; got {describe(value)}"
-      )
+      raise _wrong_type(method, argument, "None, a string or a tuple of strings", value)
     both += names
   if len(both) != len(set(both)):
     raise ValueError(
@@ -133,12 +120,12 @@ def check_transformation(method: str, name: str, value: Any) -> None:
   """Checks an argument that must be an optax transformation."""
   if isinstance(value, optax.GradientTransformation):
     return
-  seen, remedy = describe(value), ""
+  remedy = ""
   if isinstance(value, optax.MultiSteps):
-    remedy = " (an optax.MultiSteps becomes one with its method gradient_transformation())"
+    remedy = "an optax.MultiSteps becomes one with its method gradient_transformation()"
   elif callable(value) and hasattr(value, "__name__"):
-    remedy = f" (call it: {value.__name__}(...))"
-  raise TypeError(f"{method}: {name} must be an optax.GradientTransformation; got {seen}{remedy}")
+    remedy = f"call it: {value.__name__}(...)"
+  raise _wrong_type(method, name, "an optax.GradientTransformation", value, remedy)
 
 
 def is_placeholder(params: Params) -> bool:
@@ -207,7 +194,7 @@ def check_closure(method: str, name: str, closure: Callable[..., Any] | None) ->
       + (hint if name == "grad_fn" else "")
     )
   if not callable(closure):
-    raise TypeError(f"{method}: {name} must be a function; got {describe(closure)}")
+    raise _wrong_type(method, name, "a function", closure)
   return closure
 
 
@@ -264,7 +251,17 @@ def check_same_tree(method: str, name: str, tree: Any, params: Params) -> None:
 
 def value_at(value: Any, step: jax.typing.ArrayLike) -> Any:
   """Returns the value of a hyper-parameter at a step; it may be a schedule or a number."""
-  return value(step) if callable(value) else value
+  if not callable(value):
+    return value
+  if step is NO_STEP:
+    raise TypeError(
+      "sharp_loss: a hyper-parameter of the method is a schedule, but a loss does not know the step:"
+      " pass a number or a scalar array"
+    )
+  return value(step)
+
+
+NO_STEP: Any = object()  # the step of a method inside a loss
 
 
 def describe(value: Any) -> str:

@@ -15,10 +15,9 @@ as_pure = nnx.as_pure if hasattr(nnx, "as_pure") else nnx.pure  # before flax 0.
 
 def split(
   name: str,
-  loss_fn: Callable[..., Any],
+  loss_and_aux: Callable[..., Any],
   arguments: tuple[nnx.Module, tuple[Any, ...], dict[str, Any]],
   wrt: nnx.filterlib.Filter,
-  has_aux: bool,
 ) -> tuple[Callable[..., Any], nnx.State, nnx.State, nnx.State]:
   """Returns the loss as a pure function, and its params, other variables and arrays of now.
 
@@ -44,8 +43,7 @@ def split(
     params = jax.tree.unflatten(of_arguments, jax.tree.leaves(params))
     merged = nnx.merge(graphdef, params, variables, arrays)
     model, args, kwargs = merged
-    output = loss_fn(model, *args, *batch, **kwargs)
-    loss, aux = output if has_aux else (output, None)
+    loss, aux = loss_and_aux(model, *args, *batch, **kwargs)
     return loss, (aux, as_pure(nnx.split(merged, selects, nnx.Variable, ...)[2]))
 
   return loss_at, params[0], variables, arrays

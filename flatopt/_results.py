@@ -47,10 +47,11 @@ def check_scalar(method: str, loss: Any, name: str = "loss_fn") -> jax.Array:
   )
 
 
-def with_checked_aux(method: str, loss_fn: Callable[..., Any], has_aux: bool) -> Callable[..., Any]:
-  """Returns ``loss_fn`` with a check that it returns ``(loss, aux)`` exactly if ``has_aux``."""
+def with_aux(method: str, loss_fn: Callable[..., Any], has_aux: bool) -> Callable[..., Any]:
+  """Returns ``loss_fn`` as a function that always returns ``(loss, aux)``, and checks ``has_aux``."""
+  _arguments.check_flag(method, "has_aux", has_aux)
 
-  def checked_loss(*args, **kwargs):
+  def loss_and_aux(*args, **kwargs):
     output = loss_fn(*args, **kwargs)
     if has_aux and not (isinstance(output, tuple) and len(output) == 2):
       raise TypeError(
@@ -61,9 +62,9 @@ def with_checked_aux(method: str, loss_fn: Callable[..., Any], has_aux: bool) ->
       raise TypeError(
         f"{method}: loss_fn returned a tuple; if it is (loss, aux), pass has_aux=True"
       )
-    return output
+    return output if has_aux else (output, None)
 
-  return checked_loss
+  return loss_and_aux
 
 
 def check_finite(method: str, name: str, tree: Any) -> Any:

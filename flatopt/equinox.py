@@ -15,7 +15,7 @@ except ModuleNotFoundError as error:
   message = "flatopt.equinox needs equinox: pip install 'flatopt[equinox]'"
   raise ModuleNotFoundError(message) from error
 
-from flatopt import _arguments, _results, closures
+from flatopt import _results, closures
 from flatopt._typing import Args, GradFn, Params, Value
 
 
@@ -33,9 +33,7 @@ def value_and_grad(
   Args:
     loss_fn: ``(model, *args, **kwargs) -> loss``, or ``(loss, aux)`` with ``has_aux``. If the
       model has a state, pass the ``eqx.nn.State`` as an argument and return the new one in aux.
-    has_aux: as in ``eqx.filter_value_and_grad``. ``grad_fn`` drops aux.
-    transform: function ``grads -> grads`` that is applied to both gradients: clipping, casts,
-      unscaling, ``pmean``.
+    has_aux, transform: as in ``flatopt.closures.value_and_grad``.
 
   Returns:
     ``step_fn(model, *args, **kwargs) -> (value, grads, grad_fn)``. ``value`` is the loss, or
@@ -59,13 +57,13 @@ def value_and_grad(
     >>> bool(step_fn(model, jnp.eye(2))[0] < loss)
     True
   """
-  _arguments.check_flag("equinox.value_and_grad", "has_aux", has_aux)
-  checked_loss_fn = _results.with_checked_aux("equinox.value_and_grad", loss_fn, has_aux)
+  loss_and_aux = _results.with_aux("equinox.value_and_grad", loss_fn, has_aux)
 
   def step_fn(model: Any, *args: Any, **kwargs: Any) -> Any:
     params, static = eqx.partition(model, eqx.is_inexact_array)
-    loss_at = lambda params: checked_loss_fn(eqx.combine(params, static), *args, **kwargs)
-    return closures.value_and_grad(loss_at, has_aux=has_aux, transform=transform)(params)
+    loss_at = lambda params: loss_and_aux(eqx.combine(params, static), *args, **kwargs)
+    value, *others = closures.value_and_grad(loss_at, has_aux=True, transform=transform)(params)
+    return value if has_aux else value[0], *others
 
   return step_fn
 

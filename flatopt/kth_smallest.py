@@ -31,9 +31,7 @@ def kth_smallest(
       ordered. NaN sorts last, with either sign.
     k: rank, from 1 to the number of entries; a Python int or an integer scalar array, whose range
       is not checked.
-    shard_axes: mesh axes that the tree is sharded over inside ``shard_map``; the rank is among the
-      entries of all shards. ``()``: each device has a tree of its own. ``None``: the leaves must
-      not vary over any axis.
+    shard_axes: as in ``sam``; the rank is among the entries of all shards.
 
   Returns:
     A scalar of the promoted dtype.

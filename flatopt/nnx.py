@@ -17,7 +17,7 @@ except ModuleNotFoundError as error:
   message = "flatopt.nnx needs flax: pip install 'flatopt[flax]'"
   raise ModuleNotFoundError(message) from error
 
-from flatopt import _arguments, _batch_statistics, _devices, _results, closures
+from flatopt import _arguments, _batch_statistics, _results, closures
 from flatopt import _pure_nnx as _pure
 from flatopt._typing import Args, Value
 from flatopt.closures import _microbatches
@@ -81,8 +81,7 @@ def value_and_grad(
     loss_fn: ``(model, *args, **kwargs) -> loss``, or ``(loss, aux)`` with ``has_aux``.
     wrt: filter of the params to differentiate with respect to, the same as in ``nnx.Optimizer``.
     has_aux: as in ``nnx.value_and_grad``. ``grad_fn`` drops aux.
-    transform: function ``grads -> grads`` on a pure state, applied to both gradients: clipping,
-      casts, unscaling, ``pmean``.
+    transform: as in ``flatopt.closures.value_and_grad``; it gets pure states.
 
   Returns:
     ``step_fn(model, *args, **kwargs) -> (value, grads, grad_fn)``. The arguments may be or contain
@@ -114,27 +113,16 @@ def value_and_grad(
     True
   """
   name = "nnx.value_and_grad"
-  _arguments.check_flag(name, "has_aux", has_aux)
-  checked_loss_fn = _results.with_checked_aux(name, loss_fn, has_aux)
-  change = transform or (lambda grads: grads)
-  # Keyword arguments are passed as one dict: nnx.value_and_grad does not support keyword-only ones.
-  clean_pass = nnx.value_and_grad(
-    lambda model, args, kwargs: checked_loss_fn(model, *args, **kwargs),
-    argnums=nnx.DiffState(0, wrt),
-    has_aux=has_aux,
-  )
+  loss_and_aux = _results.with_aux(name, loss_fn, has_aux)
 
   def step_fn(model: nnx.Module, *args: Any, **kwargs: Any) -> Any:
-    loss_at, start, *rest = _pure.split(name, checked_loss_fn, (model, args, kwargs), wrt, has_aux)
-    value, grads = clean_pass(model, args, kwargs)
-
-    def grad_fn(params):
-      # Inside shard_map the first gradient is per device if the params vary; so must this one be.
-      params = _devices.varying_like(params, start)
-      return change(jax.grad(lambda params: loss_at(params, *rest)[0])(params))
-
-    grads = _pure.on_pure_state(change, grads)
-    return value, grads, _pure.of_states_like(name, start, grad_fn)
+    nodes = model, args, kwargs
+    loss_at, start, *rest = _pure.split(name, loss_and_aux, nodes, wrt)
+    pure_step = closures.value_and_grad(loss_at, has_aux=True, transform=transform)
+    (loss, (aux, moved)), grads, grad_fn = pure_step(start, *rest)
+    nnx.update(nodes, moved)
+    grads = _pure.on_pure_state(lambda _: grads, nnx.state(model, wrt))
+    return (loss, aux) if has_aux else loss, grads, _pure.of_states_like(name, start, grad_fn)
 
   return step_fn
 
@@ -157,9 +145,7 @@ def micro_value_and_grad(
     loss_fn: ``(model, microbatch) -> loss``, a mean over the examples of the microbatch; or
       ``(loss, aux)`` with ``has_aux``. Random streams must belong to the model.
     num_microbatches: number of equal parts, >= 1, as in ``closures.micro_value_and_grad``.
-    wrt: filter of the params to differentiate with respect to, the same as in ``nnx.Optimizer``.
-    has_aux: whether ``loss_fn`` also returns an auxiliary pytree of arrays.
-    transform: function ``grads -> grads`` on a pure state, applied to both mean gradients.
+    wrt, has_aux, transform: as in ``value_and_grad``; aux is a pytree of arrays.
 
   Returns:
     ``step_fn(model, batch) -> (value, grads, grad_fn)``, as ``closures.micro_value_and_grad``:
@@ -182,12 +168,11 @@ def micro_value_and_grad(
   """
   name = "nnx.micro_value_and_grad"
   _arguments.check_integer(name, "num_microbatches", num_microbatches, minimum=1)
-  _arguments.check_flag(name, "has_aux", has_aux)
-  checked_loss_fn = _results.with_checked_aux(name, loss_fn, has_aux)
+  loss_and_aux = _results.with_aux(name, loss_fn, has_aux)
 
   def step_fn(model: nnx.Module, batch: Any) -> Any:
     nodes = model, (), {}
-    loss_at, start, variables, arrays = _pure.split(name, checked_loss_fn, nodes, wrt, has_aux)
+    loss_at, start, variables, arrays = _pure.split(name, loss_and_aux, nodes, wrt)
 
     def loss_of_part(params, variables, microbatch):
       loss, (aux, moved) = loss_at(params, variables, arrays, microbatch)
@@ -229,8 +214,7 @@ def sharp_loss(
   Args:
     loss_fn: ``(model, *args, **kwargs) -> loss``, or ``(loss, aux)`` with ``has_aux``.
     method: as in ``flatopt.closures.sharp_loss``; its params are those that ``wrt`` selects.
-    wrt: filter of the params, the same as in ``nnx.Optimizer``.
-    has_aux: whether ``loss_fn`` also returns aux, which is not differentiated.
+    wrt, has_aux: as in ``value_and_grad``. Aux is not differentiated.
 
   Returns:
     A function with the signature of ``loss_fn``.
@@ -250,12 +234,11 @@ def sharp_loss(
     (2, 1)
   """
   name = "nnx.sharp_loss"
-  _arguments.check_flag(name, "has_aux", has_aux)
-  checked_loss_fn = _results.with_checked_aux(name, loss_fn, has_aux)
+  loss_and_aux = _results.with_aux(name, loss_fn, has_aux)
 
   def loss_of_model(model: nnx.Module, *args: Any, **kwargs: Any) -> Any:
     nodes = model, args, kwargs
-    loss_at, *states = _pure.split(name, checked_loss_fn, nodes, wrt, has_aux)
+    loss_at, *states = _pure.split(name, loss_and_aux, nodes, wrt)
     loss, (aux, moved) = closures.sharp_loss(loss_at, method, has_aux=True)(*states)
     nnx.update(nodes, moved)
     return (loss, aux) if has_aux else loss

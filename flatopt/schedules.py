@@ -1,6 +1,5 @@
 """Schedules that optax does not have, and the cost of a schedule of probabilities."""
 
-import numbers
 from collections.abc import Callable
 
 import jax
@@ -129,8 +128,6 @@ def expected_gradient_evaluations(probability: ScalarOrSchedule, num_steps: int)
   name = "expected_gradient_evaluations"
   _arguments.check_number(name, "probability", probability, low=0, high=1)
   _arguments.check_integer(name, "num_steps", num_steps, minimum=0)
-  if isinstance(probability, numbers.Real):
-    return num_steps * (1 + float(probability))
   if not callable(probability):
     return num_steps * (1 + float(np.asarray(probability)))
   values = jax.vmap(lambda t: jnp.asarray(probability(t), jnp.result_type(float)))(

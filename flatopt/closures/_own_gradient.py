@@ -7,18 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
-from jax.custom_derivatives import SymbolicZero
-from jax.extend.core import jaxpr_as_fun
+from jax.custom_derivatives import SymbolicZero, zero_from_primal
 
 from flatopt import _devices, _tree
-
-Leaves = list[jax.Array]
-
-_CLOSED_OVER = (
-  "sharp_loss: loss_fn closes over an array that is differentiated outside; pass it as an argument"
-  " instead: sharp_loss(loss_fn)(params, array)"
-)
+from flatopt._typing import GradFn, Params
 
 
 def is_inexact(x: Any) -> bool:
@@ -28,50 +20,24 @@ def is_inexact(x: Any) -> bool:
 
 def with_gradient(
   evaluate: Callable[..., tuple[jax.Array, Any]],
-  gradient: Callable[[Callable[[Leaves], Leaves], Leaves, Leaves], Leaves],
-  weights: Leaves,
-  arrays: Leaves,
+  gradient: Callable[[GradFn, Params, Params], Params],
+  weights: Params,
+  arrays: list[jax.Array],
 ) -> tuple[jax.Array, Any]:
   """Returns ``evaluate(weights, arrays)``, which is ``(loss, aux)``, with another gradient.
 
-  The derivative by the weights is ``gradient(gradient_at, weights, grads)``. ``gradient_at`` and
-  ``grads`` are the gradient of ``evaluate``, which is also the derivative by the arrays. Aux is
-  not differentiated. If losses differ between the devices of ``shard_map``, the gradients are of
-  each device's own loss.
+  The derivative by the weights is ``gradient(grad_fn, weights, grads)``. ``grad_fn`` and ``grads``
+  are the gradient of ``evaluate``, which is also the derivative by the arrays, and by the floating
+  arrays that ``evaluate`` closes over. Aux is not differentiated. If losses differ between the
+  devices of ``shard_map``, the gradients are of each device's own loss.
   """
-  try:
-    weights, arrays = _varying_as_loss(evaluate, weights, arrays)
-    program, captured = _with_captured(evaluate, weights, arrays)
-    apply = jax.custom_jvp(program)
-    apply.defjvp(functools.partial(_derivative, program, gradient), symbolic_zeros=True)
-    return apply(weights, arrays, captured)
-  except jax.errors.UnexpectedTracerError as error:
-    raise ValueError(_CLOSED_OVER) from error
-
-
-def _varying_as_loss(evaluate, weights, arrays):
-  """Inside ``shard_map``, marks the arguments as varying over the axes that the loss varies over."""
-  if not jax.sharding.get_abstract_mesh().manual_axes:
-    return weights, arrays
-  loss, _ = jax.eval_shape(evaluate, weights, arrays)
-  return jax.tree.map(lambda x: _devices.varying_like(x, loss), (weights, arrays))
-
-
-def _with_captured(evaluate, weights, arrays):
-  """Returns ``(weights, arrays, captured) -> (loss, aux)``, and the arrays it closes over.
-
-  Inside ``jit``, ``scan`` and the like the derivative may be taken when the traced arrays that the
-  loss closes over are gone, so they become arguments. Elsewhere ``captured`` is empty.
-  """
-  if not isinstance(jnp.zeros(()), Tracer):
-    return lambda weights, arrays, captured: evaluate(weights, arrays), []
-  program, shapes = jax.make_jaxpr(evaluate, return_shape=True)(weights, arrays)
-
-  def of_captured(weights, arrays, captured):
-    outputs = jaxpr_as_fun(program.replace(consts=captured))(*weights, *arrays)
-    return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
-
-  return of_captured, program.consts
+  if jax.sharding.get_abstract_mesh().manual_axes:
+    loss, _ = jax.eval_shape(evaluate, weights, arrays)
+    weights, arrays = jax.tree.map(lambda x: _devices.varying_like(x, loss), (weights, arrays))
+  program, captured = jax.closure_convert(evaluate, weights, arrays)
+  apply = jax.custom_jvp(program)
+  apply.defjvp(functools.partial(_derivative, program, gradient), symbolic_zeros=True)
+  return apply(weights, arrays, *captured)
 
 
 def _derivative(program, gradient, primals, tangents):
@@ -82,9 +48,9 @@ def _derivative(program, gradient, primals, tangents):
     is_inexact(x) and not isinstance(t, SymbolicZero)
     for x, t in zip(leaves, directions, strict=True)
   ]
-  num_weights = len(primals[0]) if any(moves[: len(primals[0])]) else 0
-  moves[:num_weights] = [True] * num_weights  # the method needs the whole gradient
-  index = [i for i, on in enumerate(moves) if on]
+  of_weights = jax.tree.structure(primals[0])
+  n = of_weights.num_leaves if any(moves[: of_weights.num_leaves]) else 0
+  index = [i for i, on in enumerate(moves) if on or i < n]  # the method needs the whole gradient
 
   def loss_at(moved):
     values = leaves.copy()
@@ -92,33 +58,32 @@ def _derivative(program, gradient, primals, tangents):
       values[i] = x
     return program(*structure.unflatten(values))
 
+  def grad_fn(weights):
+    return of_weights.unflatten(jax.grad(loss_at, has_aux=True)(jax.tree.leaves(weights))[0])
+
   moving = [leaves[i] for i in index]
-  (loss, aux), grads = jax.value_and_grad(loss_at, has_aux=True)(moving)
-  if num_weights:
-    gradient_at = lambda weights: jax.grad(loss_at, has_aux=True)(weights)[0]
-    grads[:num_weights] = gradient(gradient_at, moving[:num_weights], grads[:num_weights])
+  try:
+    (loss, aux), grads = jax.value_and_grad(loss_at, has_aux=True)(moving)
+  except jax.errors.UnexpectedTracerError as error:
+    raise ValueError(_CLOSED_OVER) from error
   if any(_devices.varying_like(x, loss) is not x for x in moving):
     raise ValueError(_CLOSED_OVER)  # its gradient is already summed over the devices
+  if n:
+    grads[:n] = jax.tree.leaves(gradient(grad_fn, primals[0], of_weights.unflatten(grads[:n])))
   loss, aux, grads = _only_once((loss, aux, grads))
-  slope = _slope(loss, grads, [directions[i] for i in index])
-  return (loss, aux), (slope, jax.tree.map(_zero_tangent, aux))
-
-
-def _slope(loss: jax.Array, grads: Leaves, directions: list[Any]) -> jax.Array:
-  """Returns the inner product, of the type of the loss."""
   slope = jnp.zeros_like(loss)
-  for g, t in zip(grads, directions, strict=True):
-    if not isinstance(t, SymbolicZero):
+  for g, i in zip(grads, index, strict=True):
+    if moves[i]:
       dtype = g.dtype if jnp.iscomplexobj(g) else _tree.wide_dtype(g)
-      product = g.astype(dtype) * t.astype(dtype)
-      slope += _devices.sum_like(jnp.sum(jnp.real(product)), loss).astype(loss.dtype)
-  return slope
+      product = jnp.real(g.astype(dtype) * directions[i].astype(dtype))
+      slope += _devices.sum_like(jnp.sum(product), loss).astype(loss.dtype)
+  return (loss, aux), (slope, jax.tree.map(zero_from_primal, aux))
 
 
-def _zero_tangent(x: jax.Array) -> Any:
-  if is_inexact(x):
-    return jnp.zeros_like(x)
-  return np.zeros(x.shape, jax.dtypes.float0)
+_CLOSED_OVER = (
+  "sharp_loss: loss_fn closes over an array that JAX cannot differentiate past; pass it as an"
+  " argument instead: sharp_loss(loss_fn)(params, array)"
+)
 
 
 @jax.custom_jvp

@@ -110,14 +110,12 @@ def _are_parallel(grads: Params, again: Params, rtol: float) -> bool:
 
 def _worst_leaf(grads: Params, again: Params) -> str:
   """Returns a sentence about the leaf that differs most."""
-  paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(grads)]
-  pairs = list(zip(jax.tree.leaves(grads), jax.tree.leaves(again), strict=True))
-  worst = max(range(len(pairs)), key=lambda i: float(_tree.norm(_difference(*pairs[i]))))
-  a, b = pairs[worst]
+  named = jax.tree_util.tree_leaves_with_path(grads)
+  leaves = [(*pair, b) for pair, b in zip(named, jax.tree.leaves(again), strict=True)]
+  path, a, b = max(leaves, key=lambda leaf: float(_tree.norm(_difference(*leaf[1:]))))
   seen, found = jnp.result_type(a), jnp.result_type(b)
   dtypes = "" if seen == found else f", {seen} against {found}"
-  where = f"grads{paths[worst]}" if paths[worst] else "grads"
   return (
-    f"Most of it is in {where} of shape {jnp.shape(a)}, where it is"
+    f"Most of it is in grads{jax.tree_util.keystr(path)} of shape {jnp.shape(a)}, where it is"
     f" {_relative_distance(a, b):.3g} of the larger norm{dtypes}."
   )

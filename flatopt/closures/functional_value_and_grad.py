@@ -33,8 +33,7 @@ def functional_value_and_grad(
     logits_fn: ``(params, inputs) -> logits``, an array or a pytree. Put dropout keys into inputs.
     loss_fn: ``(logits, labels) -> loss``, a scalar. Labels may be a pytree, for example with
       weights of examples.
-    transform: function ``grads -> grads`` that is applied to both gradients: clipping, casts,
-      ``pmean``.
+    transform: as in ``value_and_grad``.
 
   Returns:
     ``step_fn(params, inputs, labels) -> (loss, grads, grad_fn)``. ``grad_fn(params)`` is equal to

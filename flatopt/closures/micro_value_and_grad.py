@@ -35,8 +35,7 @@ def micro_value_and_grad(
       of the batch. Example i is in part i modulo this number, so that devices that share a batch
       share every part.
     has_aux: whether ``loss_fn`` also returns an auxiliary pytree of arrays.
-    transform: function ``grads -> grads`` that is applied to both mean gradients: clipping, casts,
-      unscaling, ``pmean``.
+    transform: as in ``value_and_grad``, applied to both mean gradients.
     unroll: ``unroll`` of the ``lax.scan`` over the microbatches.
     weight_fn: function ``microbatch -> scalar``, >= 0: the weight of a microbatch, such as its
       number of tokens if the loss is a mean over tokens that are not padding. A microbatch of
@@ -67,12 +66,10 @@ def micro_value_and_grad(
   """
   name = "micro_value_and_grad"
   _arguments.check_integer(name, "num_microbatches", num_microbatches, minimum=1)
-  _arguments.check_flag(name, "has_aux", has_aux)
-  checked_loss_fn = _results.with_checked_aux(name, loss_fn, has_aux)
+  loss_and_aux = _results.with_aux(name, loss_fn, has_aux)
 
   def loss_at(params, state, microbatch):
-    output = checked_loss_fn(params, microbatch)
-    loss, aux = output if has_aux else (output, None)
+    loss, aux = loss_and_aux(params, microbatch)
     return loss, (aux, state)
 
   def step_fn(params: Any, batch: Any, *others: Any, **named_others: Any) -> Any:

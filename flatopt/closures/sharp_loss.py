@@ -55,39 +55,32 @@ def sharp_loss(
     >>> print(float(loss), round(float(grads[0]), 5))  # 4 * 1.1**3
     1.0 5.324
   """
-  _arguments.check_flag("sharp_loss", "has_aux", has_aux)
+  loss_and_aux = _results.with_aux("sharp_loss", loss_fn, has_aux)
   method = sam() if method is None else method
   _arguments.check_transformation("sharp_loss", "method", method)
   init, update = method.init, optax.with_extra_args_support(method).update
-  checked_loss_fn: Callable[..., Any] = _results.with_checked_aux("sharp_loss", loss_fn, has_aux)
 
   @functools.wraps(loss_fn, updated=())  # JAX and NNX look arguments up by their names
   def loss_with_sharp_gradient(params, *args, **kwargs):
     is_weight = _own_gradient.is_inexact
-    pruned = jax.tree.map(lambda x: x if is_weight(x) else None, params)
+    weights = jax.tree.map(lambda x: x if is_weight(x) else None, params)
     frozen = jax.tree.map(lambda x: None if is_weight(x) else x, params)
-    _check_method(init, pruned)
-    weights, params_tree = jax.tree.flatten(pruned)
+    _check_method(init, weights)
     arrays, fill = _arrays_of((frozen, args, kwargs))
     fill_aux = []
 
     def evaluate(weights, arrays):
       frozen, args, kwargs = fill(arrays)
-      pruned = params_tree.unflatten(weights)
-      params = jax.tree.map(
-        lambda w, x: x if w is None else w, pruned, frozen, is_leaf=lambda x: x is None
-      )
-      output = checked_loss_fn(params, *args, **kwargs)
-      loss, aux = output if has_aux else (output, None)
+      either = lambda w, x: x if w is None else w
+      params = jax.tree.map(either, weights, frozen, is_leaf=lambda x: x is None)
+      loss, aux = loss_and_aux(params, *args, **kwargs)
       aux, fill_last = _arrays_of(aux)
       fill_aux[:] = [fill_last]
-      return _results.check_scalar("sharp_loss", loss), jax.lax.stop_gradient(aux)
+      return _results.check_scalar("sharp_loss", loss), aux
 
-    def method_output(gradient_at, weights, grads):
-      params, updates = params_tree.unflatten(weights), params_tree.unflatten(grads)
-      grad_fn = lambda p: params_tree.unflatten(gradient_at(jax.tree.leaves(p)))
-      sharp, _ = update(updates, init(params), params, grad_fn=grad_fn, step=_NoStep())
-      return jax.tree.leaves(sharp)
+    def method_output(grad_fn, weights, grads):
+      step = _arguments.NO_STEP
+      return update(grads, init(weights), weights, grad_fn=grad_fn, step=step)[0]
 
     loss, aux = _own_gradient.with_gradient(evaluate, method_output, weights, arrays)
     return (loss, fill_aux[0](aux)) if has_aux else loss
@@ -125,20 +118,3 @@ def _check_method(init: Callable[[Params], Any], params: Params) -> None:
     f" step; got {name}. Put this one into the optimizer, as optax.chain(method, base_optimizer),"
     " and pass grad_fn in a loop of your own: update(grads, state, params, grad_fn=grad_fn)"
   )
-
-
-class _NoStep:
-  """The step that schedules of the method get: using it raises an error."""
-
-  def _refuse(self, *_: Any) -> Any:
-    raise TypeError(
-      "sharp_loss: a hyper-parameter of the method is a schedule, but a loss does not know the step:"
-      " pass a number or a scalar array"
-    )
-
-  __jax_array__ = __array__ = __float__ = __int__ = __index__ = __bool__ = _refuse
-  __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = (
-    _refuse
-  )
-  __mod__ = __floordiv__ = __pow__ = __neg__ = _refuse
-  __lt__ = __le__ = __gt__ = __ge__ = _refuse

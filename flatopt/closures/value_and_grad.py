@@ -5,7 +5,7 @@ from typing import Any, Concatenate
 
 import jax
 
-from flatopt import _arguments, _devices, _results
+from flatopt import _devices, _results
 from flatopt._typing import Args, GradFn, Params, Value
 
 
@@ -47,18 +47,16 @@ def value_and_grad(
     >>> float(loss), grads.tolist()
     (1.0, [-1.0, -1.0])
   """
-  _arguments.check_flag("value_and_grad", "has_aux", has_aux)
-  checked_loss_fn = _results.with_checked_aux("value_and_grad", loss_fn, has_aux)
+  loss_and_aux = _results.with_aux("value_and_grad", loss_fn, has_aux)
   change = transform or (lambda grads: grads)
 
   def step_fn(params: Any, *args: Any, **kwargs: Any) -> Any:
     def grad_fn(p):
       # Inside shard_map the first gradient is per device if the params vary; so must this one be.
       p = _devices.varying_like(p, params)
-      grads = jax.grad(checked_loss_fn, has_aux=has_aux)(p, *args, **kwargs)
-      return change(grads[0] if has_aux else grads)
+      return change(jax.grad(loss_and_aux, has_aux=True)(p, *args, **kwargs)[0])
 
-    value, grads = jax.value_and_grad(checked_loss_fn, has_aux=has_aux)(params, *args, **kwargs)
-    return value, change(grads), grad_fn
+    (loss, aux), grads = jax.value_and_grad(loss_and_aux, has_aux=True)(params, *args, **kwargs)
+    return (loss, aux) if has_aux else loss, change(grads), grad_fn
 
   return step_fn

@@ -41,8 +41,7 @@ def friendly_sam(
   not use it with full batches, which have no noise. Cost: one extra gradient per step.
 
   Args:
-    rho: radius of the perturbation, in units of the params' global l2 norm, >= 0; a number, a
-      scalar array or a schedule.
+    rho: radius of the perturbation, in units of the params' l2 norm, >= 0; it may be a schedule.
     sigma: multiple of the running average to subtract, >= 0; 0 is SAM.
     decay: decay rate of the running average, in [0, 1).
     axis_name: mapped axis under ``pmap`` or ``shard_map``; the output and the running average

@@ -32,8 +32,7 @@ def gsam(
   gradient per step.
 
   Args:
-    rho: radius of the perturbation, in units of the params' global l2 norm, >= 0; a number, a
-      scalar array or a schedule.
+    rho: radius of the perturbation, in units of the params' l2 norm, >= 0; it may be a schedule.
     alpha: multiple of the orthogonal part to subtract, >= 0; 0 is SAM.
     axis_name: mapped axis under ``pmap`` or ``shard_map``; the output is averaged over it.
     shard_axes: as in ``sam``.

@@ -44,8 +44,7 @@ def looksam(
   gradients per step.
 
   Args:
-    rho: radius of the perturbation, in units of the params' global l2 norm, >= 0; a number, a
-      scalar array or a schedule.
+    rho: radius of the perturbation, in units of the params' l2 norm, >= 0; it may be a schedule.
     alpha: length of the added vector, in units of the gradient's norm, >= 0.
     update_interval: number of calls from one gradient of SAM to the next, >= 1; 1 is SAM.
     axis_name: mapped axis under ``pmap`` or ``shard_map``; the gradients are averaged over it,

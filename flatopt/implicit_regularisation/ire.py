@@ -69,8 +69,8 @@ def ire(
     flat_fraction: share of all coordinates to treat as flat, in [0, 1] (gamma in the paper). All
       coordinates with exactly the threshold's curvature count as flat, so if many are exactly
       0, the flat share is larger than ``flat_fraction``.
-    rho: radius of SAM's perturbation, in units of the params' global l2 norm, >= 0; a number, a
-      scalar array or a schedule. ``None``: the form after the base optimizer.
+    rho: radius of SAM's perturbation, in units of the params' l2 norm, >= 0; it may be a schedule.
+      ``None``: the form after the base optimizer.
     curvature: transformation whose ``update`` returns estimates of the Hessian's diagonal;
       ``None``: ``flatopt.curvature.hutchinson(key=key)``. If you can sample labels from the
       model, use ``flatopt.curvature.gauss_newton_bartlett()``.

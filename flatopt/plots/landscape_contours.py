@@ -24,11 +24,9 @@ def landscape_contours(
   Args:
     losses: array of shape (resolution, resolution), from ``sharpness.loss_landscape`` with two
       directions. The first direction points to the right.
-    span: the ``span`` that ``loss_landscape`` got.
+    span, ax, dark: as in ``landscape_line``.
     levels: the losses to draw contours at, in rising order; ``None``: 13 levels from the lowest
       loss to the 90 % quantile of the finite losses. Points whose loss is not finite stay empty.
-    ax: axes to draw into; ``None``: the axes of a new figure.
-    dark: whether to use the colours for a dark background.
 
   Returns:
     The axes; ``ax.figure.savefig("plane.svg")`` writes the figure.

@@ -25,9 +25,7 @@ def spectrum(
 
   Args:
     density: the result of ``sharpness.spectral_density``.
-    label: label of the line in the legend.
-    ax: axes to draw into; ``None``: the axes of a new figure.
-    dark: whether to use the colours for a dark background.
+    label, ax, dark: as in ``landscape_line``.
 
   Returns:
     The axes; ``ax.figure.savefig("spectrum.svg")`` writes the figure.

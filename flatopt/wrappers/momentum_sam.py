@@ -46,8 +46,7 @@ def momentum_sam(
   Args:
     base_optimizer: an optax transformation with momentum; it gets the extra arguments of
       ``update``, and the perturbed params as its params.
-    rho: radius of the perturbation, in units of the params' global l2 norm, >= 0; a number, a
-      scalar array or a schedule.
+    rho: radius of the perturbation, in units of the params' l2 norm, >= 0; it may be a schedule.
     shard_axes: as in ``sam``; with ``None``, params must not vary over any axis.
 
   Returns:
