@@ -134,14 +134,14 @@ def _extreme_eigenvalues(
     _arguments.check_integer(name, "basis_size", basis_size, minimum=num + 2)
   key = _arguments.as_key(name, key)
   num_kept = (num + (basis_size or 0)) // 2
-  pack, unpack = packing(block.select(block.params))
+  pack = packing(block.select(block.params))
   basis = _krylov_basis(
-    block, (pack, unpack), key, num_matvecs, sign=sign, basis_size=basis_size, num_kept=num_kept
+    block, pack, key, num_matvecs, sign=sign, basis_size=basis_size, num_kept=num_kept
   )
   _results.check_finite(name, "the Hessian", basis.projected)
   values, coefficients = ritz(basis.projected)
   vectors = combine(coefficients[:, : -num - 1 : -1], basis.vectors)
-  return sign * values[: -num - 1 : -1], jax.vmap(lambda v: block.embed(unpack(v)))(vectors)
+  return sign * values[: -num - 1 : -1], jax.vmap(lambda v: block.embed(pack.unpack(v)))(vectors)
 
 
 def spectral_density(
@@ -202,10 +202,10 @@ def quadrature(
   block: Block, num_matvecs: int, num_samples: int, key: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Returns nodes and weights, of shape (num_samples, num_matvecs); weights of a row sum to 1."""
-  packed = packing(block.select(block.params))
+  pack = packing(block.select(block.params))
 
   def projected(key):
-    return _krylov_basis(block, packed, key, num_matvecs, with_signs=True).projected
+    return _krylov_basis(block, pack, key, num_matvecs, with_signs=True).projected
 
   keys = jax.random.split(key, num_samples)  # those of ``trace``
   nodes, coefficients = ritz(block.map(projected, keys))
@@ -213,14 +213,14 @@ def quadrature(
 
 
 def _krylov_basis(
-  block: Block, packed: Packing, key: jax.Array, num_matvecs: int, *, sign: int = 1, **options: Any
+  block: Block, pack: Packing, key: jax.Array, num_matvecs: int, *, sign: int = 1, **options: Any
 ) -> Basis:
   """Runs Lanczos's iteration on ``sign`` times the block, with packed vectors."""
-  leaves, (pack, unpack) = block.select(block.params), packed
+  leaves = block.select(block.params)
   return lanczos(
-    lambda v: [sign * x for x in pack(block.product(unpack(v)))],
-    pack([jnp.zeros_like(x) for x in leaves]),
-    lambda key: pack(normal(key, leaves)),
+    lambda v: [sign * x for x in pack.pack(block.product(pack.unpack(v)))],
+    pack.pack([jnp.zeros_like(x) for x in leaves]),
+    lambda key: pack.pack(normal(key, leaves)),
     key,
     num_matvecs,
     scan=block.scan,
