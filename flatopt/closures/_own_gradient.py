@@ -7,7 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.custom_derivatives import SymbolicZero, zero_from_primal
+from jax.extend.core import jaxpr_as_fun
 
 from flatopt import _devices, _tree
 from flatopt._typing import GradFn, Params
@@ -27,17 +29,39 @@ def with_gradient(
   """Returns ``evaluate(weights, arrays)``, which is ``(loss, aux)``, with another gradient.
 
   The derivative by the weights is ``gradient(grad_fn, weights, grads)``. ``grad_fn`` and ``grads``
-  are the gradient of ``evaluate``, which is also the derivative by the arrays, and by the floating
-  arrays that ``evaluate`` closes over. Aux is not differentiated. If losses differ between the
-  devices of ``shard_map``, the gradients are of each device's own loss.
+  are the gradient of ``evaluate``, which is also the derivative by the arrays. Aux is not
+  differentiated. If losses differ between the devices of ``shard_map``, the gradients are of each
+  device's own loss.
   """
-  if jax.sharding.get_abstract_mesh().manual_axes:
-    loss, _ = jax.eval_shape(evaluate, weights, arrays)
-    weights, arrays = jax.tree.map(lambda x: _devices.varying_like(x, loss), (weights, arrays))
-  program, captured = jax.closure_convert(evaluate, weights, arrays)
-  apply = jax.custom_jvp(program)
-  apply.defjvp(functools.partial(_derivative, program, gradient), symbolic_zeros=True)
-  return apply(weights, arrays, *captured)
+  try:
+    if jax.sharding.get_abstract_mesh().manual_axes:
+      loss, _ = jax.eval_shape(evaluate, weights, arrays)
+      weights, arrays = jax.tree.map(lambda x: _devices.varying_like(x, loss), (weights, arrays))
+    program, captured = _with_captured(evaluate, weights, arrays)
+    apply = jax.custom_jvp(program)
+    apply.defjvp(functools.partial(_derivative, program, gradient), symbolic_zeros=True)
+    return apply(weights, arrays, captured)
+  except jax.errors.UnexpectedTracerError as error:
+    raise ValueError(_CLOSED_OVER) from error
+
+
+def _with_captured(evaluate, weights, arrays):
+  """Returns ``(weights, arrays, captured) -> (loss, aux)``, and the arrays it closes over.
+
+  Inside ``jit``, ``scan`` and the like the derivative may be taken when the traced arrays that the
+  loss closes over are gone, so they become arguments. Elsewhere ``captured`` is empty.
+  """
+  if not isinstance(jnp.zeros(()), Tracer):
+    return lambda weights, arrays, captured: evaluate(weights, arrays), []
+  # Not jax.closure_convert, which leaves integers (labels, keys) where they are.
+  program, shapes = jax.make_jaxpr(evaluate, return_shape=True)(weights, arrays)
+
+  def of_captured(weights, arrays, captured):
+    leaves = jax.tree.leaves((weights, arrays))
+    outputs = jaxpr_as_fun(program.replace(consts=captured))(*leaves)
+    return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
+
+  return of_captured, program.consts
 
 
 def _derivative(program, gradient, primals, tangents):
@@ -62,10 +86,7 @@ def _derivative(program, gradient, primals, tangents):
     return of_weights.unflatten(jax.grad(loss_at, has_aux=True)(jax.tree.leaves(weights))[0])
 
   moving = [leaves[i] for i in index]
-  try:
-    (loss, aux), grads = jax.value_and_grad(loss_at, has_aux=True)(moving)
-  except jax.errors.UnexpectedTracerError as error:
-    raise ValueError(_CLOSED_OVER) from error
+  (loss, aux), grads = jax.value_and_grad(loss_at, has_aux=True)(moving)
   if any(_devices.varying_like(x, loss) is not x for x in moving):
     raise ValueError(_CLOSED_OVER)  # its gradient is already summed over the devices
   if n:
@@ -81,8 +102,8 @@ def _derivative(program, gradient, primals, tangents):
 
 
 _CLOSED_OVER = (
-  "sharp_loss: loss_fn closes over an array that JAX cannot differentiate past; pass it as an"
-  " argument instead: sharp_loss(loss_fn)(params, array)"
+  "sharp_loss: loss_fn closes over an array that is differentiated outside; pass it as an argument"
+  " instead: sharp_loss(loss_fn)(params, array)"
 )
 
 
