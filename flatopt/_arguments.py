@@ -232,11 +232,9 @@ def check_same_tree(method: str, name: str, tree: Any, params: Params) -> None:
     paths = lambda tree: {
       jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)
     }
-    of_params, of_tree = paths(params), paths(tree)
-    is_leaf = "" in of_params | of_tree  # the path of a tree that is one array
-    if not is_leaf and (missing := of_params - of_tree):
+    if missing := paths(params) - paths(tree):
       problem = f"has no array at {min(missing)}, where params have one (None is not zeros)"
-    elif not is_leaf and (extra := of_tree - of_params):
+    elif extra := paths(tree) - paths(params):
       problem = f"has an array at {min(extra)}, where params have none"
     else:
       problem = f"has the structure {seen}; it must have that of params, {wanted}"
