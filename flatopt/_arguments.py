@@ -255,8 +255,8 @@ def value_at(value: Any, step: jax.typing.ArrayLike) -> Any:
     return value
   if step is NO_STEP:
     raise TypeError(
-      "sharp_loss: a hyper-parameter of the method is a schedule, but a loss does not know the step:"
-      " pass a number or a scalar array"
+      "sharp_loss: a hyper-parameter of the method is a schedule, but a loss does not know the"
+      " step: pass a number or a scalar array"
     )
   return value(step)
 

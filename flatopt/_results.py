@@ -48,7 +48,7 @@ def check_scalar(method: str, loss: Any, name: str = "loss_fn") -> jax.Array:
 
 
 def with_aux(method: str, loss_fn: Callable[..., Any], has_aux: bool) -> Callable[..., Any]:
-  """Returns ``loss_fn`` as a function that always returns ``(loss, aux)``, and checks ``has_aux``."""
+  """Returns ``loss_fn`` as a function that always returns ``(loss, aux)``; checks ``has_aux``."""
   _arguments.check_flag(method, "has_aux", has_aux)
 
   def loss_and_aux(*args, **kwargs):

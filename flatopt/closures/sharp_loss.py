@@ -34,9 +34,9 @@ def sharp_loss(
   Args:
     loss_fn: ``(params, *args, **kwargs) -> loss``, a real floating scalar; or ``(loss, aux)`` with
       ``has_aux``. Leaves of ``params`` that are not floating pass through.
-    method: ``flatopt.sam(...)`` or ``flatopt.asam(...)``, also with a mask (of the floating leaves),
-      or with an ``ascent`` that keeps no state. ``None``: ``flatopt.sam()``. Other methods keep a state between steps,
-      for which there is no place here; so does the count of a schedule.
+    method: ``flatopt.sam(...)`` or ``flatopt.asam(...)``, also with a mask of the floating leaves or
+      an ``ascent`` that keeps no state; ``None``: ``flatopt.sam()``. Other methods keep a state
+      between steps, for which there is no place here; nor is there one for a schedule's count.
     has_aux: whether ``loss_fn`` also returns aux. Aux is not differentiated.
 
   Returns:

@@ -41,7 +41,7 @@ def ascent(
     A scalar in the dtype of the loss. It is 0 if the gradient is 0.
 
   Raises:
-    ValueError, TypeError: an argument is wrong; or, outside jit, the loss is not finite at ``params``.
+    ValueError, TypeError: an argument is wrong; or, outside jit, the loss is not finite there.
 
   Source:
     Foret et al. 2020, arXiv 2010.01412, equation 2; Kwon et al. 2021, arXiv 2102.11600,

@@ -64,7 +64,7 @@ def _value_and_grad(loss_fn: Callable, params: Any, batch: Any) -> Any:
 
 
 def scan(fn: Any, body: Callable, carry: Any, xs: Any) -> tuple[Any, Any]:
-  """``jax.lax.scan``, or the same as a Python loop if ``fn``, which the body calls, is ``on_host``."""
+  """``jax.lax.scan``; a Python loop if ``fn``, which the body calls, is ``on_host``."""
   if not getattr(fn, "on_host", False):
     return jax.lax.scan(body, carry, xs)
   outputs = []

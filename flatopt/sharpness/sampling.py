@@ -99,7 +99,7 @@ def average(
     ``Estimate(mean, standard_error)``.
 
   Raises:
-    ValueError, TypeError: an argument is wrong; or, outside jit, the loss is not finite at ``params``.
+    ValueError, TypeError: an argument is wrong; or, outside jit, the loss is not finite there.
 
   Example:
     >>> import jax.numpy as jnp

@@ -45,7 +45,8 @@ def lookahead(
       other steps:                w <- fast
 
   Prefer it to the base optimizer alone if that is noisy: a large learning rate, small batches.
-  With ``slow_momentum``, Nesterov's momentum, it is DiLoCo on one worker. Evaluate at ``flatopt.eval_params(state, params)``, which gives the slow weights. Unlike
+  With ``slow_momentum``, Nesterov's momentum, it is DiLoCo on one worker. Evaluate at
+  ``flatopt.eval_params(state, params)``, which gives the slow weights. Unlike
   ``optax.lookahead``, it does not need a pair of params. Cost: no extra gradient.
 
   Args:
