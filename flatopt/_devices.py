@@ -14,8 +14,11 @@ from flatopt._typing import Axes, AxisName, Params, ShardAxes
 
 
 def mean(tree: Params, axis_name: AxisName) -> Params:
-  """Returns the mean over the axis, or the tree itself if there is no axis."""
-  return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+  """Returns the mean over the axis, added in float32 or wider; without an axis the tree itself."""
+  if axis_name is None:
+    return tree
+  wide = jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype.itemsize < 4 else x, tree)
+  return jax.tree.map(lambda x, m: m.astype(x.dtype), tree, jax.lax.pmean(wide, axis_name))
 
 
 def leaf_axes(method: str, params: Params, axis_name: AxisName, shard_axes: ShardAxes) -> Axes:

@@ -13,9 +13,15 @@ from experiments.methods.registry import register_method
 class Lookahead(Method):
   sync_period: int = 5
   slow_step_size: float = 0.5
+  slow_momentum: float = 0.0
 
   def wrap(self, base, steps, key):
-    return flatopt.lookahead(base, sync_period=self.sync_period, slow_step_size=self.slow_step_size)
+    return flatopt.lookahead(
+      base,
+      sync_period=self.sync_period,
+      slow_step_size=self.slow_step_size,
+      slow_momentum=self.slow_momentum,
+    )
 
 
 @register_method("weight_average", place="around the base")

@@ -1,6 +1,7 @@
 """Every method trained end to end in less than float32; docs/precision.md is the readers' page."""
 
 import functools
+import re
 from typing import NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ import pytest
 import flatopt
 from tests import problem
 from tests.conformance.cases import BASE, ONE_OF_EACH_PLACE, each_case_in_time
+from tests.methods import METHODS, with_argument
 
 GOOD_STEPS, MOST_OVERFLOWS = 60, 15
 NEVER = 2**30
@@ -190,3 +192,14 @@ def test_small_gradients_need_the_scale():
   scaled = run(start(), jnp.float32(2**24), jnp.int32(NEVER))
   assert loss_of(end_of(unscaled)) == loss_of(start())
   assert loss_of(end_of(scaled)) < 0.8 * loss_of(start())
+
+
+@pytest.mark.parametrize("name", with_argument("axis_name"))
+def test_means_over_devices_are_added_in_float32(name):
+  """XLA adds so on CPUs whatever it is told, so the program is looked at."""
+  method, w = METHODS[name](axis_name="batch"), jnp.ones(3, jnp.bfloat16)
+  closures = {"grad_fn": lambda w: 2 * w, "sampled_grad_fn": lambda w, key: 2 * w}
+  update = lambda g: method.update(g, method.init(w), w, **closures)
+  program = str(jax.make_jaxpr(update, axis_env=[("batch", 2)])(w))
+  assert re.search(r":f32\[3\] = psum", program)
+  assert not re.search(r":bf16\[3\] = psum", program)
