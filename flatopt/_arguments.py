@@ -46,7 +46,7 @@ def check_number(
 def check_decay(method: str, decay: Any, name: str = "decay") -> None:
   """Checks the decay rate of a running average, a Python number in [0, 1)."""
   if isinstance(decay, bool) or not isinstance(decay, numbers.Real):
-    raise _wrong_type(method, name, "a Python number", decay, _STATIC_REMEDY)
+    raise _wrong_type(method, f"{name} must be a Python number", decay, _STATIC_REMEDY)
   if not 0 <= float(decay) < 1:
     raise ValueError(f"{method}: {name} must be in [0, 1); got {decay!r}")
 
@@ -54,14 +54,14 @@ def check_decay(method: str, decay: Any, name: str = "decay") -> None:
 def check_integer(method: str, name: str, value: Any, minimum: int) -> None:
   """Checks an argument that must be a Python int of ``minimum`` or more."""
   if not _is_int(value):
-    raise _wrong_type(method, name, "a Python int", value, _STATIC_REMEDY)
+    raise _wrong_type(method, f"{name} must be a Python int", value, _STATIC_REMEDY)
   if value < minimum:
     raise ValueError(f"{method}: {name} must be >= {minimum}; got {value!r}")
 
 
 def check_flag(method: str, name: str, value: Any) -> None:
   if not isinstance(value, bool):
-    raise _wrong_type(method, name, "True or False", value)
+    raise _wrong_type(method, f"{name} must be True or False", value)
 
 
 def check_key(method: str, key: Any) -> None:
@@ -80,13 +80,13 @@ def as_key(method: str, key: Any, remedy: str = "jax.random.key(0) makes one") -
   if not isinstance(key, jax.Array) or not (
     key.shape == () if is_typed else key.dtype == jnp.uint32 and key.ndim == 1
   ):
-    raise _wrong_type(method, "key", "a Python int or a JAX key", key, remedy)
+    raise _wrong_type(method, "key must be a Python int or a JAX key", key, remedy)
   return key
 
 
-def _wrong_type(method: str, name: str, wanted: str, value: Any, remedy: str = "") -> TypeError:
+def _wrong_type(method: str, rule: str, value: Any, remedy: str = "") -> TypeError:
   remedy = f" ({remedy})" if remedy else ""
-  return TypeError(f"{method}: {name} must be {wanted}; got {describe(value)}{remedy}")
+  return TypeError(f"{method}: {rule}; got {describe(value)}{remedy}")
 
 
 def draw_key(method: str, key: Any, count: jax.Array) -> jax.Array:
@@ -106,7 +106,7 @@ def check_axes(
   for argument, value in (("axis_name", axis_name), ("shard_axes", shard_axes)):
     names = value if isinstance(value, tuple) else (() if value is None else (value,))
     if not all(isinstance(n, str) for n in names) or (argument == "axis_name" and value == ()):
-      raise _wrong_type(method, argument, "None, a string or a tuple of strings", value)
+      raise _wrong_type(method, f"{argument} must be None, a string or a tuple of strings", value)
     both += names
   if len(both) != len(set(both)):
     raise ValueError(
@@ -125,7 +125,7 @@ def check_transformation(method: str, name: str, value: Any) -> None:
     remedy = "an optax.MultiSteps becomes one with its method gradient_transformation()"
   elif callable(value) and hasattr(value, "__name__"):
     remedy = f"call it: {value.__name__}(...)"
-  raise _wrong_type(method, name, "an optax.GradientTransformation", value, remedy)
+  raise _wrong_type(method, f"{name} must be an optax.GradientTransformation", value, remedy)
 
 
 def is_placeholder(params: Params) -> bool:
@@ -194,7 +194,7 @@ def check_closure(method: str, name: str, closure: Callable[..., Any] | None) ->
       + (hint if name == "grad_fn" else "")
     )
   if not callable(closure):
-    raise _wrong_type(method, name, "a function", closure)
+    raise _wrong_type(method, f"{name} must be a function", closure)
   return closure
 
 

@@ -12,7 +12,7 @@ from experiments.reports import directory
 
 @dataclasses.dataclass(frozen=True)
 class Frontier:
-  """What methods reach for the gradients they pay, in comparisons of several budgets."""
+  """What methods reach for the gradients they pay, over several comparisons."""
 
   directories: tyro.conf.Positional[tuple[Path, ...]]
   out: Path  # holds the report

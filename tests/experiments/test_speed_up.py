@@ -105,7 +105,7 @@ def test_command_and_report(shorter, tmp_path, capsys):
     ({"found": runs("adamw", 900, 1)[:2]}, "adamw needs runs with the same seeds"),
     ({"found": runs("ire", 600, 1)}, "both hold ire at 600 steps"),
     ({"found": runs("adamw", 900, 1), "unit": "gradients"}, "compares at equal gradients"),
-    ({"found": runs("adamw", 900, 1), "data": "text"}, "config.data is digits and text"),
+    ({"found": runs("adamw", 900, 1), "data": "text"}, "--data is digits there, text here"),
   ],
 )
 def test_refuses(shorter, tmp_path, capsys, other, said):
