@@ -219,7 +219,8 @@ def _krylov_basis(
   leaves = block.select(block.params)
   return lanczos(
     lambda v: [sign * x for x in pack.pack(block.product(pack.unpack(v)))],
-    pack.pack([jnp.zeros_like(x) for x in leaves]),
+    # Computed from the leaves, whose mesh jnp.zeros_like would drop on JAX 0.12.
+    pack.pack([jnp.where(True, jnp.zeros((), x.dtype), x) for x in leaves]),
     lambda key: pack.pack(normal(key, leaves)),
     key,
     num_matvecs,
