@@ -9,6 +9,7 @@ modules change in place, and so does the random counter of dropout.
 
 import argparse
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -41,7 +42,7 @@ class VisionTransformer(nnx.Module):
   def __init__(self, width=64, depth=2, dropout_rate=0.1, *, rngs):
     num_patches = (8 // PATCH) ** 2
     self.embed = nnx.Conv(1, width, (PATCH, PATCH), strides=PATCH, padding="VALID", rngs=rngs)
-    self.position = nnx.Param(0.02 * rngs.params.normal((num_patches, width)))
+    self.position = nnx.Param(0.02 * jax.random.normal(rngs.params(), (num_patches, width)))
     self.blocks = nnx.List([Block(width, dropout_rate, rngs) for _ in range(depth)])
     self.norm = nnx.LayerNorm(width, rngs=rngs)
     self.head = nnx.Linear(width, 10, rngs=rngs)

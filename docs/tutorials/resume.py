@@ -53,7 +53,7 @@ def job(folder, stop_at=None):
   ) as manager:
     first = manager.latest_step() or 0
     if first:
-      state = manager.restore(first, args=ocp.args.StandardRestore(jax.eval_shape(lambda: state)))
+      state = manager.restore(first, args=ocp.args.StandardRestore(state))
     print(f"the job starts at step {first}")
     for step in range(first, 40):
       if step == stop_at:

@@ -122,8 +122,7 @@ def main(argv=None):
   )
   first = checkpoints.latest_step() or 0
   if first:
-    target = jax.eval_shape(lambda: state)
-    restore = {"state": ocp.args.StandardRestore(target), "progress": ocp.args.JsonRestore()}
+    restore = {"state": ocp.args.StandardRestore(state), "progress": ocp.args.JsonRestore()}
     restored = checkpoints.restore(first, args=ocp.args.Composite(**restore))
     state, progress = restored["state"], restored["progress"]
 

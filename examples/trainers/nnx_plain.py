@@ -85,7 +85,8 @@ def train_step(model, optimizer, averaged, batch):
 
 @nnx.jit
 def accuracy(model, images, labels):
-  model = nnx.view(model, deterministic=True, use_running_average=True)
+  model = nnx.clone(model)  # the trained one stays in training mode
+  model.eval()
   return jnp.mean(model(images).argmax(axis=-1) == labels)
 
 
@@ -107,8 +108,10 @@ def main(argv=None):
   )
   first = checkpoints.latest_step() or 0
   if first:
-    target = jax.eval_shape(lambda: nnx.state(objects))
-    restore = {"state": ocp.args.StandardRestore(target), "progress": ocp.args.JsonRestore()}
+    restore = {
+      "state": ocp.args.StandardRestore(nnx.state(objects)),
+      "progress": ocp.args.JsonRestore(),
+    }
     restored = checkpoints.restore(first, args=ocp.args.Composite(**restore))
     nnx.update(objects, restored["state"])
     progress = restored["progress"]
