@@ -34,8 +34,11 @@ test-libraries:  ## methods inside libraries that own the training loop
 	$(MAKE) $(VENV)-libraries/.installed-$(VERSION)-libraries VENV=$(VENV)-libraries CONSTRAINTS=constraints-libraries.txt
 	$(VENV)-libraries/bin/python -m pytest tests/libraries -m libraries
 
-# Memory is that of the XLA of constraints.txt; older ones copy more.
-test-lowest: export PYTEST_ADDOPTS = --ignore tests/test_cost.py
+# Memory is that of the XLA of constraints.txt, older ones copy more; nnx.List came with flax 0.12; and
+# line searches of optax 0.2.5 do not refuse unknown arguments.
+test-lowest: export PYTEST_ADDOPTS = --ignore tests/test_cost.py \
+  --deselect "tests/test_examples.py::test_the_loss_falls[nnx_vit]" \
+  --deselect tests/test_line_searches.py::test_other_arguments_have_to_be_parameters_of_value_fn
 
 test-library: $(STAMP)-library
 	$(BIN)/python -m pytest -n $(WORKERS) --doctest-modules --ignore tests/experiments
