@@ -11,7 +11,7 @@ VERSION := $(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2
 STAMP = $(VENV)/.installed-$(VERSION)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 
-.PHONY: demo example test test-slow test-lowest test-newest test-library test-libraries check docs bench scale clean
+.PHONY: demo example test test-slow test-lowest test-newest test-library test-libraries mutants check docs bench scale clean
 .DEFAULT_GOAL = test
 
 demo: $(STAMP)-demo  ## trains eleven optimizers on MNIST-5k and reports: 5 minutes
@@ -42,6 +42,9 @@ test-lowest: export PYTEST_ADDOPTS = --ignore tests/test_cost.py \
 
 test-library: $(STAMP)-library
 	$(BIN)/python -m pytest -n $(WORKERS) --doctest-modules --ignore tests/experiments
+
+mutants: $(STAMP)-mutants  ## 300 wrong lines in flatopt/, one at a time, that a test should notice: two hours
+	$(BIN)/python -m tests.mutants
 
 check: $(STAMP)-dev  ## ruff, pyright, who imports whom, and what the workflows trust
 	$(BIN)/ruff check .

@@ -1,0 +1,233 @@
+"""Would the tests notice a wrong line? ``python -m tests.mutants`` breaks flatopt/, one place at a time.
+
+The mutants are mutmut's: an argument dropped or None, an operator or a comparison swapped, a number one
+more, a branch forced, an assignment emptied. Left alone are annotations and modules of types, decorators,
+strings, ``__all__`` and whatever stands in a ``raise``. ``SEED`` draws ``NUMBER`` places, and a mutant of
+each.
+
+One run under coverage tells which tests reach which line, and how long each takes. A mutant meets those
+that reach its statement, the quick ones of every file first, in a process forked from one that has
+imported JAX and started nothing of it. What runs on import only is reached by every test of its module.
+
+Everything is in ``build/mutants``: a run that was killed goes on where it was, and without the directory
+all starts anew. ``python -m tests.mutants tests/test_limits.py`` gives the survivors to those files of
+tests, in the tree as it is by then.
+"""
+
+import ast
+import collections
+import difflib
+import itertools
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+SEED, NUMBER = 26, 300
+FIRST_SECONDS, ALL_SECONDS = 5, 60  # of tests, as long as they take without a mutant
+TREE = Path("build/mutants/tree")  # a copy, in which all that follows happens
+REACH, RESULTS, CHOSEN, OUTPUT = (
+  Path("..", x) for x in ("reach.json", "results", "tests", "output")
+)
+TYPES = ("_typing.py", "_version.py")
+
+
+class Recorder:
+  """A plugin of pytest that names coverage's contexts after tests, and keeps the tests' seconds."""
+
+  def __init__(self, coverage):
+    self.coverage, self.seconds, self.failed = coverage, collections.Counter(), set()
+
+  def pytest_runtest_logstart(self, nodeid):
+    self.coverage.switch_context(nodeid)
+
+  def pytest_runtest_logreport(self, report):
+    self.seconds[report.nodeid] += report.duration
+    if not report.passed:
+      self.failed.add(report.nodeid)
+
+
+def measure_reach():
+  """Writes how long every test takes, and which tests reach which line."""
+  import coverage
+  import pytest
+
+  measured = coverage.Coverage(data_file=None, source=["flatopt"])
+  recorder = Recorder(measured)
+  with measured.collect():
+    pytest.main(
+      ["-q", "--doctest-modules", "--ignore=tests/experiments", "--ignore=tests/libraries"],
+      plugins=[recorder],
+    )
+  data = measured.get_data()
+  lines = {os.path.relpath(f): data.contexts_by_lineno(f) for f in data.measured_files()}
+  seconds = {test: s for test, s in recorder.seconds.items() if test not in recorder.failed}
+  REACH.write_text(json.dumps({"seconds": seconds, "lines": lines}))
+
+
+def run_tests(tests):
+  """Ends the process with pytest's exit code."""
+  import pytest
+
+  CHOSEN.write_text("\n".join(tests))
+  arguments = ["-x", "-q", "--tb=line", "-rfE", "-p", "no:cacheprovider", "--doctest-modules"]
+  sys.exit(pytest.main([*arguments, f"@{CHOSEN}"]))
+
+
+def in_a_process(function, *arguments, limit=None):
+  """The exit code, or None beyond the limit in seconds."""
+  process = processes.Process(target=quietly, args=(function, *arguments))
+  process.start()
+  process.join(limit)
+  if process.is_alive():
+    process.kill()
+    process.join()
+    return None
+  return process.exitcode
+
+
+def quietly(function, *arguments):
+  with OUTPUT.open("w") as output:
+    os.dup2(output.fileno(), 1)
+    os.dup2(output.fileno(), 2)
+    function(*arguments)
+
+
+def places():
+  """``[file, line, module, node, its mutants]``, for every place that has mutants."""
+  import libcst
+  from libcst.metadata import MetadataWrapper, PositionProvider
+  from mutmut.mutation.mutators import mutation_operators
+
+  left_alone = (libcst.Annotation, libcst.Decorator, libcst.Raise, libcst.BaseString)
+  found = []
+
+  class Finder(libcst.CSTVisitor):
+    def on_visit(self, node):
+      if isinstance(node, left_alone) or getattr(node, "value", None) == "__all__":
+        return False
+      kinds = [operator for kind, operator in mutation_operators if isinstance(node, kind)]
+      if mutants := [mutant for operator in kinds for mutant in operator(node)]:
+        found.append((file, positions[node].start.line, wrapper.module, node, mutants))
+      return True
+
+  for file in sorted(Path("flatopt").rglob("*.py")):
+    if file.name not in TYPES:
+      wrapper = MetadataWrapper(libcst.parse_module(file.read_text()))
+      positions = wrapper.resolve(PositionProvider)
+      wrapper.module.visit(Finder())
+  return found
+
+
+def draw():
+  """``[file, line, difference]`` of every mutant drawn."""
+  random_ = random.Random(SEED)
+  drawn = []
+  for file, line, module, node, mutants in random_.sample(places(), NUMBER):
+    old, new = module.code, module.deep_replace(node, random_.choice(mutants)).code
+    two = (x.splitlines(keepends=True) for x in (old, new))
+    drawn.append((str(file), line, "".join(difflib.unified_diff(*two, str(file), str(file)))))
+  return drawn
+
+
+def statement(file, line):
+  """The lines of the innermost statement at a line, without its body."""
+  lines = range(line, line + 1)
+  for node in ast.walk(ast.parse(Path(file).read_text())):  # outer ones first
+    if isinstance(node, ast.stmt):
+      end = node.body[0].lineno if getattr(node, "body", None) else node.end_lineno + 1
+      if node.lineno <= line < end:
+        lines = range(node.lineno, end)
+  return lines
+
+
+def tests_of(reach, file, line):
+  """The tests that reach a statement, those first that are the quickest of their file."""
+  contexts = reach["lines"].get(file, {})
+  found = {test for n in statement(file, line) for test in contexts.get(str(n), ())}
+  if found == {""}:
+    found = {test for tests in contexts.values() for test in tests}
+  seconds = {test: reach["seconds"][test] for test in found if test in reach["seconds"]}
+  by_file = collections.defaultdict(list)
+  for test in sorted(seconds, key=seconds.get):
+    by_file[test.split("::")[0]].append(test)
+  in_turn = itertools.chain.from_iterable(itertools.zip_longest(*by_file.values()))
+  return [(test, seconds[test]) for test in in_turn if test is not None]
+
+
+def batches(tests):
+  """The tests for the first seconds, and those up to all of them."""
+  first, rest, total = [], [], 0.0
+  for test, seconds in tests:
+    if total + seconds < ALL_SECONDS:
+      (first if total < FIRST_SECONDS else rest).append(test)
+      total += seconds
+  return [batch for batch in (first, rest) if batch]
+
+
+def apply(difference):
+  """Whether the tree still had the place."""
+  command = ["patch", "-p0", "--forward", "--quiet", "--reject-file=-", "--no-backup-if-mismatch"]
+  return (
+    subprocess.run(command, input=difference, text=True, stdout=subprocess.DEVNULL).returncode == 0
+  )
+
+
+def outcome_of(file, difference, batches):
+  original = Path(file).read_text()
+  try:
+    if not apply(difference):
+      return "gone"
+    for tests in batches:
+      code = in_a_process(run_tests, tests, limit=60 + 5 * ALL_SECONDS)
+      if code != 0:
+        last = OUTPUT.read_text().strip().splitlines()[-2:]
+        return "killed: " + ("too slow" if code is None else " ".join(last))
+    return "survived" if batches else "survived: no test reaches it"
+  finally:
+    Path(file).write_text(original)
+
+
+def changed(difference):
+  return "\n".join(x for x in difference.splitlines()[2:] if x[0] in "+-")
+
+
+def main(files):
+  shutil.rmtree(TREE, ignore_errors=True)
+  ignored = shutil.ignore_patterns(".*", "__pycache__", "build", "runs", "site", "dist")
+  shutil.copytree(".", TREE, ignore=ignored)
+  os.chdir(TREE)
+  sys.path[0] = os.getcwd()
+  os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.abspath("../programs")
+  os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+  if not REACH.exists():
+    in_a_process(measure_reach)
+  reach = json.loads(REACH.read_text())
+  RESULTS.touch()
+  known = dict(map(json.loads, RESULTS.read_text().splitlines()))
+  drawn = draw() if not files else [json.loads(x) for x in known if known[x].startswith("survived")]
+  for i, mutant in enumerate(drawn):
+    key, start = json.dumps(mutant), time.monotonic()
+    if key in known and not files:
+      continue
+    file, line, difference = mutant
+    chosen = [files] if files else batches(tests_of(reach, file, line))
+    known[key] = outcome_of(file, difference, chosen)
+    with RESULTS.open("a") as results:
+      results.write(json.dumps([key, known[key]]) + "\n")
+    print(f"{i + 1}/{len(drawn)} {time.monotonic() - start:.0f} s {file}:{line} {known[key]}")
+    if known[key].startswith("survived"):
+      print(changed(difference), flush=True)
+  counts = collections.Counter(x.split(":")[0] for x in known.values())
+  print(dict(counts))
+
+
+if __name__ == "__main__":
+  processes = multiprocessing.get_context("forkserver")
+  processes.set_forkserver_preload(["tests.conftest", "optax", "flax.nnx"])
+  main(sys.argv[1:])
