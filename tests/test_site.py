@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import flatopt
-from docs.hooks import about, citing, docstrings, maths, reference
+from docs.hooks import about, citing, docstrings, evidence, maths, reference
 
 FOUND = reference.sections()
 ADDRESSES = [address for parts in FOUND.values() for _, names in parts for address in names]
@@ -127,6 +127,16 @@ def test_bibtex_of_flatopt_and_of_every_paper():
 }
 """
   )
+
+
+def test_figures_of_results_and_tables_as_cards():
+  assert evidence.on_page_markdown(f"![a]({evidence.RESULTS}b/c.png)") == "![a](b/c.png)"
+  cards = '<div class="cards">{}</div>'
+  rows = "<th>a <code>b</code></th><th>c</th>{}"
+  found = evidence.on_page_content(cards.format(rows.format("<td>1</td><td>2</td><td>3</td>")))
+  labelled = '<td data-label="a b">1</td><td data-label="c">2</td><td data-label="a b">3</td>'
+  assert found == cards.format(rows.format(labelled))
+  assert evidence.on_page_content(other := "<th>a</th><td>1</td>") == other
 
 
 DOCS = Path(__file__).parent.parent / "docs"
