@@ -1,4 +1,4 @@
-"""Shows figures of kept results on the pages of the evidence, and tables as cards on phones.
+"""Shows figures of kept results on the pages of the evidence, tables as cards on phones, and ± unbroken.
 
 A page names a figure by its path in the repository, so that its source shows it there too.
 """
@@ -30,7 +30,8 @@ def on_page_markdown(markdown: str, **_) -> str:
 
 
 def on_page_content(content: str, **_) -> str:
-  return CARDS.sub(_with_labels, content)
+  unbroken = content.replace(" ± ", "\u00a0±\u00a0")
+  return CARDS.sub(_with_labels, unbroken)
 
 
 def _with_labels(table: re.Match) -> str:
