@@ -87,5 +87,5 @@ print(f"{200 + int(flatopt.extra_gradient_evaluations(opt_state))} were computed
 #
 # Compare methods with the same number of gradients. So give the base optimizer as many gradients as
 # the sharpness-aware method gets, which means more steps. A warning: on CPUs, these four methods
-# are slow for networks with convolutions ([Cost](../cost.md)). [Spending a small
-# budget](../spending.md) compares the methods further.
+# are slow for networks with convolutions ([Cost](../cost.md)). [Evidence](../evidence/cheap_forms.md)
+# compares the methods further.

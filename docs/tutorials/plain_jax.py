@@ -104,7 +104,7 @@ for name, optimizer, num_steps in (("sgd", sgd, 600), ("sam", sam, 300)):
 # %% [markdown]
 # SGD has begun to fit the wrong labels: it has the lower training loss and the lower test accuracy.
 # To fit a wrong label, a network needs a sharp loss around it, and SAM avoids such params. One run
-# on one toy problem proves nothing. [Choosing a method](../choosing.md) has the comparison that
+# on one toy problem proves nothing. [Evidence](../evidence/accuracy.md) has the comparison that
 # this repository measured.
 #
 # ## What to read next

@@ -62,6 +62,13 @@ def tuned_rows():
   late = ps.pop(("late_sam:start=0.75,rho=0.2", 400))
   yield ACCURACY, f"p ≤ {p_text(max(ps.values()))} for each method's difference"
   yield ACCURACY, f"but .{late * 100:.0f} for SAM in the last quarter of 400"
+  over_images = [
+    row["difference_test_error"]
+    for amount in (400, 800)
+    for row in kept(TUNED_AT.format(amount))["rows"]
+    if row["p_holm"] is not None
+  ]
+  yield ACCURACY, f"an error of {min(over_images):.1f} to {max(over_images):.1f},"
   for method in ("asam", "g_rst", "sam_ire", "ire_rho"):
     label = {"sam_ire": "sam+ire", "ire_rho": "ire(rho)"}.get(method, method)
     yield ACCURACY, f"`{label}` {gain(row_of(DEMO, method)).partition(' ')[0]}"
@@ -124,9 +131,23 @@ def cheap_rows():
   low, middle, high = (number(row["test_accuracy"], 1) for row in chances)
   assert low == middle
   yield CHEAP_FORMS, f"1/4 and 1/2 end at {low} %, 3/4 at {high}"
+  sams = [number(x["test_accuracy"], 1) for x in sams_of_then()]
+  yield CHEAP_FORMS, f"SAM between {min(sams)} and {max(sams)}"
+  worst = max(row["p_holm"] for row in kept(CHEAP)["rows"] if row["p_holm"])
+  yield CHEAP_FORMS, f"Each p is {p_text(worst)}"
   stages = kept("2026-11-21-sala-stages/results.json")["table"]
   paid = [row["gradients"] / row["steps"] for row in stages if "sala" in row["method"]]
+  yield CHEAP_FORMS, f"second stage, {max(paid):.2f} gradients a step"
+  yield CHEAP_FORMS, f"of training, {min(paid):.2f} gradients"
   yield CHEAP_FORMS, f"{100 * (min(paid) - 1):.0f} to {100 * (max(paid) - 1):.0f} %, by period"
+
+
+def sams_of_then():
+  """SAM at equal steps beside RST: as probability 1, tuned by itself, and at the demo's setting."""
+  beside = "2026-11-21-rst-probability"
+  yield row_of_table(f"{beside}/results.json", "rst:probability=1")
+  for name in ("sam-tuned", "sam-demo"):
+    yield row_of_table(f"{beside}/{name}/results.json", "sam")
 
 
 def fashion_rows():
@@ -145,6 +166,8 @@ def fashion_rows():
   rows = [(label, row_of(path, method)) for method, label in labels.items()]
   rows.append(("sgd for 3,000 steps", kept(path)["rows"][-1]))
   first = kept(path)["rows"][0]
+  worst = max(row["p_holm"] for label, row in rows if "weight" not in label)
+  yield ACCURACY, f"but that of `weight_average` are significant (p = {p_text(worst)})"
   yield ACCURACY, f"| 1,500 | sgd | {accuracy(first, 2)} | |"
   yield from lines(
     ACCURACY,

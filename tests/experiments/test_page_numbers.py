@@ -7,7 +7,7 @@ import functools
 
 import pytest
 
-from experiments.measures.statistics import mean_and_error, paired_difference
+from experiments.measures.statistics import holm, mean_and_error, paired_difference, sign_flip_p
 from tests.experiments.accuracy_claims import cheap_rows, fashion_rows, prose, tuned_rows
 from tests.experiments.kept import (
   CHEAP,
@@ -57,6 +57,11 @@ def word_rows():
   yield FORGETTING, f"{100 * forgets:.0f} % less at 0.3 M params"
   late, second = by_method("first_after_32")["late_sam"], by_method("second_after_32")["late_sam"]
   yield FORGETTING, f"ends {gain(late, 3)[1:]} ahead of AdamW"
+  worst = max(row["p_holm"] for row in tables["first_before_32"] if row["p_holm"])
+  yield FORGETTING, f"significant (p = {p_text(worst)}"
+  yield FORGETTING, f"on the first corpus (p = .{100 * late['p_holm']:.0f})"
+  rho = kept(f"{WORDS}/pretrained/results.json")["chosen"]["sam"]["method"]["rho"]
+  yield FORGETTING, f"chose `rho` {rho:.2f}"
   yield FORGETTING, f"{gain(second, 3)[1:]} behind on the second"
   runs = kept(f"{WORDS}/fine-tuned/results.json")["runs"]
   values = lambda method, key: [run[key] for run in runs[method]]
@@ -125,7 +130,8 @@ def flatness_rows():
 
 
 def lifelong_rows():
-  tables = kept("2026-11-21-lookbehind-lifelong/replay-one-base/results.json")["tables"]
+  result = kept("2026-11-21-lookbehind-lifelong/replay-one-base/results.json")
+  tables, runs = result["tables"], result["runs"]
   own = lambda row, key: with_error(row[key], row[key + "_error"])
   labels = "SGD", "SAM", "Lookbehind"
   for label, known, lost in zip(
@@ -133,18 +139,30 @@ def lifelong_rows():
   ):
     cells = own(known, "average_accuracy"), own(lost, "forgetting")
     yield from lines(FORGETTING, [(label, *cells, "" if label == "SGD" else gain(lost))])
-  yield FORGETTING, f"{gain(tables['forgetting'][2])} points to SGD"
+  forgotten = paired(runs["lookbehind:rho=0.1"], runs["sam"], "forgetting")
+  yield (
+    FORGETTING,
+    f"{gain(tables['forgetting'][2])} points to SGD, {with_error(*forgotten)} to SAM",
+  )
 
 
 def ire_rows():
-  for width, params in ((48, "0.1 M"), (96, "0.3 M"), (192, "1 M")):
+  sizes = {48: "0.1 M", 96: "0.3 M", 192: "1 M"}
+  tables = {w: kept(f"2026-11-26-ire-over-sizes/{w}-400/results.json")["table"] for w in sizes}
+  ps = dict(zip(sizes, holm(table[1]["p"] for table in tables.values()), strict=True))
+  for width, params in sizes.items():
     rows = kept(f"2026-11-26-ire-over-sizes/speed_up-{width}.json")["rows"]
     losses = [with_error(row["loss"], row["loss_error"], 4) for row in rows]
     up = with_error(rows[-1]["speed_up"], rows[-1]["speed_up_error"], 2)
-    yield IRE, f"| {params} | {' | '.join(losses)} |"
-    yield IRE, f"| {up} | {number(rows[-1]['in_gradients'], 2)} |"
+    p = p_text(ps[width]) if ps[width] < 0.1 else f"{ps[width]:.2f}".lstrip("0")
+    yield (
+      IRE,
+      f"| {params} | {' | '.join(losses)} | {p} | {up} | {number(rows[-1]['in_gradients'], 2)} |",
+    )
   ups = [number(row["speed_up"], 2) for row in SPEED_UPS]
   yield IRE, f"{ups[0]}, {ups[1]} and {ups[2]} times, each ± 0.02"
+  yield IRE, f"AdamW needs {ups[0]} and {ups[1]} times the steps"
+  yield IRE, f"only 0.3 M gains, {number(SPEED_UPS[1]['in_gradients'], 2)} times"
   more = [row["gradients"] / row["steps"] - 1 for row in SPEED_UPS]
   yield IRE, f"{100 * more[0]:.1f} % more gradients"
   llama = row_of("2026-11-21-llama-ire/speed_up.json", "ire")
@@ -152,8 +170,10 @@ def ire_rows():
   yield IRE, f"{said} times fewer steps, {number(llama['in_gradients'], 2)} in gradients"
   runs = [kept(f"{TUNED}/800/{m}/results.json")["runs"][m] for m in ("ire", "sgd")]
   beside = with_error(*paired(*runs, "test_accuracy"), 1, "+")
+  by_seed = [a["test_accuracy"] - b["test_accuracy"] for a, b in zip(*runs, strict=True)]
+  beside += f" to SGD's own 800 gradients (p = {sign_flip_p(by_seed):.2f}".replace("0.", ".", 1)
   best = gain(row_of(TUNED_AT.format(800), "ire", 800))
-  yield IRE, f"{best} to the best SGD; {beside} to SGD's own 800 gradients"
+  yield IRE, f"{best} to the best SGD; {beside}"
   both = (number(row_of(DEMO, m)["test_accuracy"], 1) for m in ("sam_ire", "sam"))
   yield IRE, "`sam+ire` {}, `sam` {} %".format(*both)
   yield IRE, f"is in no paper: {gain(row_of(DEMO, 'ire_rho'))} to the best SGD"
