@@ -184,22 +184,19 @@ def outcome_of(file, difference, batches):
     if not apply(difference):
       return "gone"
     for tests in batches:
-      code = in_a_process(run_tests, tests, limit=60 + 5 * ALL_SECONDS)
+      code = in_a_process(run_tests, tests, limit=4 * ALL_SECONDS)
       if code != 0:
-        last = OUTPUT.read_text().strip().splitlines()[-2:]
-        return "killed: " + ("too slow" if code is None else " ".join(last))
+        lines = OUTPUT.read_text().splitlines() or [f"exit code {code}"]
+        failed = [x for x in lines if x.startswith(("FAILED", "ERROR"))]
+        return "killed: " + ("too slow" if code is None else (failed or lines)[-1])
     return "survived" if batches else "survived: no test reaches it"
   finally:
     Path(file).write_text(original)
 
 
-def changed(difference):
-  return "\n".join(x for x in difference.splitlines()[2:] if x[0] in "+-")
-
-
 def main(files):
   shutil.rmtree(TREE, ignore_errors=True)
-  ignored = shutil.ignore_patterns(".*", "__pycache__", "build", "runs", "site", "dist")
+  ignored = shutil.ignore_patterns(".git", ".venv*", "__pycache__", "build", "runs", "site", "dist")
   shutil.copytree(".", TREE, ignore=ignored)
   os.chdir(TREE)
   sys.path[0] = os.getcwd()
@@ -220,11 +217,15 @@ def main(files):
     known[key] = outcome_of(file, difference, chosen)
     with RESULTS.open("a") as results:
       results.write(json.dumps([key, known[key]]) + "\n")
-    print(f"{i + 1}/{len(drawn)} {time.monotonic() - start:.0f} s {file}:{line} {known[key]}")
+    print(
+      f"{i + 1}/{len(drawn)} {time.monotonic() - start:.0f} s {file}:{line} {known[key]}",
+      flush=True,
+    )
+  for key in known:
+    file, line, difference = json.loads(key)
     if known[key].startswith("survived"):
-      print(changed(difference), flush=True)
-  counts = collections.Counter(x.split(":")[0] for x in known.values())
-  print(dict(counts))
+      print(f"{file}:{line}", *(x for x in difference.splitlines()[3:] if x[0] in "+-"), sep="\n")
+  print(collections.Counter(outcome.split(":")[0] for outcome in known.values()))
 
 
 if __name__ == "__main__":
