@@ -29,7 +29,7 @@ import time
 from pathlib import Path
 
 SEED, NUMBER = 26, 300
-FIRST_SECONDS, ALL_SECONDS = 5, 60  # of tests, as long as they take without a mutant
+ROUNDS = (5, 60)  # seconds of tests, as long as they take without a mutant
 TREE = Path("build/mutants/tree")  # a copy, in which all that follows happens
 REACH, RESULTS, CHOSEN, OUTPUT = (
   Path("..", x) for x in ("reach.json", "results", "tests", "output")
@@ -109,7 +109,7 @@ def places():
 
   class Finder(libcst.CSTVisitor):
     def on_visit(self, node):
-      if isinstance(node, left_alone) or getattr(node, "value", None) == "__all__":
+      if isinstance(node, left_alone):
         return False
       kinds = [operator for kind, operator in mutation_operators if isinstance(node, kind)]
       if mutants := [mutant for operator in kinds for mutant in operator(node)]:
@@ -160,14 +160,11 @@ def tests_of(reach, file, line):
   return [(test, seconds[test]) for test in in_turn if test is not None]
 
 
-def batches(tests):
-  """The tests for the first seconds, and those up to all of them."""
-  first, rest, total = [], [], 0.0
-  for test, seconds in tests:
-    if total + seconds < ALL_SECONDS:
-      (first if total < FIRST_SECONDS else rest).append(test)
-      total += seconds
-  return [batch for batch in (first, rest) if batch]
+def between(tests, start, end):
+  """The tests that begin between these seconds when they run one after the other."""
+  ends = itertools.accumulate(seconds for _, seconds in tests)
+  starts = ((test, total - seconds) for (test, seconds), total in zip(tests, ends, strict=True))
+  return [test for test, s in starts if start <= s < end]
 
 
 def apply(difference):
@@ -178,18 +175,17 @@ def apply(difference):
   )
 
 
-def outcome_of(file, difference, batches):
+def outcome_of(file, difference, tests, seconds):
   original = Path(file).read_text()
   try:
     if not apply(difference):
       return "gone"
-    for tests in batches:
-      code = in_a_process(run_tests, tests, limit=4 * ALL_SECONDS)
-      if code != 0:
-        lines = OUTPUT.read_text().splitlines() or [f"exit code {code}"]
-        failed = [x for x in lines if x.startswith(("FAILED", "ERROR"))]
-        return "killed: " + ("too slow" if code is None else (failed or lines)[-1])
-    return "survived" if batches else "survived: no test reaches it"
+    code = in_a_process(run_tests, tests, limit=4 * ROUNDS[-1]) if tests else 0
+    lines = OUTPUT.read_text().splitlines() or [f"exit code {code}"]
+    failed = [x for x in lines if x.startswith(("FAILED", "ERROR"))]
+    if code == 0:
+      return f"survived {seconds} seconds of tests"
+    return f"killed: {(failed or lines)[-1] if code else 'beyond the limit of time'}"
   finally:
     Path(file).write_text(original)
 
@@ -207,25 +203,26 @@ def main(files):
   reach = json.loads(REACH.read_text())
   RESULTS.touch()
   known = dict(map(json.loads, RESULTS.read_text().splitlines()))
-  drawn = draw() if not files else [json.loads(x) for x in known if known[x].startswith("survived")]
-  for i, mutant in enumerate(drawn):
-    key, start = json.dumps(mutant), time.monotonic()
-    if key in known and not files:
-      continue
-    file, line, difference = mutant
-    chosen = [files] if files else batches(tests_of(reach, file, line))
-    known[key] = outcome_of(file, difference, chosen)
-    with RESULTS.open("a") as results:
-      results.write(json.dumps([key, known[key]]) + "\n")
-    print(
-      f"{i + 1}/{len(drawn)} {time.monotonic() - start:.0f} s {file}:{line} {known[key]}",
-      flush=True,
-    )
+  survivors = [json.loads(x) for x in known if known[x].startswith("survived")]
+  drawn = survivors if files else draw()
+  for start, end in [(0, 0)] if files else itertools.pairwise((0, *ROUNDS)):
+    for i, mutant in enumerate(drawn):
+      key, begin = json.dumps(mutant), time.monotonic()
+      done = known.get(key, "survived 0")
+      if not files and (not done.startswith("survived") or int(done.split()[1]) >= end):
+        continue
+      file, line, difference = mutant
+      tests = files or between(tests_of(reach, file, line), start, end)
+      known[key] = outcome_of(file, difference, tests, end)
+      with RESULTS.open("a") as results:
+        results.write(json.dumps([key, known[key]]) + "\n")
+      seconds = time.monotonic() - begin
+      print(f"{i + 1}/{len(drawn)} {seconds:.0f} s {file}:{line} {known[key]}", flush=True)
   for key in known:
     file, line, difference = json.loads(key)
     if known[key].startswith("survived"):
       print(f"{file}:{line}", *(x for x in difference.splitlines()[3:] if x[0] in "+-"), sep="\n")
-  print(collections.Counter(outcome.split(":")[0] for outcome in known.values()))
+  print(collections.Counter(outcome.split()[0] for outcome in known.values()))
 
 
 if __name__ == "__main__":
