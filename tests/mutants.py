@@ -147,7 +147,10 @@ def statement(file, line):
 
 
 def tests_of(reach, file, line):
-  """The tests that reach a statement, those first that are the quickest of their file."""
+  """``[test, seconds]`` of all that reach a statement.
+
+  Tests that are called like the module come first, and of each file the quickest.
+  """
   contexts = reach["lines"].get(file, {})
   found = {test for n in statement(file, line) for test in contexts.get(str(n), ())}
   if found == {""}:
@@ -155,9 +158,14 @@ def tests_of(reach, file, line):
   seconds = {test: reach["seconds"][test] for test in found if test in reach["seconds"]}
   by_file = collections.defaultdict(list)
   for test in sorted(seconds, key=seconds.get):
-    by_file[test.split("::")[0]].append(test)
-  in_turn = itertools.chain.from_iterable(itertools.zip_longest(*by_file.values()))
-  return [(test, seconds[test]) for test in in_turn if test is not None]
+    is_namesake = Path(file).stem.strip("_") in test
+    by_file[not is_namesake, test.split("::")[0]].append(test)
+  by_turn = [
+    (is_other, turn, seconds[test], test)
+    for (is_other, _), tests in by_file.items()
+    for turn, test in enumerate(tests)
+  ]
+  return [(test, seconds[test]) for *_, test in sorted(by_turn)]
 
 
 def between(tests, start, end):

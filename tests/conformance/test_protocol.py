@@ -2,6 +2,7 @@
 
 import chex
 import jax
+import jax.numpy as jnp
 import optax
 import orbax.checkpoint as ocp
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import flatopt
 from tests import problem
 from tests.conformance.cases import CASES, each_case_in_time
+from tests.methods import METHODS, with_argument
 
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 
@@ -74,6 +76,28 @@ def test_extra_arguments_reach_what_is_inside(wrap):
     assert extra_args["step"] == 5
     assert extra_args["grad_fn"] is fns["grad_fn"]
     assert extra_args["sampled_grad_fn"] is fns["sampled_grad_fn"]
+
+
+SCALARS = (
+  *("rho", "eta", "alpha", "sigma", "kappa", "flat_fraction", "probability", "mixing", "degree"),
+  *("low", "high", "slow_step_size", "interpolation"),
+)
+
+
+@pytest.mark.parametrize(
+  ("name", "argument"),
+  [(name, argument) for argument in SCALARS for name in with_argument(argument)],
+)
+def test_schedules_read_the_count_or_the_step_that_is_given(name, argument):
+  seen = []
+  method = METHODS[name](**{argument: lambda t: seen.append(int(t)) or 0.5})
+  w = jnp.ones(3)
+  fns = {"grad_fn": lambda w: 2 * w, "sampled_grad_fn": lambda w, key: 2 * w}
+  for count in (3, 4):  # what is read at every second update is read at one of them
+    state = method.init(w)._replace(count=jnp.array(count))
+    for step in ({}, {"step": 7 + count}):
+      jax.eval_shape(lambda w, state=state, step=step: method.update(w, state, w, **step, **fns), w)
+  assert {*seen} in ({3, 4, 10, 11}, {3, 10}, {4, 11})
 
 
 @each_case_in_time

@@ -13,6 +13,7 @@ import pytest
 import flatopt
 from tests import problem
 from tests.conformance.cases import CASES
+from tests.versions import enable_x64
 
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 
@@ -30,6 +31,17 @@ def test_map_params(case):
   )
   expected = jax.tree.map(lambda x: shapes[x.shape], state)
   assert mapped == expected
+
+
+@each_case
+def test_nothing_grows_to_64_bits_beside_float32_params(case):
+  optimizer = case.make()
+  with enable_x64(True):
+    params, batch = problem.make_params(jnp.float32), problem.make_batch(dtype=jnp.float32)
+    state = optimizer.init(params)
+    new = jax.eval_shape(problem.make_step(optimizer), params, state, batch)
+  assert new == jax.eval_shape(lambda: (params, state))
+  assert max(x.dtype.itemsize for x in jax.tree.leaves(new)) == 4
 
 
 @each_case

@@ -58,13 +58,6 @@ def test_schedules_read_the_count(x64):
   assert_close(rows, asam_numpy(RADII, FLOORS))
 
 
-def test_schedules_read_step_where_given():
-  w = jnp.array([2.0])
-  method = flatopt.asam(table(RADII), eta=table(FLOORS))
-  reached, _ = once(method, w, w, grad_fn=lambda p: p, step=jnp.array(1))
-  np.testing.assert_allclose(reached, [2 + 0.1 * 2.5], rtol=1e-6)
-
-
 NAMES = {
   "kernel": {"kernel": 0},
   "bias": {"bias": None},

@@ -16,7 +16,6 @@ from tests.oracle.trajectory import (
   follow,
   gradient,
   numpy_base,
-  once,
   table,
   unit,
 )
@@ -54,11 +53,6 @@ def test_tosses_are_those_of_rst():
 def test_any_kind_of_number(probability, degree):
   method = flatopt.g_rst(constant(10.0), probability, degree=degree)
   assert method.update(ONE, method.init(ONE), ONE)[0].tolist() == [5.5]
-
-
-def test_schedules_read_step_where_given():
-  method = flatopt.g_rst(constant(11.0), table([0.0, 1.0]), degree=table([0.0, 2.0]))
-  assert once(method, ONE, ONE, step=jnp.array(1))[0].tolist() == [21]
 
 
 def test_probability_0_divides_nothing():

@@ -84,14 +84,6 @@ def test_kappa_schedule_reads_the_count(x64):
   assert_close(rows, UPDATES * (1 + kappas[:, None] * masks_numpy(DIAGONALS, 3)))
 
 
-def test_schedules_read_step_where_given():
-  method = flatopt.ire(
-    table([0, 5.0]), flat_fraction=table([0.0, 0.5]), curvature=PARAMS_ARE_CURVATURE
-  )
-  output, _ = once(method, jnp.ones(2), jnp.array([2.0, 1.0]), step=jnp.array(1))
-  assert output.tolist() == [1, 6]
-
-
 MASKS = [
   # |curvature| over both leaves together, flat_fraction, flat: ties with the threshold
   # count, and what is not finite does not, even where all shall be flat.

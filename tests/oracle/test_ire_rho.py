@@ -81,18 +81,6 @@ def test_schedules_read_the_count(x64):
   assert_close(rows, drift_numpy(RADII, KAPPAS, masks))
 
 
-def test_schedules_read_step_where_given():
-  method = flatopt.ire(
-    rho=table([0, 0.5]),
-    kappa=table([0, 4.0]),
-    flat_fraction=table([0.0, 1.0]),
-    curvature=PARAMS_ARE_CURVATURE,
-  )
-  one = jnp.ones(1)
-  output, _ = once(method, one, one, grad_fn=lambda w: w, step=jnp.array(1))
-  assert output.tolist() == [1 + 0.5 + 4 * 0.5]
-
-
 def test_default_estimator_is_hutchinson():
   grad_fn = lambda w: jnp.array([5.0, -1.0, 3.0, 2.0]) * w
   _, state = once(

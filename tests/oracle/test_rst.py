@@ -57,15 +57,6 @@ def test_equation(x64):
   np.testing.assert_array_equal(state.count, np.arange(1, 17))
 
 
-def test_schedules_read_step_where_given():
-  method = flatopt.rst(
-    optax.stateless_with_tree_map(lambda g, p: 10 * g), table([0.0, 1.0]), mixing=table([0.0, 2.0])
-  )
-  output, state = once(method, ONE, ONE, step=jnp.array(1))
-  assert output.tolist() == [19]
-  assert state.probability == 1
-
-
 def test_inner_is_given_step_and_extra_arguments():
   inner = optax.GradientTransformationExtraArgs(
     lambda params: optax.EmptyState(),

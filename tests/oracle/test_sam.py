@@ -45,12 +45,6 @@ def test_rho_schedule_reads_the_count(x64):
   assert_close(rows, sam_numpy(RADII))
 
 
-def test_rho_schedule_reads_step_where_given():
-  g = w = jnp.array([3.0, 4.0])
-  reached, _ = once(flatopt.sam(table(RADII)), g, w, grad_fn=lambda p: p, step=jnp.array(4))
-  np.testing.assert_allclose(reached, [3.3, 4.4], rtol=1e-6)
-
-
 def test_one_norm_over_all_leaves():
   g = {"a": jnp.array([2.0]), "b": jnp.array([[1.0, 2.0]])}
   w = {"a": jnp.array([10.0]), "b": jnp.array([[20.0, 30.0]])}
