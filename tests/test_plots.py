@@ -37,6 +37,7 @@ def test_the_first_direction_runs_to_the_right():
   vertical = [path.vertices for path in ax.collections[1].get_paths()]
   for level, vertices in zip((-0.25, 0.25), vertical, strict=True):
     np.testing.assert_allclose(vertices[:, 0], level, atol=1e-6)
+  np.testing.assert_array_equal(ax.lines[0].get_xydata(), [[0, 0]])  # the params
 
 
 def test_levels_stop_where_nine_tenths_lie_below():
@@ -74,8 +75,9 @@ def test_a_plane_without_finite_losses_is_refused():
 
 def test_a_spectrum_is_cut_a_million_below_its_peak():
   ax = plots.spectrum(SPECTRUM, label="w")
-  (line,) = ax.lines
+  (line,), (area,) = ax.lines, ax.collections
   np.testing.assert_allclose(line.get_ydata(), [2e-6, 2.0, 0.5])
+  np.testing.assert_allclose(area.get_paths()[0].get_extents().get_points(), [[-1, 2e-6], [3, 2]])
   assert ax.get_yscale() == "log"
 
 
@@ -96,7 +98,8 @@ def test_the_axis_has_room_for_the_highest_peak_of_several_spectra(order):
   ],
 )
 def test_dark_ground_is_dark(draw):
-  luminance = [sum(draw(dark=dark).figure.get_facecolor()[:3]) / 3 for dark in (False, True)]
+  grounds = [draw(**options).figure.get_facecolor() for options in ({}, {"dark": True})]
+  luminance = [sum(ground[:3]) / 3 for ground in grounds]
   assert luminance[0] > 0.9
   assert luminance[1] < 0.15
 

@@ -20,15 +20,16 @@ def numpy_ascent(hessian, w, rho, num_steps, scale):
   return max(reached) - loss(w)
 
 
-@pytest.mark.parametrize("num_steps", [1, 2, 5])
+@pytest.mark.parametrize("num_steps", [None, 2, 5], ids=["one by default", "two", "five"])
 @pytest.mark.parametrize("eta", [None, 0.0, 0.1])
 def test_equation(x64, num_steps, eta):
   loss_fn, params, hessian = dense.quadratic(np.linspace(-2, 5, 9))
   flat = np.concatenate([np.ravel(params["a"]), params["b"]])
   # "b" is a bias by its name, and not scaled.
   scale = np.ones(9) if eta is None else np.r_[np.abs(flat[:4]) + eta, np.ones(5)]
-  measure = lambda p: sharpness.ascent(loss_fn, p, rho=0.3, num_steps=num_steps, eta=eta)
-  expected = numpy_ascent(hessian, flat, 0.3, num_steps, scale)
+  given = {} if num_steps is None else {"num_steps": num_steps}
+  measure = lambda p: sharpness.ascent(loss_fn, p, rho=0.3, eta=eta, **given)
+  expected = numpy_ascent(hessian, flat, 0.3, num_steps or 1, scale)
   assert float(jax.jit(measure)(params)) == pytest.approx(expected, rel=1e-10)
 
 
