@@ -3,13 +3,14 @@
 from experiments.plots import front
 from tests.experiments.kept import (
   ACCURACY,
+  ADAMW,
   CHEAP,
   CHEAP_FORMS,
   CHOOSING,
-  DEMO,
   EVIDENCE,
   FASHION,
   INDEX,
+  IRE,
   README,
   SGD,
   SPEED_UPS,
@@ -21,17 +22,27 @@ from tests.experiments.kept import (
   lines,
   number,
   p_text,
+  paired,
   row_of,
   row_of_table,
+  with_error,
 )
 
 TUNED_LABELS = {
   "sam": "`sam`",
+  "asam": "`asam`",
   "rst:probability=0.5": "`rst`, p = 1/2",
+  "g_rst": "`g_rst`, p = 1/2",
   "sala:sync_period=5": "`sala`, k = 5",
   "lookbehind": "`lookbehind`, k = 2",
+  "sam_ire": "`sam` with `ire`",
+  "ire_rho": "`ire(rho)`",
   "partial_sam:share=0.25,rho=0.2": "SAM, a quarter of the batch for the ascent",
+  "ae_sam:rho=0.2": "`ae_sam`",
+  "periodic_sam:interval=4,rho=0.2": "SAM on every 4th step",
   "late_sam:start=0.75,rho=0.2": "SAM in the last quarter of the steps",
+  "looksam:rho=0.2": "`looksam`, every 5th step",
+  "momentum_sam": "`momentum_sam`",
   "weight_average": "`weight_average` over the last quarter",
   "lookahead": "`lookahead`",
   "ire": "`ire()`",
@@ -59,9 +70,10 @@ def tuned_rows():
     for row in kept(TUNED_AT.format(amount))["rows"]
     if row["p_holm"] is not None
   }
-  late = ps.pop(("late_sam:start=0.75,rho=0.2", 400))
+  late, momentum = ps.pop(("late_sam:start=0.75,rho=0.2", 400)), ps.pop(("momentum_sam", 800))
   yield ACCURACY, f"p ≤ {p_text(max(ps.values()))} for each method's difference"
-  yield ACCURACY, f"but .{late * 100:.0f} for SAM in the last quarter of 400"
+  open_ones = f".{late * 100:.0f} for SAM in the last quarter of 400 and .{momentum * 100:.0f} for"
+  yield ACCURACY, f"but {open_ones} `momentum_sam`"
   over_images = [
     row["difference_test_error"]
     for amount in (400, 800)
@@ -69,54 +81,96 @@ def tuned_rows():
     if row["p_holm"] is not None
   ]
   yield ACCURACY, f"an error of {min(over_images):.1f} to {max(over_images):.1f},"
-  for method in ("asam", "g_rst", "sam_ire", "ire_rho"):
-    label = {"sam_ire": "sam+ire", "ire_rho": "ire(rho)"}.get(method, method)
-    yield ACCURACY, f"`{label}` {gain(row_of(DEMO, method)).partition(' ')[0]}"
 
 
+ADAMW_LABELS = {
+  "adamw": "adamw",
+  "sam": "`sam`",
+  "rst:probability=0.5": "`rst`, p = 1/2",
+  "sala:sync_period=5": "`sala`, k = 5",
+  "lookbehind": "`lookbehind`, k = 2",
+  "ire": "`ire()`",
+}
+
+
+def adamw_rows():
+  """The second base, at 800 gradients."""
+  rows = [row_of(ADAMW, method, 800) for method in ADAMW_LABELS]
+  cells = [
+    (label, accuracy(row), gain(row), p_text(row["p_holm"]) if row["p"] else "")
+    for label, row in zip(ADAMW_LABELS.values(), rows, strict=True)
+  ]
+  yield from lines(ACCURACY, cells)
+  own = lambda m: kept(f"{TUNED}/800/adamw-{m.partition(':')[0]}/results.json")["runs"][m]
+  above = {m: paired(own(m), own("adamw"), "test_accuracy") for m in list(ADAMW_LABELS)[2:]}
+  low, high = sorted(above[m][0] for m in ("sala:sync_period=5", "rst:probability=0.5"))
+  yield ACCURACY, f"`rst` and `sala` are {low:.1f} to {high:.1f} above AdamW's own 800"
+  yield IRE, f"{with_error(*above['ire'], 1, '+')} to AdamW of its 800 gradients"
+  best = next(row for row in kept(ADAMW)["rows"] if row["amount"] == rows[0]["base"])
+  runs = (
+    kept(f"{TUNED}/{row['amount']}/{directory}/results.json")["runs"][row["method"]]
+    for directory, row in (("adamw-adamw", best), ("sgd", SGD(200)))
+  )
+  beside = with_error(*paired(*runs, "test_accuracy"), 1, "+")
+  yield (
+    ACCURACY,
+    f"The best AdamW, of {best['amount']} gradients, is at {accuracy(best)} %, {beside}",
+  )
+
+
+# With the name of what was tuned alike.
 CHEAP_LABELS = {
-  "sam": "SAM",
-  "rst:probability=0.5": "RST, 1/2",
-  "g_rst:probability=0.5": "G-RST, 1/2",
-  "sala:sync_period=2": "SALA, k = 2",
-  "late_sam:start=0.5": "SAM in the last half",
-  "ae_sam:rho=0.2": "AE-SAM",
-  "rst:probability=0.25": "RST, 1/4",
-  "g_rst:probability=0.25": "G-RST, 1/4",
-  "partial_sam:share=0.25": "SAM, a quarter of the batch for the ascent",
-  "late_sam:start=0.75": "SAM in the last quarter",
-  "periodic_sam:interval=4": "SAM every 4th step",
-  "sala:sync_period=5": "SALA, k = 5",
-  "looksam:rho=0.2": "LookSAM, every 5th step",
-  "periodic_sam:interval=10": "SAM every 10th step",
-  "late_sam:start=0.9": "SAM in the last tenth",
-  "weight_average": "SWA over the last quarter",
-  "momentum_sam:learning_rate=0.05": "Momentum-SAM",
-  "lookahead": "Lookahead",
+  "sam": ("SAM", "sam"),
+  "rst:probability=0.5": ("RST, 1/2", "rst"),
+  "g_rst:probability=0.5": ("G-RST, 1/2", "g_rst"),
+  "sala:sync_period=2": ("SALA, k = 2", None),
+  "late_sam:start=0.5": ("SAM in the last half", None),
+  "ae_sam:rho=0.2": ("AE-SAM", "ae_sam"),
+  "rst:probability=0.25": ("RST, 1/4", None),
+  "g_rst:probability=0.25": ("G-RST, 1/4", None),
+  "partial_sam:share=0.25": ("SAM, a quarter of the batch for the ascent", "partial_sam"),
+  "late_sam:start=0.75": ("SAM in the last quarter", "late_sam"),
+  "periodic_sam:interval=4": ("SAM every 4th step", "periodic_sam"),
+  "sala:sync_period=5": ("SALA, k = 5", "sala"),
+  "looksam:rho=0.2": ("LookSAM, every 5th step", "looksam"),
+  "periodic_sam:interval=10": ("SAM every 10th step", None),
+  "late_sam:start=0.9": ("SAM in the last tenth", None),
+  "weight_average": ("SWA over the last quarter", "weight_average"),
+  "momentum_sam:learning_rate=0.05": ("Momentum-SAM", "momentum_sam"),
+  "lookahead": ("Lookahead", "lookahead"),
 }
 
 
 def cheap_rows():
+  tuned = {row["method"].partition(":")[0]: row for row in kept(TUNED_AT.format(800))["rows"]}
   rows = []
-  for method, label in CHEAP_LABELS.items():
+  for method, (label, same) in CHEAP_LABELS.items():
     row = row_of(CHEAP, method)
     paid = f"{row['gradients'] / row['steps']:.3g}"
     paid = {"1.26": "1.25", "1.51": "1.5"}.get(paid, paid)  # random: its expectation is given
-    rows.append((label, paid, gain(row)))
+    rows.append((label, paid, gain(tuned[same]) if same else "", gain(row)))
   yield from lines(CHEAP_FORMS, rows)
   late = [row_of(CHEAP, f"late_sam:start={start}") for start in (0.9, 0.5)]
   said = f"last tenth {gain(late[0])}, last half {gain(late[1])}, SAM {gain(row_of(CHEAP, 'sam'))}"
   yield CHEAP_FORMS, said
   at = lambda method: [row_of(TUNED_AT.format(amount), method) for amount in (400, 800)]
   both = lambda method, form=gain: " and ".join(map(form, at(method)))
+  alone = ", ".join(
+    f"{label} {gain(tuned[method])}"
+    for method, label in (
+      ("ae_sam", "AE-SAM"),
+      ("looksam", "LookSAM"),
+      ("momentum_sam", "Momentum-SAM"),
+    )
+  )
+  yield CHEAP_FORMS, f"800 gradients: {alone}"
   keeps = lambda method: f"p = {both(method, lambda row: p_text(row['keeps_p']))}"
   rst, sala = "rst:probability=0.5", "sala:sync_period=5"
   yield CHEAP_FORMS, f"{both(rst)} to the best SGD at 400 and 800 gradients, SAM {both('sam')};"
   yield CHEAP_FORMS, keeps(rst)
   yield CHEAP_FORMS, f"k = 5: {both(sala)}; {keeps(sala)}"
   yield CHEAP_FORMS, f"last quarter: {both('late_sam:start=0.75')}"
-  g_rst = row_of(DEMO, "g_rst")
-  yield CHEAP_FORMS, f"G-RST at older settings: {gain(g_rst)}, p = {p_text(g_rst['keeps_p'])}"
+  yield CHEAP_FORMS, f"G-RST: {both('g_rst')}; {keeps('g_rst')}"
   outer = "2026-11-29-outer-momentum/results.json"
   more, most = (row_of_table(outer, f"lookahead:slow_momentum={x}") for x in (0.5, 0.9))
   yield (
@@ -186,11 +240,18 @@ def prose():
   yield ACCURACY, f"SAM seemed to gain {seemed:.0f} points"
   yield CHOOSING, f"worth {gained:.0f} points"
   added = gain(again).removeprefix("+")
-  yield README, f"added {added} points where labels were wrong"
+  on_adamw, most = (gain(row_of(ADAMW, m)).removeprefix("+") for m in ("sam", "lookbehind"))
+  best_adamw = row_of(ADAMW, "adamw", row_of(ADAMW, "sam")["base"])
+  ahead = number(best_adamw["test_accuracy"] - best["test_accuracy"], 1)
+  yield README, f"added {added} points to SGD and {on_adamw} to AdamW where labels were wrong"
+  yield README, f"stopped at {best_adamw['amount']} gradients, {ahead} more"
   yield from (
-    (CHOOSING, f"+{added} points over the best SGD"),
-    (EVIDENCE, f"where labels are wrong: +{added} points"),
+    (CHOOSING, f"AdamW: {ahead} more"),
+    (CHOOSING, f"+{added} points over the best SGD, +{on_adamw} over the best AdamW"),
+    (EVIDENCE, f"where labels are wrong: +{added} points to SGD, +{on_adamw} to AdamW"),
     (ACCURACY, f"`sam` adds {added} points to the best SGD"),
+    (ACCURACY, f"`sam` adds {on_adamw} and `lookbehind` {most}"),
+    (ACCURACY, f"+{on_adamw} points: small Mixer"),
     (ACCURACY, f"+{added} points: small Mixer"),
   )
   rates = (
@@ -211,7 +272,7 @@ def prose():
     for row in kept(TUNED_AT.format(400))["rows"]
     if row["p"] and row["p_holm"] < 0.05 < row["difference"]
   ]
-  yield ACCURACY, f"{min(gains):.1f} to {max(gains):.1f}."
+  yield ACCURACY, f"nine more forms add {min(gains):.1f} to {max(gains):.1f};"
   saved = [100 * (1 - 1 / row["speed_up"]) for row in SPEED_UPS]
   gradients = max(100 * (1 - 1 / row["in_gradients"]) for row in SPEED_UPS)
   steps = f"{min(saved):.0f} to {max(saved):.0f} %"
