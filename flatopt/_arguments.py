@@ -116,10 +116,10 @@ def check_axes(
   check_flag(method, "sync_perturbation", sync_perturbation)
 
 
-def check_transformation(method: str, name: str, value: Any) -> None:
-  """Checks an argument that must be an optax transformation."""
+def as_transformation(method: str, name: str, value: Any) -> optax.GradientTransformationExtraArgs:
+  """Returns an argument that must be an optax transformation as one with extra arguments."""
   if isinstance(value, optax.GradientTransformation):
-    return
+    return optax.with_extra_args_support(value)
   remedy = ""
   if isinstance(value, optax.MultiSteps):
     remedy = "an optax.MultiSteps becomes one with its method gradient_transformation()"

@@ -67,8 +67,7 @@ it before: optax.chain(flatopt.sam(...), base_optimizer)
   if isinstance(optimizer, optax.MultiSteps):
     update: Any = optimizer.update
   else:
-    _arguments.check_transformation("check_optimizer", "optimizer", optimizer)
-    update = optax.with_extra_args_support(optimizer).update
+    update = _arguments.as_transformation("check_optimizer", "optimizer", optimizer).update
   check = functools.partial(_check, optimizer.init, update, params)
   for name in axis_names:
     check = jax.vmap(check, axis_name=name, axis_size=1)  # nothing is batched: values stay values

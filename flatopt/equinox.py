@@ -3,11 +3,8 @@
 This module needs equinox. ``import flatopt`` does not import it.
 """
 
-import functools
 from collections.abc import Callable
-from typing import Any, Concatenate, cast
-
-import optax
+from typing import Any, Concatenate
 
 try:
   import equinox as eqx
@@ -17,6 +14,7 @@ except ModuleNotFoundError as error:
 
 from flatopt import _results, closures
 from flatopt._typing import Args, GradFn, Params, Value
+from flatopt.closures import sharp_loss as sharp_loss
 
 
 def value_and_grad(
@@ -66,52 +64,3 @@ def value_and_grad(
     return value if has_aux else value[0], *others
 
   return step_fn
-
-
-def sharp_loss(
-  loss_fn: Callable[Args, Value],
-  method: optax.GradientTransformation | None = None,
-  *,
-  has_aux: bool = False,
-) -> Callable[Args, Value]:
-  """``flatopt.closures.sharp_loss`` for models, to use with ``eqx.filter_value_and_grad``.
-
-  The value is that of ``loss_fn``. The gradient by the floating arrays of the model is the output
-  of the method. Cost: two gradients where it is differentiated, one forward pass where it is only
-  evaluated.
-
-  Args:
-    loss_fn: ``(model, *args, **kwargs) -> loss``, or ``(loss, aux)`` with ``has_aux``.
-    method: as in ``flatopt.closures.sharp_loss``. A mask is like
-      ``eqx.filter(model, eqx.is_inexact_array)``.
-    has_aux: whether ``loss_fn`` also returns aux, such as a new ``eqx.nn.State``, which is not
-      differentiated.
-
-  Returns:
-    A function with the signature of ``loss_fn``.
-
-  Raises:
-    TypeError: as ``flatopt.closures.sharp_loss``.
-
-  Example:
-    >>> import equinox as eqx, jax, jax.numpy as jnp, flatopt
-    >>> import flatopt.equinox
-    >>> model = eqx.nn.Linear(2, 1, key=jax.random.key(0))
-    >>> loss_fn = lambda model, x: jnp.mean((jax.vmap(model)(x) - 1) ** 2)
-    >>> sharp_loss = flatopt.equinox.sharp_loss(loss_fn, flatopt.sam(rho=0.1))
-    >>> loss, grads = eqx.filter_value_and_grad(sharp_loss)(model, jnp.eye(2))
-    >>> grads.weight.shape
-    (1, 2)
-  """
-
-  def loss_of_parts(params: Any, static: Any, args: Any, kwargs: Any) -> Any:
-    return cast(Any, loss_fn)(eqx.combine(params, static), *args, **kwargs)
-
-  loss_with_sharp_gradient = closures.sharp_loss(loss_of_parts, method, has_aux=has_aux)
-
-  @functools.wraps(loss_fn, updated=())
-  def loss_of_model(model: Any, *args: Any, **kwargs: Any) -> Any:
-    params, static = eqx.partition(model, eqx.is_inexact_array)
-    return loss_with_sharp_gradient(params, static, args, kwargs)
-
-  return cast(Callable[Args, Value], loss_of_model)

@@ -69,9 +69,8 @@ def finish(
     >>> w.tolist()
     [2.5]
   """
-  _arguments.check_transformation("finish", "optimizer", optimizer)
+  optimizer = _arguments.as_transformation("finish", "optimizer", optimizer)
   _arguments.check_integer("finish", "num_steps", num_steps, minimum=1)
-  optimizer = optax.with_extra_args_support(optimizer)
 
   def init(params):
     return FinishState(jnp.zeros((), jnp.int32), jnp.zeros((), bool), optimizer.init(params))

@@ -17,10 +17,11 @@ except ModuleNotFoundError as error:
   message = "flatopt.nnx needs flax: pip install 'flatopt[flax]'"
   raise ModuleNotFoundError(message) from error
 
-from flatopt import _arguments, _batch_statistics, _results, closures
+from flatopt import _arguments, _results, closures
 from flatopt import _pure_nnx as _pure
 from flatopt._typing import Args, Value
 from flatopt.closures import _microbatches
+from flatopt.linen import _mean_statistics
 from flatopt.opt_state import eval_params
 
 Model = TypeVar("Model", bound=nnx.Module)
@@ -58,9 +59,7 @@ def batch_statistics(
   graphdef, statistics, rest = nnx.split(model, nnx.BatchStat, ...)
 
   update_fn = functools.partial(_pure.statistics_after, forward, graphdef, _pure.as_pure(rest))
-  nnx.update(
-    model, _batch_statistics.mean_statistics(update_fn, _pure.as_pure(statistics), batches)
-  )
+  nnx.update(model, _mean_statistics(update_fn, _pure.as_pure(statistics), batches))
 
 
 def value_and_grad(

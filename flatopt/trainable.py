@@ -60,8 +60,7 @@ def trainable(
     >>> updates["encoder"].tolist()
     [0.0, 0.0]
   """
-  _arguments.check_transformation("trainable", "optimizer", optimizer)
-  optimizer = optax.with_extra_args_support(optimizer)
+  optimizer = _arguments.as_transformation("trainable", "optimizer", optimizer)
 
   def init(params):
     if _arguments.is_placeholder(params):  # it is not a tree that could be masked

@@ -26,17 +26,19 @@ class Model(eqx.Module):
 
   dense: eqx.nn.Linear
   count: jax.Array
+  rate: float
   activation: object
   nothing: None
 
   def __init__(self):
     self.dense = eqx.nn.Linear(3, 2, key=jax.random.key(0))
     self.count = jnp.array(3)
+    self.rate = 0.5
     self.activation = jnp.tanh
     self.nothing = None
 
   def __call__(self, x, key):
-    kept = jax.random.bernoulli(key, 0.5, (2,))
+    kept = jax.random.bernoulli(key, 0.5 if self.rate == 0.5 else 0, (2,))
     return jnp.where(kept, self.activation(self.dense(x)), 0) * self.count
 
 

@@ -24,7 +24,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.plugins import get_plugin_logger
 from mkdocs.structure.files import File, Files
 
-from flatopt.plots import _style
+from flatopt import plots
 
 FOLDER = Path(__file__).parents[1] / "tutorials"
 LOG = get_plugin_logger("tutorials")
@@ -66,7 +66,7 @@ def _run_cell(cell: Cell, namespace: dict[str, Any], path: Path) -> Cell:
     text = printed.getvalue() + ("" if value is None else f"{value!r}\n")
     return cell._replace(printed=text)
   light = _svg(figure)
-  with mock.patch.object(_style, "LIGHT", _style.DARK):  # the same cell on the other ground
+  with mock.patch.object(plots, "_LIGHT", plots._DARK):  # the same cell on the other ground
     value = _value_of(cell.source, namespace, path)
   return cell._replace(printed=printed.getvalue(), figures=(light, _svg(value.figure)))
 

@@ -86,13 +86,12 @@ def ae_sam(
     >>> method = flatopt.ae_sam(flatopt.sam(rho=0.05), num_steps=10_000)
     >>> optimizer = optax.chain(method, optax.sgd(0.1))
   """
-  _arguments.check_transformation("ae_sam", "inner", inner)
+  inner = _arguments.as_transformation("ae_sam", "inner", inner)
   _arguments.check_integer("ae_sam", "num_steps", num_steps, minimum=1)
   _arguments.check_number("ae_sam", "low", low)
   _arguments.check_number("ae_sam", "high", high)
   _arguments.check_decay("ae_sam", decay)
   _arguments.check_axes("ae_sam", axis_name, shard_axes)
-  inner = optax.with_extra_args_support(inner)
 
   def init(params):
     return AeSamState(

@@ -1,4 +1,4 @@
-"""Randomised sharpness-aware training (RST): SAM's gradient on randomly chosen steps only."""
+"""Randomised sharpness-aware training: SAM's gradient on randomly chosen steps only (RST, G-RST)."""
 
 from typing import NamedTuple
 
@@ -21,6 +21,12 @@ class RstState(NamedTuple):
   method = "rst"
   extra_gradients = 0  # the state of ``inner`` counts them
   metrics = _method.reported("count", "sharpness_steps", "probability")
+
+
+class GRstState(RstState):
+  """As that of ``rst``."""
+
+  method = "g_rst"
 
 
 def rst(
@@ -84,17 +90,69 @@ def rst(
     True
   """
   _arguments.check_number("rst", "mixing", mixing)
-  return mix_at_random(RstState, inner, probability, mixing, key, axis_name)
+  return _mix_at_random(RstState, inner, probability, mixing, key, axis_name)
 
 
-def mix_at_random(state_type, inner, probability, mixing, key, axis_name):
+def g_rst(
+  inner: optax.GradientTransformation,
+  probability: ScalarOrSchedule = 0.5,
+  *,
+  degree: ScalarOrSchedule = 1.0,
+  key: int | jax.Array = 0,
+  axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+  """RST in which a rarer sharpness-aware gradient has a larger weight.
+
+      X_t ~ Bernoulli(probability(t))          the same X_t on every device
+      mixing = degree(t) / probability(t)      0 if probability(t) = 0
+      output: g                                      if X_t = 0
+              (1 - mixing) * g + mixing * inner(g)   if X_t = 1
+
+  The expected output is ``g + degree * (inner(g) - g)``, because E[X_t * mixing] = degree. So
+  with ``degree = 1`` the expected gradient is that of ``inner``, whatever the probability. The
+  variance grows as the probability falls. Prefer it to ``rst`` if the probability is low.
+  Cost: ``probability`` extra gradients per step with ``inner = sam()``.
+
+  Args:
+    degree: expected weight of ``inner(g) - g``, >= 0; 1 is the weight that SAM gives it.
+    inner, probability, key, axis_name: as in ``rst``.
+
+  Returns:
+    A transformation like that of ``rst``.
+
+  State:
+    As that of ``rst``: scalars, and the state of ``inner``.
+
+  Raises:
+    ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
+
+  Source:
+    Zhao, Zhang, Hu 2022, arXiv 2203.09962. We could not read the form of G-RST that the paper
+    prints; this one is derived from E[X_t * mixing] = degree.
+
+  Example:
+    >>> import optax, flatopt
+    >>> optimizer = optax.chain(flatopt.g_rst(flatopt.sam(), probability=0.25), optax.sgd(0.1))
+  """
+  _arguments.check_number("g_rst", "degree", degree, low=0)
+
+  def mixing(step):
+    # The two may have different dtypes, which strict promotion would not divide.
+    dtype = jnp.result_type(float)
+    p = jnp.asarray(_arguments.value_at(probability, step), dtype)
+    d = jnp.asarray(_arguments.value_at(degree, step), dtype)
+    return jnp.where(p > 0, d / jnp.where(p > 0, p, 1), 0)
+
+  return _mix_at_random(GRstState, inner, probability, mixing, key, axis_name)
+
+
+def _mix_at_random(state_type, inner, probability, mixing, key, axis_name):
   """The transformation of ``rst`` and of ``g_rst``, which differ in ``mixing`` only."""
   method = state_type.method
-  _arguments.check_transformation(method, "inner", inner)
+  inner = _arguments.as_transformation(method, "inner", inner)
   _arguments.check_number(method, "probability", probability, low=0, high=1)
   _arguments.check_key(method, key)
   _arguments.check_axes(method, axis_name)
-  inner = optax.with_extra_args_support(inner)
 
   def init(params):
     return state_type(

@@ -90,8 +90,7 @@ def sam(
   perturbation = _perturbation.Perturbation("sam", rho, axis_name, shard_axes, sync, mask=mask)
   _arguments.check_flag("sam", "sync_perturbation", sync_perturbation)
   if ascent is not None:
-    _arguments.check_transformation("sam", "ascent", ascent)
-    ascent = optax.with_extra_args_support(ascent)
+    ascent = _arguments.as_transformation("sam", "ascent", ascent)
 
   def init(params):
     ascent_state = optax.EmptyState() if ascent is None else ascent.init(params)

@@ -56,8 +56,7 @@ def flat_mask(
   _arguments.check_key("ire", key)
   if curvature is None:
     curvature = hutchinson(key=key)
-  _arguments.check_transformation("ire", "curvature", curvature)
-  estimator = optax.with_extra_args_support(curvature)
+  estimator = _arguments.as_transformation("ire", "curvature", curvature)
 
   def init(params) -> FlatMask:
     dtype = _tree.wide_dtype(*jax.tree.leaves(params))

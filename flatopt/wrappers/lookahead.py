@@ -87,7 +87,7 @@ def lookahead(
     >>> w.tolist()
     [3.0]
   """
-  _arguments.check_transformation("lookahead", "base_optimizer", base_optimizer)
+  base = _arguments.as_transformation("lookahead", "base_optimizer", base_optimizer)
   _arguments.check_integer("lookahead", "sync_period", sync_period, minimum=1)
   _arguments.check_number("lookahead", "slow_step_size", slow_step_size, low=0, high=1)
   is_number = isinstance(slow_momentum, numbers.Real)
@@ -96,7 +96,6 @@ def lookahead(
   else:
     _arguments.check_number("lookahead", "slow_momentum", slow_momentum, low=0, high=1)
   has_momentum = not is_number or slow_momentum != 0
-  base = optax.with_extra_args_support(base_optimizer)
 
   def init(params):
     zeros = lambda: optax.tree.zeros_like(params)

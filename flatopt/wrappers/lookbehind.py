@@ -93,7 +93,7 @@ def lookbehind(
     >>> import optax, flatopt
     >>> optimizer = flatopt.lookbehind(optax.sgd(0.1), ascent_steps=2, rho=0.05)
   """
-  _arguments.check_transformation("lookbehind", "base_optimizer", base_optimizer)
+  base = _arguments.as_transformation("lookbehind", "base_optimizer", base_optimizer)
   _arguments.check_integer("lookbehind", "ascent_steps", ascent_steps, minimum=1)
   if interpolation is None:
     interpolation = 1 / ascent_steps
@@ -109,7 +109,6 @@ def lookbehind(
   perturbation = _perturbation.Perturbation(
     "lookbehind", rho, axis_name, shard_axes, sync_perturbation, eta, scale_mask
   )
-  base = optax.with_extra_args_support(base_optimizer)
 
   def init(params):
     return LookbehindState(

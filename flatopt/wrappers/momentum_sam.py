@@ -68,10 +68,9 @@ def momentum_sam(
     >>> import optax, flatopt
     >>> optimizer = flatopt.momentum_sam(optax.sgd(0.1, momentum=0.9), rho=0.3)
   """
-  _arguments.check_transformation("momentum_sam", "base_optimizer", base_optimizer)
+  base = _arguments.as_transformation("momentum_sam", "base_optimizer", base_optimizer)
   _arguments.check_number("momentum_sam", "rho", rho, low=0)
   _arguments.check_axes("momentum_sam", None, shard_axes)
-  base = optax.with_extra_args_support(base_optimizer)
 
   def init(params):
     eps = optax.tree.zeros_like(params)

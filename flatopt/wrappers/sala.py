@@ -89,11 +89,10 @@ def sala(
     >>> import optax, flatopt
     >>> optimizer = flatopt.sala(optax.sgd(0.1, momentum=0.9), sync_period=5, rho=0.2)
   """
-  _arguments.check_transformation("sala", "base_optimizer", base_optimizer)
+  base = _arguments.as_transformation("sala", "base_optimizer", base_optimizer)
   _arguments.check_integer("sala", "sync_period", sync_period, minimum=2)
   _arguments.check_number("sala", "slow_step_size", slow_step_size, low=0, high=1)
   perturbation = _perturbation.Perturbation("sala", rho, axis_name, shard_axes, sync_perturbation)
-  base = optax.with_extra_args_support(base_optimizer)
 
   def init(params):
     return SalaState(

@@ -84,12 +84,11 @@ def weight_average(
     [2.0]
   """
   name = "weight_average"
-  _arguments.check_transformation(name, "base_optimizer", base_optimizer)
+  base = _arguments.as_transformation(name, "base_optimizer", base_optimizer)
   if decay is not None:
     _arguments.check_decay(name, decay)
   _arguments.check_integer(name, "start_step", start_step, minimum=0)
   _arguments.check_integer(name, "update_interval", update_interval, minimum=1)
-  base = optax.with_extra_args_support(base_optimizer)
 
   def init(params):
     return WeightAverageState(
