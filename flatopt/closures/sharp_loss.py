@@ -59,8 +59,7 @@ def sharp_loss(
     1.0 5.324
   """
   loss_and_aux = _results.with_aux("sharp_loss", loss_fn, has_aux)
-  method = sam() if method is None else method
-  init, update = _arguments.as_transformation("sharp_loss", "method", method)
+  chosen = _arguments.as_transformation("sharp_loss", "method", sam() if method is None else method)
 
   @functools.wraps(loss_fn, updated=())  # JAX and NNX look arguments up by their names
   def loss_with_sharp_gradient(params, *args, **kwargs):
@@ -68,7 +67,7 @@ def sharp_loss(
     weights = jax.tree.map(lambda x: x if _is_inexact(x) else None, params)
     frozen = jax.tree.map(lambda x: None if _is_inexact(x) else x, params)
     if jax.tree.leaves(weights):
-      _check_method(init, weights)
+      _check_method(chosen.init, weights)
     arrays, fill = _arrays_of((frozen, args, kwargs))
     fill_aux = []
 
@@ -82,8 +81,8 @@ def sharp_loss(
       return _results.check_scalar("sharp_loss", loss), aux
 
     def method_output(grad_fn, weights, grads):
-      step = _arguments.NO_STEP
-      return update(grads, init(weights), weights, grad_fn=grad_fn, step=step)[0]
+      state, step = chosen.init(weights), _arguments.NO_STEP
+      return chosen.update(grads, state, weights, grad_fn=grad_fn, step=step)[0]
 
     loss, aux = _with_gradient(evaluate, method_output, weights, arrays)
     return (loss, fill_aux[0](aux)) if has_aux else loss

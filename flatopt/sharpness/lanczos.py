@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +17,6 @@ class Basis(NamedTuple):
 
   vectors: Params
   projected: jax.Array
-
-
-class _Iteration(NamedTuple):
-  """The basis so far, and what the next step needs."""
-
-  basis: Basis
-  product: Params  # A times the newest vector of the basis; 0 before the first step
-  scale: jax.Array  # the largest ||Q' A q|| so far; rounding errors are relative to it
 
 
 def lanczos(
@@ -65,19 +57,19 @@ def lanczos(
   # Broadcasts have the sharding and the mesh of the vectors, which zeros of a shape would not have.
   scale = _tree.dot(zeros, zeros)
   empty = jax.tree.map(lambda x: jnp.broadcast_to(x, (size, *x.shape)), zeros)
-  state = _Iteration(Basis(empty, jnp.broadcast_to(scale, (size, size))), zeros, scale)
+  # A times the newest vector, and the largest ||Q' A q|| so far, which rounding is relative to.
+  product, basis = zeros, Basis(empty, jnp.broadcast_to(scale, (size, size)))
   # Between products on the host, this is one program.
   extend = jax.jit(partial(_extend, draw, with_signs, num_kept))
 
   def step(state, index_and_key):
     basis, q, scale = extend(state, *index_and_key)
-    product = _tree.cast_like(matvec(q), q)
-    return _Iteration(basis, product, scale), None
+    return (basis, _tree.cast_like(matvec(q), q), scale), None
 
   keys = jnp.concatenate([key[None], jax.random.split(key, num_matvecs)[1:]])
-  state, _ = scan(step, state, (jnp.arange(num_matvecs), keys))
-  vectors, projected = state.basis
-  column = _coefficients(vectors, state.product)
+  state = scan(step, (basis, product, scale), (jnp.arange(num_matvecs), keys))[0]
+  (vectors, projected), product, _ = state
+  column = _coefficients(vectors, product)
   projected = _set_column(projected, _slot(size, num_kept, num_matvecs - 1), column)
   if size < num_matvecs:
     filled = num_kept + (num_matvecs - size - 1) % (size - num_kept) + 1
@@ -92,10 +84,10 @@ def _slot(size: int, num_kept: int, i: jax.Array | int) -> jax.Array:
 
 
 def _extend(
-  draw: Callable, with_signs: bool, num_kept: int, state: _Iteration, i: jax.Array, key: jax.Array
+  draw: Callable, with_signs: bool, num_kept: int, state: Any, i: jax.Array, key: jax.Array
 ) -> tuple[Basis, Params, jax.Array]:
   """Adds a vector to the basis; returns the basis, the vector and the scale."""
-  vectors, projected = state.basis
+  (vectors, projected), product, scale = state
   size = projected.shape[0]
 
   def draw_direction():
@@ -103,7 +95,7 @@ def _extend(
     return _tree.where(i == 0, signs_of(vector), vector) if with_signs else vector
 
   newest = _slot(size, num_kept, jnp.maximum(i - 1, 0))
-  w, column, scale = _orthogonalize(vectors, newest, state.product, state.scale, draw_direction)
+  w, column, scale = _orthogonalize(vectors, newest, product, scale, draw_direction)
   projected = _set_column(projected, newest, column)
   basis = Basis(vectors, projected)
   if num_kept:
@@ -135,19 +127,19 @@ def _orthogonalize(
     count, w, column, _, _ = state
     w, coefficients = _project(vectors, jax.lax.cond(count == 2, draw, lambda: w))
     column = jnp.where(count < 2, column + coefficients, column)
-    return count + 1, w, column, jnp.sqrt(_tree.dot(w, w)), _norm(coefficients)
+    return count + 1, w, column, jnp.sqrt(_tree.dot(w, w)), jnp.linalg.norm(coefficients)
 
   def is_unfinished(state):
     count, _, column, length, removed = state
     rounding = 10 * float(jnp.finfo(scale.dtype).eps)
-    nothing_left = length <= rounding * jnp.maximum(scale, _norm(column))
+    nothing_left = length <= rounding * jnp.maximum(scale, jnp.linalg.norm(column))
     again = (count == 1) & ((removed > 0.1 * length) | nothing_left)
     return (count == 0) | again | (count == 2) & nothing_left | (count == 3)
 
   state = jnp.int32(0), w, column, scale, scale
   _, w, column, length, _ = jax.lax.while_loop(is_unfinished, project, state)
   inverse = jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1), 0)
-  return jax.tree.map(lambda x: x * inverse, w), column, jnp.maximum(scale, _norm(column))
+  return jax.tree.map(lambda x: x * inverse, w), column, jnp.maximum(scale, jnp.linalg.norm(column))
 
 
 def _project(vectors: Params, w: Params) -> tuple[Params, jax.Array]:
@@ -155,10 +147,6 @@ def _project(vectors: Params, w: Params) -> tuple[Params, jax.Array]:
   coefficients = _coefficients(vectors, w)
   remove = lambda q, x: x - _dot(coefficients.astype(q.dtype), q)
   return jax.tree.map(remove, vectors, w), coefficients
-
-
-def _norm(column: jax.Array) -> jax.Array:
-  return jnp.sqrt(jnp.sum(jnp.square(column)))
 
 
 def _restart(basis: Basis, num_kept: int) -> Basis:

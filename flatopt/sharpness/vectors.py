@@ -13,7 +13,8 @@ import numpy as np
 from flatopt import _tree
 from flatopt._typing import Params
 
-_SMALL = 2**16  # entries of a leaf that may be gathered on every device of a mesh
+# How many entries of one leaf, and of all, may be gathered on every device of a mesh.
+_SMALL, _SMALL_IN_ALL = 2**16, 2**20
 
 
 def normal(key: jax.Array, like: Params) -> Params:
@@ -80,11 +81,12 @@ def packing(leaves: list[jax.Array], *, by_sharding: bool = True) -> Packing:
   With ``by_sharding``, only leaves of the same sharding, where JAX knows it: on meshes with
   explicit axes.
   """
+  small = _SMALL_IN_ALL if sum(x.size for x in leaves) <= _SMALL_IN_ALL else _SMALL
   groups: dict[tuple[Any, Hashable], list[int]] = {}
   for i, leaf in enumerate(leaves):
     sharding = jax.typeof(leaf).sharding if by_sharding else None
     is_sharded = sharding is not None and any(name is not None for name in sharding.spec)
-    kind = (leaf.shape, sharding) if is_sharded or leaf.size > _SMALL else None
+    kind = (leaf.shape, sharding) if is_sharded or leaf.size > small else None
     groups.setdefault((_tree.wide_dtype(leaf), kind), []).append(i)
   return Packing(
     tuple(x.shape for x in leaves),
