@@ -164,23 +164,6 @@ def check_params(method: str, params: Params, *, allow_complex: bool = False) ->
       )
 
 
-def check_closures(
-  method: str,
-  params: Params,
-  *,
-  allow_complex: bool = False,
-  **closures: Callable[..., Any] | None,
-) -> None:
-  """Checks the params of a call of ``update``, and the closures, given by their argument names."""
-  if params is None:
-    raise ValueError(
-      f"{method}: params is None; pass the params: update(updates, state, params, ...)"
-    )
-  check_params(method, params, allow_complex=allow_complex)
-  for name, closure in closures.items():
-    check_closure(method, name, closure)
-
-
 def check_closure(method: str, name: str, closure: Callable[..., Any] | None) -> Callable[..., Any]:
   """Returns the closure, which must be a function."""
   if closure is None:
@@ -198,21 +181,26 @@ def check_closure(method: str, name: str, closure: Callable[..., Any] | None) ->
   return closure
 
 
-def check_no_positional(method: str, positional: tuple[Any, ...]) -> None:
-  """Checks that ``update`` got closures and other extra arguments by keyword only."""
+def check_call(
+  method: str, state_type: type, state: Any, params: Params, positional: tuple[Any, ...]
+) -> None:
+  """Checks the arguments of ``update``: their number, the type of the state, and the params.
+
+  The type is lost if a checkpoint is restored without a target.
+  """
   if positional:
     raise TypeError(
       f"{method}: update takes three arguments by position; pass the others by keyword:"
       " update(updates, state, params, grad_fn=grad_fn)"
     )
-
-
-def check_state(method: str, state_type: type, state: Any) -> None:
-  """Checks the type of the state, which is lost if a checkpoint is restored without a target."""
   if not isinstance(state, state_type):
     raise TypeError(
       f"{method}: state must be a {state_type.__name__}, as init returns it; got"
       f" {type(state).__name__}. {RESTORE_WITH_TYPES}"
+    )
+  if params is None:
+    raise ValueError(
+      f"{method}: params is None; pass the params: update(updates, state, params, ...)"
     )
 
 

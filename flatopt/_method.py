@@ -38,16 +38,10 @@ def transformation(
 ) -> optax.GradientTransformationExtraArgs:
   """Makes an optax transformation of a method's equations, and checks what it is called with.
 
-  Args:
-    state_type: the type of the method's state. Error messages begin with its ``method``.
-    init: ``params -> state``. The params are checked before.
-    update: ``(updates, state, params, step, extra_args) -> (updates, state)``. ``step`` is the
-      step that schedules read. ``extra_args`` are those of the caller, to pass on to
-      transformations inside.
-    place: "before", "after" or "around" the base optimizer; or "curvature" for estimators, which
-      do not read ``updates``.
-    axis_name: the mapped axis over which the method averages.
-    allow_complex: whether the equations are right for complex params.
+  ``update`` is ``(updates, state, params, step, extra_args) -> (updates, state)``. ``step`` is the
+  step that schedules read, and ``extra_args`` are to pass on to transformations inside. ``place``
+  is "before", "after" or "around" the base optimizer, or "curvature" for estimators, which do not
+  read ``updates``. ``allow_complex``: whether the equations are right for complex params.
   """
   method = state_type.method
 
@@ -56,9 +50,8 @@ def transformation(
     return init(params)
 
   def checked_update(updates, state, params: Any = None, *positional, **extra_args):
-    _arguments.check_no_positional(method, positional)
-    _arguments.check_state(method, state_type, state)
-    _arguments.check_closures(method, params, allow_complex=allow_complex)
+    _arguments.check_call(method, state_type, state, params, positional)
+    _arguments.check_params(method, params, allow_complex=allow_complex)
     if place != "curvature":
       _arguments.check_same_tree(method, "updates", updates, params)
     if place in ("before", "around"):

@@ -1,7 +1,7 @@
 """Types that several modules use."""
 
 from collections.abc import Callable
-from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
 
 import jax
 
@@ -24,26 +24,3 @@ AxisName: TypeAlias = str | tuple[str, ...] | None
 ShardAxes: TypeAlias = str | tuple[str, ...] | None
 Axes: TypeAlias = tuple[tuple[str, ...], ...]  # for each leaf, the mesh axes it is sharded over
 BigCount: TypeAlias = tuple[jax.Array, jax.Array]  # (high, low): high * 2^16 + low
-
-
-@runtime_checkable
-class MethodState(Protocol):
-  """What a state must have so that the functions of ``opt_state`` can read it.
-
-  A state may also have these attributes: ``eval_params``, a method that gets the params that are
-  trained and returns those to evaluate at; and ``flat``, a bool mask like the params.
-  """
-
-  @property
-  def method(self) -> str:
-    """The public name of the method."""
-    ...
-
-  @property
-  def extra_gradients(self) -> jax.typing.ArrayLike:
-    """Extra gradients so far, without those of the states inside this state."""
-    ...
-
-  def metrics(self) -> dict[str, jax.Array]:
-    """Scalars to log, by name."""
-    ...

@@ -87,6 +87,12 @@ def _check(init: Callable[..., Any], update: Callable[..., Any], params: Params)
   got_bare_gradient: dict[str, list[bool]] = {}  # by the name of a method with place "after"
   slopes: list[jax.Array] = []  # positive if the updates of a step point uphill
   calls: list[_Call] = []
+
+  def record(*call):
+    # A branch that is not taken is traced for its shapes only, without values.
+    if not any(isinstance(x, Tracer) for x in jax.tree.leaves(call[2:])):
+      calls.append(_Call(*call))
+
   with jax.disable_jit():  # so that cond and scan run on values, which can be compared
     state: Any = init(params)
     _check_nesting(state)
@@ -94,7 +100,7 @@ def _check(init: Callable[..., Any], update: Callable[..., Any], params: Params)
       grads = _made_up_gradients(params, i)
       calls.clear()
       updates, state = update(
-        grads, state, params, **_closures(grads), **{_method.OBSERVER: _recorder(calls)}
+        grads, state, params, **_closures(grads), **{_method.OBSERVER: record}
       )
       for j, call in enumerate(calls):
         if call.place == "ascent" and not _cosine(call.output, call.input) > 0:
@@ -226,17 +232,6 @@ def _closures(grads: Params) -> dict[str, Any]:
     "value": jnp.zeros(()),
     "grad": grads,
   }
-
-
-def _recorder(calls: list[_Call]) -> Callable[..., None]:
-  """Returns an observer that appends each call: method, place, its input and its output."""
-
-  def record(*call):
-    # A branch that is not taken is traced for its shapes only, without values.
-    if not any(isinstance(x, Tracer) for x in jax.tree.leaves(call[2:])):
-      calls.append(_Call(*call))
-
-  return record
 
 
 def _is_parallel(a: Params, b: Params) -> bool:

@@ -20,7 +20,7 @@ except ModuleNotFoundError as error:
 from flatopt import _arguments, _results, closures
 from flatopt import _pure_nnx as _pure
 from flatopt._typing import Args, Value
-from flatopt.closures import _microbatches
+from flatopt.closures.micro_value_and_grad import microbatch_step as _microbatch_step
 from flatopt.linen import _mean_statistics
 from flatopt.opt_state import eval_params
 
@@ -182,7 +182,7 @@ def micro_value_and_grad(
         )
       return loss, (aux, moved)
 
-    loss, aux, moved, grads, grad_fn = _microbatches.step(
+    loss, aux, moved, grads, grad_fn = _microbatch_step(
       name,
       loss_of_part,
       start,

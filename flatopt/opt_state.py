@@ -10,10 +10,10 @@ import numpy as np
 import optax
 
 from flatopt._arguments import RESTORE_WITH_TYPES
-from flatopt._typing import MethodState, Params
+from flatopt._typing import Params
 
 
-def _method_states(name: str, opt_state: Any) -> list[MethodState]:
+def _method_states(name: str, opt_state: Any) -> list[Any]:
   """Returns the states of flatopt's methods in ``opt_state``; ``name`` is for error messages."""
   found = list(walk(opt_state))
   if not found and jax.tree.leaves(opt_state) and not _has_named_tuple(opt_state):
@@ -31,13 +31,17 @@ def _has_named_tuple(tree: Any) -> bool:
   return any(map(is_named, jax.tree.leaves(tree, is_leaf=is_named)))
 
 
-def walk(opt_state: Any) -> Iterator[MethodState]:
-  """Yields the states of flatopt's methods, an outer state before the states inside it."""
-  found = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, MethodState))
-  for node in found:
-    if isinstance(node, MethodState):
-      yield node
-      yield from walk(tuple(node))  # pyright: ignore[reportArgumentType]
+def walk(opt_state: Any) -> Iterator[Any]:
+  """Yields the states of flatopt's methods, an outer state before the states inside it.
+
+  These have ``method``, the public name; ``extra_gradients`` so far, without those of the states
+  inside; and ``metrics()``, scalars by name. They may have ``eval_params(params)``, which returns
+  the params to evaluate at, and ``flat``, a bool mask like the params.
+  """
+  is_method_state = lambda x: hasattr(x, "extra_gradients")
+  for node in filter(is_method_state, jax.tree.leaves(opt_state, is_leaf=is_method_state)):
+    yield node
+    yield from walk(tuple(node))
 
 
 def eval_params(opt_state: optax.OptState, params: Params) -> Params:

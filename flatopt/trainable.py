@@ -68,10 +68,7 @@ def trainable(
     return TrainableState(optimizer.init(_prune(checked_mask("trainable", mask, params), params)))
 
   def update(updates, state, params: Any = None, *positional, **extra_args):
-    _arguments.check_no_positional("trainable", positional)
-    _arguments.check_state("trainable", TrainableState, state)
-    if params is None:
-      raise ValueError("trainable: params is None; pass them: update(updates, state, params, ...)")
+    _arguments.check_call("trainable", TrainableState, state, params, positional)
     is_trained = checked_mask("trainable", mask, params)
     _arguments.check_same_tree("trainable", "updates", updates, params)
     # Frozen leaves are taken from `tree`.

@@ -70,7 +70,8 @@ PAGES = (
   (
     "sharpness",
     "Sharpness",
-    "Measures of how flat a minimum is. See the guide: [Measuring sharpness](../sharpness.md).",
+    "Measures of how flat a minimum is. You can jit them all; outside `jit`, every call is compiled. See the"
+    " guide: [Measuring sharpness](../sharpness.md).",
     (("", "flatopt.sharpness"),),
   ),
   (

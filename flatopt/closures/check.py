@@ -59,7 +59,8 @@ def check(grads: Params, params: Params, grad_fn: GradFn, *, rtol: float = 1e-3)
     True
   """
   _arguments.check_number("check", "rtol", rtol, low=0)
-  _arguments.check_closures("check", params, grad_fn=grad_fn)
+  _arguments.check_params("check", params)
+  _arguments.check_closure("check", "grad_fn", grad_fn)
   _arguments.check_same_tree("check", "grads", grads, params)
   again = grad_fn(params)
   _results.check_gradients("check", "grad_fn", again, params)

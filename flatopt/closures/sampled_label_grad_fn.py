@@ -9,7 +9,7 @@ import optax
 
 from flatopt import _arguments
 from flatopt._typing import Params, SampledGradFn
-from flatopt.closures import _microbatches
+from flatopt.closures.micro_value_and_grad import accumulate, cut
 
 
 def sampled_label_grad_fn(
@@ -64,15 +64,14 @@ def sampled_label_grad_fn(
   if num_microbatches == 1:
     return lambda params, key: jax.grad(sampled_loss)(params, key, inputs)
 
-  microbatches = _microbatches.cut(name, "inputs", inputs, num_microbatches)
+  microbatches = cut(name, "inputs", inputs, num_microbatches)
 
   def sampled_grad_fn(params: Params, key: jax.Array) -> Params:
     def loss_at(params, index, inputs):
       return sampled_loss(params, jax.random.fold_in(key, index), inputs), (None, index + 1)
 
     weights = jnp.ones(num_microbatches, jnp.int32)
-    return _microbatches.accumulate(loss_at, params, jnp.int32(0), microbatches, weights, unroll)[
-      -1
-    ]
+    *_, grads = accumulate(loss_at, params, jnp.int32(0), microbatches, weights, unroll)
+    return grads
 
   return sampled_grad_fn

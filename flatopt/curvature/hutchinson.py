@@ -6,8 +6,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _devices, _forward_mode, _method, _results, _tree
+from flatopt import _arguments, _devices, _method, _results, _tree
 from flatopt._typing import Axes, AxisName, Params, ShardAxes
+from flatopt.sharpness.operators import HESSIAN_PRODUCTS, check_mode, explained
+
+_REMEDY = 'pass curvature=hutchinson(mode="reverse-reverse") to ire, or mode= to hutchinson'
 
 
 class HutchinsonState(NamedTuple):
@@ -76,14 +79,7 @@ def hutchinson(
   _arguments.check_integer("hutchinson", "num_samples", num_samples, minimum=1)
   _arguments.check_key("hutchinson", key)
   _arguments.check_axes("hutchinson", axis_name, shard_axes)
-  _forward_mode.check_mode("hutchinson", mode)
-
-  def product(grad_fn, params, vector):
-    if mode == "forward-reverse":
-      remedy = 'pass curvature=hutchinson(mode="reverse-reverse") to ire, or mode= to hutchinson'
-      with _forward_mode.explained("hutchinson", remedy):
-        return jax.jvp(grad_fn, (params,), (vector,))[1]
-    return jax.vjp(grad_fn, params)[1](vector)[0]
+  check_mode("hutchinson", mode)
 
   def init(params):
     return HutchinsonState(count=jnp.zeros((), jnp.int32), extra_gradients=jnp.zeros((), jnp.int32))
@@ -101,7 +97,8 @@ def hutchinson(
     def sample(sample_key):
       signs = _signs(sample_key, params, axes)
       v = _devices.varying_like(_tree.cast_like(signs, params), params)
-      hv = product(grad_fn, params, v)
+      with explained("hutchinson", _REMEDY):
+        hv = HESSIAN_PRODUCTS[mode](grad_fn, params, v)
       _results.check_gradients("hutchinson", "grad_fn", hv, params)
       wide = lambda s, x: s.astype(_tree.wide_dtype(x)) * x.astype(_tree.wide_dtype(x))
       return jax.tree.map(wide, signs, hv)

@@ -58,14 +58,11 @@ def ae_sam(
       number; a number, a scalar array or a schedule.
     high: the same distance at the start.
     decay: decay rate of the two running averages, in [0, 1).
-    axis_name: mapped axis under ``pmap`` or ``shard_map``. The averaged gradient decides for all
-      devices together. ``inner`` gets each device's own gradient, and the output is averaged
-      over the axis.
+    axis_name: as in ``rst``; the averaged gradient decides for all devices together.
     shard_axes: as in ``sam``.
 
   Returns:
-    A transformation whose ``update`` needs ``params``. It passes all extra arguments on to
-    ``inner``, and also ``step``, the count of all steps, which the schedules of ``inner`` read.
+    A transformation whose ``update`` needs ``params``; ``inner`` gets what it gets in ``rst``.
 
   State:
     count, sharpness_steps: int32, shape (). mean, variance: float32 (float64 for float64

@@ -41,9 +41,7 @@ def asam(
       near 0 are perturbed too.
     scale_mask: bool pytree, or a callable ``params -> bool pytree``, that is True on the leaves
       to scale. ``None``: all leaves except biases, which are recognised by their names.
-    mask: as in ``sam``.
-    axis_name: mapped axis under ``pmap`` or ``shard_map``; the output is averaged over it.
-    shard_axes, sync_perturbation: as in ``sam``.
+    mask, axis_name, shard_axes, sync_perturbation: as in ``sam``.
 
   Returns:
     A transformation whose ``update`` needs ``params`` and ``grad_fn(params) -> grads``.

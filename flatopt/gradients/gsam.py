@@ -34,8 +34,7 @@ def gsam(
   Args:
     rho: radius of the perturbation, in units of the params' l2 norm, >= 0; it may be a schedule.
     alpha: multiple of the orthogonal part to subtract, >= 0; 0 is SAM.
-    axis_name: mapped axis under ``pmap`` or ``shard_map``; the output is averaged over it.
-    shard_axes: as in ``sam``.
+    axis_name, shard_axes: as in ``sam``.
     sync_perturbation: if True, use the gradients averaged over ``axis_name`` for the
       perturbation and for the orthogonal part; if False, each device's own gradients
       (m-sharpness).

@@ -36,10 +36,8 @@ def sam(
       eps = rho * a / ||a||
       output: grad_fn(w + eps)
 
-  ``w + eps`` is the worst point to first order: there the linearised loss is highest. All other
-  sharpness-aware methods are compared with SAM. Try it first if you can afford twice the
-  gradients. Put it before the base optimizer:
-  ``optax.chain(flatopt.sam(0.05), optax.sgd(0.1))``. Cost: one extra gradient per step.
+  ``w + eps`` is the worst point to first order: there the linearised loss is highest. Try this
+  method first if you can afford twice the gradients. Cost: one extra gradient per step.
 
   Args:
     rho: radius of the perturbation, in units of the params' global l2 norm, >= 0; a number, a

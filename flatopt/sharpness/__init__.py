@@ -1,4 +1,7 @@
-"""Measures of how flat the loss is around given params."""
+"""Measures of how flat the loss is around given params.
+
+You can jit every measure. Outside jit, every call is compiled.
+"""
 
 from flatopt.sharpness.ascent import ascent as ascent
 from flatopt.sharpness.batches import over_batches as over_batches

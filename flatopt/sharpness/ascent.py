@@ -26,8 +26,7 @@ def ascent(
 
   ``T`` is 1. With ``eta`` it is ASAM's ``|w| + eta`` on all leaves except biases; then the result
   does not change if you rescale the layers of a network that computes the same function. With one
-  step the perturbation is that of SAM, or of ASAM. You can jit it; outside jit every call is compiled.
-  Cost: ``num_steps`` gradients and 1 loss.
+  step the perturbation is that of SAM, or of ASAM. Cost: ``num_steps`` gradients and 1 loss.
 
   Args:
     loss_fn: ``params -> scalar``.
@@ -58,7 +57,8 @@ def ascent(
   _arguments.check_integer("ascent", "num_steps", num_steps, minimum=1)
   if eta is not None:
     _arguments.check_number("ascent", "eta", eta, low=0)
-  _arguments.check_closures("ascent", params, loss_fn=loss_fn)
+  _arguments.check_params("ascent", params)
+  _arguments.check_closure("ascent", "loss_fn", loss_fn)
   params = jax.tree.map(jnp.asarray, params)
   scale = jax.tree.map(lambda w: jnp.ones_like(w, dtype=_tree.wide_dtype(w)), params)
   if eta is not None:

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from flatopt import _arguments, _forward_mode, _perturbation, _results, _tree
+from flatopt import _arguments, _perturbation, _results, _tree
 from flatopt._typing import Mask, Params
 from flatopt.sharpness import host
-from flatopt.sharpness.operators import GradFnOrOperator, Operator, hessian
+from flatopt.sharpness.operators import GradFnOrOperator, Operator, explained, hessian
 
 
 class Block(NamedTuple):
@@ -40,7 +40,7 @@ class Block(NamedTuple):
   def product(self, vector: list[jax.Array]) -> list[jax.Array]:
     """Returns the product of the block with a vector."""
     whole = _tree.cast_like(self.embed(vector), self.params)
-    with _forward_mode.explained(self.method, _REMEDY):
+    with explained(self.method, _REMEDY):
       product = self.operator.product(self.params, whole)
     _results.check_gradients(self.method, "grad_fn", product, self.params)
     return self.select(product)
@@ -48,7 +48,7 @@ class Block(NamedTuple):
   def scan(self, body: Callable, carry: Any, xs: Any) -> tuple[Any, Any]:
     """``jax.lax.scan`` over products; a Python loop if these are loops on the host."""
     # Outside jit the loop is compiled here, and only then JAX looks for the derivative.
-    with _forward_mode.explained(self.method, _REMEDY):
+    with explained(self.method, _REMEDY):
       return host.scan(self.operator, body, carry, xs)
 
   def map(self, fn: Callable, xs: Any) -> Any:
@@ -64,13 +64,12 @@ _REMEDY = (
 
 def as_block(method: str, grad_fn: GradFnOrOperator, params: Params, mask: Mask | None) -> Block:
   """Checks the arguments of a measure, and makes the block."""
-  is_operator = isinstance(grad_fn, Operator)
-  if is_operator:
-    _arguments.check_closures(method, params)
-  else:
-    _arguments.check_closures(method, params, grad_fn=grad_fn)
+  _arguments.check_params(method, params)
   params = jax.tree.map(jnp.asarray, params)
-  operator = grad_fn if is_operator else hessian(grad_fn)
+  is_operator = isinstance(grad_fn, Operator)
+  operator = (
+    grad_fn if is_operator else hessian(_arguments.check_closure(method, "grad_fn", grad_fn))
+  )
   chosen = _perturbation.checked_mask(method, True if mask is None else mask, params)
   return Block(method, operator, params, tuple(jax.tree.leaves(chosen)))
 

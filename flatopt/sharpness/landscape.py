@@ -21,8 +21,8 @@ def filter_normalized_directions(
 
   A filter is the part of a kernel that belongs to one output feature: one index of the axis
   ``filter_axis``, and all of the other axes. A leaf with one axis or none is one filter. With such
-  directions you can compare the landscapes of networks whose layers have different scales. You can
-  jit it. Cost: no gradient.
+  directions you can compare the landscapes of networks whose layers have different scales. Cost: no
+  gradient.
 
   Args:
     params: pytree of real floating arrays.
@@ -52,7 +52,7 @@ def filter_normalized_directions(
   """
   name = "filter_normalized_directions"
   _arguments.check_integer(name, "num", num, minimum=1)
-  _arguments.check_closures(name, params)
+  _arguments.check_params(name, params)
   if filter_axis not in (0, -1):
     raise ValueError(f"{name}: filter_axis must be 0 or -1; got {filter_axis!r}")
   wide = jax.tree.map(lambda w: jnp.asarray(w, _tree.wide_dtype(w)), params)
@@ -83,8 +83,7 @@ def loss_landscape(
       losses[i, j, ...] = loss_fn(w + a_i d_1 + a_j d_2 + ...)
       a = linspace(-span, span, resolution)
 
-  You can jit it; outside jit every call is compiled. Cost: one loss per point, computed one after
-  the other; no gradient.
+  Cost: one loss per point, computed one after the other; no gradient.
 
   Args:
     loss_fn: ``params -> scalar``.
@@ -112,7 +111,8 @@ def loss_landscape(
   """
   _arguments.check_number("loss_landscape", "span", span, low=0)
   _arguments.check_integer("loss_landscape", "resolution", resolution, minimum=2)
-  _arguments.check_closures("loss_landscape", params, loss_fn=loss_fn)
+  _arguments.check_params("loss_landscape", params)
+  _arguments.check_closure("loss_landscape", "loss_fn", loss_fn)
   params = jax.tree.map(jnp.asarray, params)
   trees = _as_tuple(directions, params)
   line = jnp.linspace(-span, span, resolution, dtype=_tree.wide_dtype(*jax.tree.leaves(params)))

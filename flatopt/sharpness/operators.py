@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from flatopt import _arguments, _forward_mode, _results, _tree
+from flatopt import _arguments, _results, _tree
 from flatopt._typing import GradFn, Params
 from flatopt.sharpness.host import HostMean
 
@@ -72,11 +72,11 @@ def hessian(grad_fn: Callable[..., Params], *, mode: str = "forward-reverse") ->
     >>> operator.product(jnp.array([1.0, 2.0]), jnp.array([1.0, 1.0]))
     Array([ 6., 12.], dtype=float32)
   """
-  _forward_mode.check_mode("hessian", mode)
+  check_mode("hessian", mode)
   if not callable(grad_fn):
     raise TypeError(f"hessian: grad_fn must be a function; got {_arguments.describe(grad_fn)}")
   if isinstance(grad_fn, HostMean):
-    return MeanOverIterable(grad_fn, _HESSIAN_PRODUCTS[mode])
+    return MeanOverIterable(grad_fn, HESSIAN_PRODUCTS[mode])
   return Hessian(grad_fn, mode)
 
 
@@ -89,7 +89,7 @@ class Hessian(Operator):
   mode: str = dataclasses.field(metadata={"static": True})
 
   def product(self, params: Params, vector: Params, *batch: Any) -> Params:
-    return _HESSIAN_PRODUCTS[self.mode](self.grad_fn, params, vector, *batch)
+    return HESSIAN_PRODUCTS[self.mode](self.grad_fn, params, vector, *batch)
 
 
 def _forward_reverse(grad_fn: Callable, params: Params, vector: Params, *batch: Any) -> Params:
@@ -97,28 +97,41 @@ def _forward_reverse(grad_fn: Callable, params: Params, vector: Params, *batch: 
 
 
 def _reverse_reverse(grad_fn: Callable, params: Params, vector: Params, *batch: Any) -> Params:
-  with _explained_reverse_mode("hessian"):
+  with explained("hessian"):
     grads, vjp = jax.vjp(lambda w: grad_fn(w, *batch), params)
     _results.check_gradients("hessian", "grad_fn", grads, params)
     return vjp(_tree.cast_like(vector, grads))[0]
 
 
-_HESSIAN_PRODUCTS = {"forward-reverse": _forward_reverse, "reverse-reverse": _reverse_reverse}
+HESSIAN_PRODUCTS = {"forward-reverse": _forward_reverse, "reverse-reverse": _reverse_reverse}
+
+
+def check_mode(method: str, mode: Any) -> None:
+  """Checks the argument ``mode``, which selects how a product is differentiated."""
+  if mode not in (modes := tuple(HESSIAN_PRODUCTS)):
+    raise ValueError(f"{method}: mode must be one of {modes}; got {_arguments.describe(mode)}")
 
 
 @contextlib.contextmanager
-def _explained_reverse_mode(method: str) -> Iterator[None]:
-  """Adds a remedy to JAX's error if a derivative contains a loop of unknown length."""
+def explained(method: str, remedy: str = "") -> Iterator[None]:
+  """Adds what to do to JAX's errors about derivatives; ``remedy`` is that for forward mode.
+
+  Under ``jit`` JAX raises its own error about a ``custom_vjp`` function, when it compiles.
+  """
   try:
     yield
-  except ValueError as error:
-    if "Reverse-mode differentiation does not work" not in str(error):
+  except (TypeError, ValueError) as error:
+    if "(jvp) to a custom_vjp function" in str(error):
+      reason = f"a custom_vjp function in forward mode; {remedy}"
+    elif "Reverse-mode differentiation does not work" in str(error):
+      reason = (
+        'a loop of unknown length in reverse mode; use mode="forward-reverse"; with Diffrax, solve'
+        " with adjoint=diffrax.DirectAdjoint(), or with ForwardMode() and jax.jacfwd(loss_fn) in"
+        " place of jax.grad(loss_fn)"
+      )
+    else:
       raise
-    raise ValueError(
-      f"{method}: JAX cannot differentiate a loop of unknown length in reverse mode; use"
-      ' mode="forward-reverse"; with Diffrax, solve with adjoint=diffrax.DirectAdjoint(), or with'
-      " ForwardMode() and jax.jacfwd(loss_fn) in place of jax.grad(loss_fn)"
-    ) from error
+    raise type(error)(f"{method}: JAX cannot differentiate {reason}") from error
 
 
 def gauss_newton(
@@ -165,7 +178,7 @@ def gauss_newton(
     >>> float(sharpness.trace(operator, jnp.zeros(2), key=0).mean)
     5.0
   """
-  _forward_mode.check_mode("gauss_newton", mode)
+  check_mode("gauss_newton", mode)
   for name, fn in (("logits_fn", logits_fn), ("loss_fn", loss_fn)):
     if not callable(fn):
       raise TypeError(f"gauss_newton: {name} must be a function; got {_arguments.describe(fn)}")
@@ -191,7 +204,7 @@ class GaussNewton(Operator):
       return transposed(jax.jvp(jax.grad(loss_fn), (logits,), (tangent,))[1])[0]
     # J is the transpose of the linear map u -> J' u, and H_L is symmetric, so vjps are enough.
     zeros = jax.tree.map(jnp.zeros_like, logits)
-    with _explained_reverse_mode("gauss_newton"):
+    with explained("gauss_newton"):
       (tangent,) = jax.vjp(lambda u: transposed(u)[0], zeros)[1](vector)
       return transposed(jax.vjp(jax.grad(loss_fn), logits)[1](tangent)[0])[0]
 

@@ -34,8 +34,7 @@ def trace(
       mean over num_samples draws of v' H v        v: independent random entries, +1 or -1
 
   It is unbiased. The variance of one draw is twice the sum of the squared off-diagonal entries of
-  the Hessian. You can jit it; outside jit every call is compiled. Cost: 2 gradients per sample, with one
-  sample in memory at a time.
+  the Hessian. Cost: 2 gradients per sample, with one sample in memory at a time.
 
   Args:
     grad_fn: ``params -> grads``, or an operator.
@@ -85,8 +84,7 @@ def average(
       mean over num_samples draws of loss_fn(w + sigma * z) - loss_fn(w)     z: standard normal
 
   At a minimum and for small ``sigma``, this is about ``sigma^2 / 2`` times the trace of the
-  Hessian. You can jit it; outside jit every call is compiled. Cost: ``num_samples + 1`` losses, no
-  gradient.
+  Hessian. Cost: ``num_samples + 1`` losses, no gradient.
 
   Args:
     loss_fn: ``params -> scalar``.
@@ -112,7 +110,8 @@ def average(
   """
   _arguments.check_number("average", "sigma", sigma, low=0)
   _arguments.check_integer("average", "num_samples", num_samples, minimum=1)
-  _arguments.check_closures("average", params, loss_fn=loss_fn)
+  _arguments.check_params("average", params)
+  _arguments.check_closure("average", "loss_fn", loss_fn)
   params = jax.tree.map(jnp.asarray, params)
   keys = jax.random.split(_arguments.as_key("average", key), num_samples + 1)
   # The first loss is the one at the params themselves: so the loss is compiled once.

@@ -37,9 +37,9 @@ def top_eigenvalues(
 
   This is Lanczos's iteration from a random vector, with full reorthogonalisation. The values are
   Ritz values: except for rounding, they are never larger than the true eigenvalues. A repeated
-  eigenvalue is found once; all its copies are found only if the Krylov space is exhausted. You can
-  jit it; outside jit every call is compiled. Cost: ``num_matvecs`` Hessian-vector products of 2
-  gradients each; memory for ``num_matvecs`` vectors like params, or for ``basis_size`` of them.
+  eigenvalue is found once; all its copies are found only if the Krylov space is exhausted. Cost:
+  ``num_matvecs`` Hessian-vector products of 2 gradients each; memory for ``num_matvecs`` vectors
+  like params, or for ``basis_size`` of them.
 
   Args:
     grad_fn: ``params -> grads``, or an operator.
@@ -159,10 +159,9 @@ def spectral_density(
 
   For each v, Lanczos's iteration gives the nodes, which are its Ritz values, and the weights, which
   are the squared first entries of the eigenvectors of the projected matrix. ``width``, the standard
-  deviation of the kernel, is 1 % of the range of the nodes; its square is added to the variance
-  of the density. You can jit it; outside jit every call is compiled. Cost: ``num_samples *
-  num_matvecs`` Hessian-vector products of 2 gradients each; memory for ``num_matvecs`` vectors like
-  params.
+  deviation of the kernel, is 1 % of the range of the nodes; its square is added to the variance of
+  the density. Cost: ``num_samples * num_matvecs`` Hessian-vector products of 2 gradients each;
+  memory for ``num_matvecs`` vectors like params.
 
   Args:
     grad_fn: ``params -> grads``, or an operator.
