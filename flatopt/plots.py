@@ -76,7 +76,7 @@ def landscape_line(
   losses = _as_array("landscape_line", "losses", losses, num_axes=1)
   ax, colours = _styled_axes(ax, dark)
   points = np.linspace(-span, span, len(losses))
-  ax.plot(points, losses, color=_next_colour(ax, colours), linewidth=2.2, label=label)
+  ax.plot(points, losses, color=colours["next"], linewidth=2.2, label=label)
   _label(ax, "along the direction", "loss", colours)
   return ax
 
@@ -190,7 +190,7 @@ def spectrum(
   grid = _as_array("spectrum", "density.grid", density.grid, num_axes=1)
   values = _as_array("spectrum", "density.density", density.density, num_axes=1)
   ax, colours = _styled_axes(ax, dark)
-  colour, top = _next_colour(ax, colours), float(np.nanmax(values))
+  colour, top = colours["next"], float(np.nanmax(values))
   lowest = _SHOWN * top
   ax.fill_between(grid, np.maximum(values, lowest), lowest, color=colour, alpha=0.2, linewidth=0)
   ax.plot(grid, np.maximum(values, lowest), color=colour, linewidth=1.5, label=label)
@@ -207,6 +207,8 @@ def spectrum(
 def _styled_axes(ax: Axes | None, dark: bool) -> tuple[Axes, dict[str, Any]]:
   """Returns the caller's axes unchanged, or styled axes of a new figure; and the colours."""
   colours = _DARK if dark else _LIGHT
+  num_lines = 0 if ax is None else len(ax.lines)
+  colours = colours | {"next": colours["series"][num_lines % len(colours["series"])]}
   if ax is not None:
     return ax, colours
   _, ax = pyplot.subplots(figsize=(5.6, 3.6), facecolor=colours["ground"], layout="constrained")
@@ -224,11 +226,6 @@ def _label(ax: Axes, x: str, y: str, colours: dict[str, Any]) -> None:
   ax.set_ylabel(y, size=9.5, color=colours["soft"])
   if ax.get_legend_handles_labels()[1]:
     ax.legend(frameon=False, labelcolor=colours["ink"], fontsize=9.5)
-
-
-def _next_colour(ax: Axes, colours: dict[str, Any]) -> str:
-  """Returns a colour that depends on the number of lines in the axes."""
-  return colours["series"][len(ax.lines) % len(colours["series"])]
 
 
 def _as_array(function: str, name: str, values: Any, num_axes: int) -> np.ndarray:

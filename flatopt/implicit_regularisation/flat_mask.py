@@ -77,8 +77,10 @@ def flat_mask(
     diagonal, estimator_state = estimator.update(updates, mask.estimator, params, **extra_args)
     _arguments.check_same_tree("ire", "the curvature estimate", diagonal, params)
     magnitude = lambda x, w: jnp.abs(jnp.asarray(x, _tree.wide_dtype(w)))
-    diagonal = jax.tree.map(magnitude, _devices.mean(diagonal, axis_name), params)
-    h = _average(mask.curvature, diagonal, decay)
+    h = jax.tree.map(magnitude, _devices.mean(diagonal, axis_name), params)
+    if decay > 0:
+      add = lambda h, x: jnp.where(jnp.isfinite(x), decay * h + (1 - decay) * x, h)
+      h = jax.tree.map(add, mask.curvature, h)
     size = _devices.size(params, axes)
     rank = _rank(size, _arguments.value_at(flat_fraction, step))
     rank_is_positive = less((jnp.uint32(0), jnp.uint32(0)), rank)
@@ -113,14 +115,6 @@ def flat_mask(
     )
 
   return init, refresh
-
-
-def _average(average: Params, estimate: Params, decay: float) -> Params:
-  """Returns the new running average, or the estimate itself if there is no decay."""
-  if decay == 0:
-    return estimate
-  step = lambda h, x: jnp.where(jnp.isfinite(x), decay * h + (1 - decay) * x, h)
-  return jax.tree.map(step, average, estimate)
 
 
 def _rank(size: int, fraction: Any) -> BigCount:

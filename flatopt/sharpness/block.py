@@ -51,10 +51,6 @@ class Block(NamedTuple):
     with explained(self.method, _REMEDY):
       return host.scan(self.operator, body, carry, xs)
 
-  def map(self, fn: Callable, xs: Any) -> Any:
-    """``jax.lax.map`` over products, or a Python loop."""
-    return self.scan(lambda _, x: (None, fn(x)), None, xs)[1]
-
 
 _REMEDY = (
   'pass sharpness.hessian(grad_fn, mode="reverse-reverse") as grad_fn, or gauss_newton(logits_fn,'

@@ -1,5 +1,6 @@
 """Means over batches by a loop on the host, and loops that may contain such a mean."""
 
+import operator
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +26,7 @@ class HostMean:
     self._compiled = jax.jit(lambda transform, *args: transform(fn, *args), static_argnums=0)
 
   def __call__(self, params: Any) -> Any:
-    return self.mean(_call, params)
+    return self.mean(operator.call, params)
 
   def mean(self, transform: Callable[..., Any], *args: Any) -> Any:
     """Returns the mean of ``transform(fn, *args, batch)`` over the batches.
@@ -46,10 +47,6 @@ class HostMean:
     if count == 0:
       raise ValueError("over_iterable: batches is empty; it must hold one batch or more")
     return _tree.cast_like(jax.tree.map(lambda x: x / count, total), value)
-
-
-def _call(fn: Callable, params: Any, batch: Any) -> Any:
-  return fn(params, batch)
 
 
 def value_and_grad(method: str, loss_fn: Callable) -> Callable:

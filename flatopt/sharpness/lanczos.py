@@ -54,6 +54,7 @@ def lanczos(
     scan: ``jax.lax.scan``, or a Python loop if ``matvec`` cannot be traced.
   """
   size = num_matvecs if basis_size is None else min(basis_size, num_matvecs)
+  num_kept = num_kept if size < num_matvecs else 0  # a restart is compiled only if there is one
   # Broadcasts have the sharding and the mesh of the vectors, which zeros of a shape would not have.
   scale = _tree.dot(zeros, zeros)
   empty = jax.tree.map(lambda x: jnp.broadcast_to(x, (size, *x.shape)), zeros)

@@ -62,12 +62,12 @@ def trace(
   _arguments.check_integer("trace", "num_samples", num_samples, minimum=1)
   block = as_block("trace", grad_fn, params, mask)
 
-  def quadratic_form(key):
+  def quadratic_form(_, key):
     v = vectors.signs(key, block.select(block.params))
-    return _tree.dot(v, block.product(v))
+    return None, _tree.dot(v, block.product(v))
 
   keys = jax.random.split(_arguments.as_key("trace", key), num_samples)
-  forms = block.map(quadratic_form, keys)
+  _, forms = block.scan(quadratic_form, None, keys)
   return _estimate(_results.check_finite("trace", "the Hessian", forms))
 
 

@@ -203,11 +203,11 @@ def quadrature(
   """Returns nodes and weights, of shape (num_samples, num_matvecs); weights of a row sum to 1."""
   pack = packing(block.select(block.params))
 
-  def projected(key):
-    return _krylov_basis(block, pack, key, num_matvecs, with_signs=True).projected
+  def projected(_, key):
+    return None, _krylov_basis(block, pack, key, num_matvecs, with_signs=True).projected
 
   keys = jax.random.split(key, num_samples)  # those of ``trace``
-  nodes, coefficients = ritz(block.map(projected, keys))
+  nodes, coefficients = ritz(block.scan(projected, None, keys)[1])
   return nodes, jnp.square(coefficients[:, 0])
 
 
