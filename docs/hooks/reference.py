@@ -48,7 +48,8 @@ PAGES = (
     "frameworks",
     "Flax and Equinox",
     "Import each of these modules by its own name, such as `import flatopt.nnx`. It needs the library"
-    " that it is for.",
+    " that it is for. `flatopt.equinox.sharp_loss` is [`flatopt.closures.sharp_loss`]"
+    "(closures.md#flatopt.closures.sharp_loss).",
     (
       ("Flax Linen", "flatopt.linen"),
       ("Flax NNX", "flatopt.nnx"),

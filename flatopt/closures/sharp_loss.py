@@ -44,7 +44,8 @@ def sharp_loss(
 
   Returns:
     A function with the signature of ``loss_fn``, for ``jax.grad``, ``jax.value_and_grad``,
-    ``jax.jacfwd`` and everything built on them.
+    ``jax.jacfwd`` and everything built on them, such as ``eqx.filter_value_and_grad``: Equinox
+    models are params, too, and ``flatopt.equinox.sharp_loss`` is this function.
 
   Raises:
     TypeError: ``method`` is another one, ``loss_fn`` does not return a scalar, or this function is
