@@ -47,7 +47,8 @@ class TestTrees:
       "the function relu; params must be arrays": (jax.nn.relu,),
     }
     if name in ("lookahead", "weight_average", "finish"):
-      leaves.pop("complex64; params must be real")
+      params = [*leaves.pop("complex64; params must be real")]
+      update(name, grads=params, params=params, state=METHODS[name]().init(params))
     for seen, leaf in ((seen, leaf) for seen, found in leaves.items() for leaf in found):
       params = {"a": jnp.ones(3), "b": [leaf]}
       for call in (METHODS[name]().init, lambda params: update(name, params=params)):

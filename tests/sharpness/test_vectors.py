@@ -1,0 +1,20 @@
+"""How the leaves of a vector are joined, and taken apart again."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from flatopt.sharpness import vectors
+
+
+def test_small_leaves_are_joined_flat_and_large_ones_of_a_shape_stacked(monkeypatch):
+  monkeypatch.setattr(vectors, "_SMALL", 6)
+  leaves = [
+    jnp.full(shape, i, jnp.float32) for i, shape in enumerate([(3,), (2, 4), (2, 3), (2, 4)])
+  ]
+  leaves[2] += jnp.arange(3.0)
+  pack = vectors.packing(leaves)
+  flat, stacked = pack.pack(leaves)
+  assert flat.tolist() == [0, 0, 0, 2, 3, 4, 2, 3, 4]
+  assert stacked.shape == (2, 2, 4)
+  for leaf, again in zip(leaves, pack.unpack([flat, stacked]), strict=True):
+    np.testing.assert_array_equal(again, leaf)
