@@ -37,11 +37,14 @@ def test_right_values(x64, num_microbatches, unroll):
   np.testing.assert_allclose(aux, np.stack(parts), rtol=1e-12)
 
 
-def test_without_aux_the_value_is_the_loss(x64):
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-5)])
+def test_without_aux_the_value_is_the_loss(x64, dtype, tolerance):
+  w, inputs, targets = (jnp.asarray(x, dtype) for x in (W, INPUTS, TARGETS))
   step_fn = micro_value_and_grad(lambda w, batch: loss_fn(w, batch)[0], 3)
-  loss, grads, _ = step_fn(W, (jnp.asarray(INPUTS), TARGETS))
-  np.testing.assert_allclose(loss, np.mean((INPUTS @ W - TARGETS) ** 4), rtol=1e-12)
-  np.testing.assert_allclose(grads, gradient(W), rtol=1e-12)
+  loss, grads, _ = step_fn(w, (inputs, targets))
+  assert loss.dtype == grads.dtype == dtype
+  np.testing.assert_allclose(loss, np.mean((INPUTS @ W - TARGETS) ** 4), rtol=tolerance)
+  np.testing.assert_allclose(grads, gradient(W), rtol=tolerance)
 
 
 def masked_mean_loss(w, batch):
