@@ -164,13 +164,16 @@ def test_key(name):
     make(name, key=jax.random.split(jax.random.key(0)))
 
 
-@pytest.mark.parametrize("name", with_argument("axis_name"))
-def test_axis_name(name):
-  for axis_name in (None, "batch", ("hosts", "devices")):
-    make(name, axis_name=axis_name)
-  for axis_name in (0, (), ["batch"], ("batch", 1), True):
-    with raises(TypeError, f"{shown(name)}: axis_name must be", repr(axis_name)):
-      make(name, axis_name=axis_name)
+AXES = [(name, axes) for axes in ("axis_name", "shard_axes") for name in with_argument(axes)]
+
+
+@pytest.mark.parametrize(("name", "argument"), AXES)
+def test_axes(name, argument):
+  for axes in (None, "batch", ("hosts", "devices"), *([()] if argument == "shard_axes" else [])):
+    make(name, **{argument: axes})
+  for axes in (0, ["batch"], ("batch", 1), True, *([()] if argument == "axis_name" else [])):
+    with raises(TypeError, f"{shown(name)}: {argument} must be", repr(axes)):
+      make(name, **{argument: axes})
 
 
 @pytest.mark.parametrize("name", with_argument("sync_perturbation"))

@@ -9,7 +9,7 @@ import pytest
 import flatopt
 from flatopt import _tree
 from flatopt.curvature import empirical_fisher, gauss_newton_bartlett, hutchinson
-from tests.methods import OPTIMIZERS, SGD, with_argument
+from tests.methods import BEFORE, OPTIMIZERS, SGD, with_argument
 
 W = {"a": jnp.array([1.0, -2.0]), "b": jnp.array([[3.0]])}
 
@@ -131,3 +131,14 @@ def test_meta_gradient_of_rho(x64):
     return method.update(grad_fn(w), method.init(w), w, grad_fn=grad_fn)[0][0]
 
   np.testing.assert_allclose(jax.grad(output)(0.1), 12 * 1.1**2, rtol=1e-10)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", BEFORE)
+def test_a_gradient_that_is_not_finite_leaves_so_and_enters_no_state(name, bad):
+  """Even where the closure's result is finite; every entry is NaN behind methods that perturb."""
+  method, g = BEFORE[name](), jnp.array([1.0, bad, 3.0])
+  output, state = method.update(g, method.init(g), jnp.ones(3), **closures(jnp.ones_like))
+  is_perturbed = flatopt.extra_gradient_evaluations(state) > 0
+  assert np.isnan(output).all() if is_perturbed else np.array_equal(output, g, equal_nan=True)
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))

@@ -100,7 +100,7 @@ def looksam(
     def approximation():
       scalars = (_arguments.value_at(alpha, step), norm)
       output = _tree.map_wide(lambda a, n, g, v: g + a * n * v, scalars, grads, state.direction)
-      return _tree.where(jnp.isfinite(norm), output, grads), state.direction
+      return output, state.direction
 
     is_due = state.count % update_interval == 0
     output, direction = _method.cond(is_due, sam_gradient, approximation)

@@ -1,6 +1,7 @@
 """GSAM, LookSAM, Friendly-SAM and Momentum-SAM: their equations in NumPy."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -14,6 +15,7 @@ from tests.oracle.trajectory import (
   follow,
   gradient,
   numpy_base,
+  once,
   tree,
   unit,
 )
@@ -38,6 +40,13 @@ def test_gsam(x64):
 
   rows, _ = follow(optax.chain(flatopt.gsam(RHO, alpha=0.4), BASE), NUM_STEPS)
   assert_close(rows, descend(sharpen))
+
+
+def test_gsam_without_a_coefficient_is_sam():
+  """Where the square of the gradient overflows, there is no part along it to take away."""
+  huge = jnp.array([1e30, -1e30])
+  output, _ = once(flatopt.gsam(RHO), jnp.ones(2), jnp.zeros(2), grad_fn=lambda w: huge)
+  np.testing.assert_array_equal(output, huge)
 
 
 def test_looksam(x64):
