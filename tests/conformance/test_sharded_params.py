@@ -13,6 +13,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 import flatopt
+from flatopt import _tree
 from flatopt.curvature import empirical_fisher, hutchinson
 from tests.versions import pcast
 
@@ -194,6 +195,13 @@ def test_sam_by_hand(shard_axes, expected, check_vma):
   update = lambda w: optimizer.update(grad_fn(w), optimizer.init(w), w, grad_fn=grad_fn)[0]
   found = on_two_devices(update, jnp.array([[1.0, 2.0], [5.0, 6.0]]), check_vma=check_vma)
   np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def test_a_norm_over_shards_overflows_only_where_it_has_to():
+  shards = np.array([[3e30, 3e-30, 0, np.inf, np.nan], [4e30, 4e-30, 0, 1, 1]], np.float32)
+  norm = lambda x: _tree.norm([x], (("x",),))
+  found = on_two_devices(lambda x: jax.vmap(norm)(x[0])[None], shards)
+  np.testing.assert_allclose(found, [[5e30, 5e-30, 0, np.inf, np.nan]] * 2, rtol=1e-6)
 
 
 def test_equal_params_with_a_closure_that_averages():
