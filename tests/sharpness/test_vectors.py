@@ -1,5 +1,6 @@
 """How the leaves of a vector are joined, and taken apart again."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -18,3 +19,11 @@ def test_small_leaves_are_joined_flat_and_large_ones_of_a_shape_stacked(monkeypa
   assert stacked.shape == (2, 2, 4)
   for leaf, again in zip(leaves, pack.unpack([flat, stacked]), strict=True):
     np.testing.assert_array_equal(again, leaf)
+
+
+def test_large_leaves_are_drawn_by_keys_of_their_own(monkeypatch):
+  monkeypatch.setattr(vectors, "_SMALL", 6)
+  leaves = [jnp.zeros(shape) for shape in [(3,), (2, 4), (8,)]]
+  drawn = [vectors.normal(jax.random.key(seed), leaves) for seed in (0, 1)]
+  entries = np.concatenate([np.ravel(x) for x in jax.tree.leaves(drawn)])
+  assert len({*entries.tolist()}) == 2 * (3 + 8 + 8)
