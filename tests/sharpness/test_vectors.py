@@ -7,8 +7,14 @@ import numpy as np
 from flatopt.sharpness import vectors
 
 
-def test_small_leaves_are_joined_flat_and_large_ones_of_a_shape_stacked(monkeypatch):
+def make_large(monkeypatch):
+  """Leaves of more than six entries, where all together have more than ten."""
   monkeypatch.setattr(vectors, "_SMALL", 6)
+  monkeypatch.setattr(vectors, "_SMALL_IN_ALL", 10)
+
+
+def test_small_leaves_are_joined_flat_and_large_ones_of_a_shape_stacked(monkeypatch):
+  make_large(monkeypatch)
   leaves = [
     jnp.full(shape, i, jnp.float32) for i, shape in enumerate([(3,), (2, 4), (2, 3), (2, 4)])
   ]
@@ -22,7 +28,7 @@ def test_small_leaves_are_joined_flat_and_large_ones_of_a_shape_stacked(monkeypa
 
 
 def test_large_leaves_are_drawn_by_keys_of_their_own(monkeypatch):
-  monkeypatch.setattr(vectors, "_SMALL", 6)
+  make_large(monkeypatch)
   leaves = [jnp.zeros(shape) for shape in [(3,), (2, 4), (8,)]]
   drawn = [vectors.normal(jax.random.key(seed), leaves) for seed in (0, 1)]
   entries = np.concatenate([np.ravel(x) for x in jax.tree.leaves(drawn)])
