@@ -65,8 +65,9 @@ def sharp_loss(
   @functools.wraps(loss_fn, updated=())  # JAX and NNX look arguments up by their names
   def loss_with_sharp_gradient(params, *args, **kwargs):
     # A Python number is a weight only where JAX differentiates it, and is an array there.
-    weights = jax.tree.map(lambda x: x if _is_inexact(x) else None, params)
-    frozen = jax.tree.map(lambda x: None if _is_inexact(x) else x, params)
+    is_weight = lambda x: isinstance(x, jax.Array) and _is_inexact(x)
+    weights = jax.tree.map(lambda x: x if is_weight(x) else None, params)
+    frozen = jax.tree.map(lambda x: None if is_weight(x) else x, params)
     if jax.tree.leaves(weights):
       _check_method(chosen.init, weights)
     arrays, fill = _arrays_of((frozen, args, kwargs))
@@ -92,7 +93,7 @@ def sharp_loss(
 
 
 def _is_inexact(x: Any) -> bool:
-  return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.inexact)
+  return jnp.issubdtype(jnp.result_type(x), jnp.inexact)
 
 
 def _arrays_of(tree: Any) -> tuple[list[jax.Array], Callable[[list[jax.Array]], Any]]:

@@ -105,6 +105,8 @@ def test_the_value_is_the_loss_and_the_other_arguments_have_its_derivative():
   own = jax.grad(loss_fn, argnums=1)(params, x, Y)
   assert_close(by_x, own)
   assert_close(jax.grad(OF_X, argnums=1)(params, x), own)
+  numbers = jax.grad(OF_X, argnums=(0, 1))(W | {"b": 0.3}, X)  # of NumPy and of Python
+  assert_close(numbers, (sharp_gradient(), own))
   assert_close(jax.grad(jax.jit(lambda x: CLOSED(params, x)))(x), own)
   _, slope = jax.jvp(OF_X, (params, x), (params, x))
   expected = sum(np.sum(sharp_gradient()[k] * W[k]) for k in W) + np.sum(own * X)
