@@ -34,7 +34,7 @@ def looksam(
 
       on the first call and every update_interval-th call after it:
         output: g_s = grad_fn(w + rho * g / ||g||)
-        v = d / ||d||  with  d = g_s - <g, g_s> / ||g||^2 * g
+        v = d / ||d||  with  d = g_s - <g, g_s> / ||g||^2 * g;  0 if d is 0 up to rounding
       on the calls in between:
         output: g + alpha * ||g|| * v
 
@@ -94,7 +94,10 @@ def looksam(
       coefficient = _tree.projection_coefficient(sharp, grads, axes)
       orthogonal = _tree.map_wide(lambda c, g_s, g: g_s - c * g, (coefficient,), sharp, grads)
       length = _tree.norm(orthogonal, axes)
-      unit = _tree.map_wide(lambda n, x: x / n, (jnp.where(length > 0, length, 1),), orthogonal)
+      # What is left where the two gradients are parallel is rounding: it has no direction.
+      is_zero = length <= 16 * jnp.finfo(length.dtype).eps * norm
+      inverse = jnp.where(is_zero, 0, 1 / jnp.where(is_zero, 1, length))
+      unit = _tree.map_wide(lambda n, x: n * x, (inverse,), orthogonal)
       return sharp, _tree.where(jnp.isfinite(length), unit, state.direction)
 
     def approximation():

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 import flatopt
 from tests.oracle.trajectory import (
@@ -61,6 +62,14 @@ def test_looksam(x64):
 
   rows, _ = follow(optax.chain(flatopt.looksam(RHO, alpha=0.6, update_interval=3), BASE), NUM_STEPS)
   assert_close(rows, descend(sharpen))
+
+
+@pytest.mark.parametrize("factor", [1.1, 7.0])
+def test_looksam_keeps_no_direction_of_rounding(factor):
+  """As where rho is 0: both gradients are parallel, but the difference is not exactly zero."""
+  g = jnp.asarray(PULLS[0], jnp.float32)
+  _, state = once(flatopt.looksam(), g, jnp.ones_like(g), grad_fn=lambda w: factor * g)
+  assert not state.direction.any()
 
 
 def test_friendly_sam(x64):
