@@ -122,16 +122,16 @@ def explained(method: str, remedy: str = "") -> Iterator[None]:
     yield
   except (TypeError, ValueError) as error:
     if "(jvp) to a custom_vjp function" in str(error):
-      reason = f"a custom_vjp function in forward mode; {remedy}"
+      reason = f"JAX cannot differentiate a custom_vjp function in forward mode; {remedy}"
     elif "Reverse-mode differentiation does not work" in str(error):
       reason = (
-        'a loop of unknown length in reverse mode; use mode="forward-reverse"; with Diffrax, solve'
-        " with adjoint=diffrax.DirectAdjoint(), or with ForwardMode() and jax.jacfwd(loss_fn) in"
-        " place of jax.grad(loss_fn)"
+        "JAX cannot differentiate a loop of unknown length in reverse mode; use"
+        ' mode="forward-reverse"; with Diffrax, solve with adjoint=diffrax.DirectAdjoint(), or with'
+        " ForwardMode() and jax.jacfwd(loss_fn) in place of jax.grad(loss_fn)"
       )
     else:
       raise
-    raise type(error)(f"{method}: JAX cannot differentiate {reason}") from error
+    raise type(error)(f"{method}: {reason}") from error
 
 
 def gauss_newton(
