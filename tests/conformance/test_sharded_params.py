@@ -204,6 +204,15 @@ def test_a_norm_over_shards_overflows_only_where_it_has_to():
   np.testing.assert_allclose(found, [[5e30, 5e-30, 0, np.inf, np.nan]] * 2, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+  ("device", "square"), [({"shard_axes": "x"}, 3**2 + 4**2), ({"axis_name": "x"}, 3.5**2)]
+)
+def test_ae_sam_measures_all_shards_or_the_mean(device, square):
+  method = flatopt.ae_sam(optax.identity(), num_steps=2, decay=0.5, **device)
+  mean = lambda w: method.update(w, method.init(w), w)[1].mean[None]
+  assert on_two_devices(mean, jnp.array([3.0, 4.0])).tolist() == [square / 2] * 2
+
+
 def test_equal_params_with_a_closure_that_averages():
   """They look like shards; ``()`` keeps the radius, which as shards would be rho / sqrt(2)."""
   grad_fn = lambda w: jax.lax.pmean(3 * w**2, "x")

@@ -27,6 +27,12 @@ def test_small_leaves_are_joined_flat_and_large_ones_of_a_shape_stacked(monkeypa
     np.testing.assert_array_equal(again, leaf)
 
 
+def test_precisions_are_not_mixed(x64):
+  leaves = [jnp.ones(2, jnp.float32), jnp.ones(3), jnp.ones(4, jnp.bfloat16)]
+  narrow, wide = vectors.packing(leaves).pack(leaves)
+  assert (narrow.dtype, narrow.shape, wide.dtype, wide.shape) == ("float32", (6,), "float64", (3,))
+
+
 def test_large_leaves_are_drawn_by_keys_of_their_own(monkeypatch):
   make_large(monkeypatch)
   leaves = [jnp.zeros(shape) for shape in [(3,), (2, 4), (8,)]]
