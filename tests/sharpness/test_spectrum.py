@@ -47,6 +47,7 @@ def test_smoothing_keeps_the_mean_and_adds_its_variance(x64):
   options = dict(num_matvecs=20, num_samples=4, key=jax.random.key(0))
   nodes, weights = quadrature(loss_fn, params, **options)
   grid, density = sharpness.spectral_density(jax.grad(loss_fn), params, **options)
+  assert grid.shape == density.shape == (1024,)
   moment = lambda k: trapezoid(density * grid**k, grid)
   raw = lambda k: float(np.mean(np.sum(weights * nodes**k, axis=1)))
   width = 0.01 * float(np.max(nodes) - np.min(nodes))
