@@ -27,6 +27,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 SEED, NUMBER = 26, 300
 ROUNDS = (5, 60)  # seconds of tests, as long as they take without a mutant
@@ -35,6 +36,12 @@ REACH, RESULTS, CHOSEN, OUTPUT = (
   Path("..", x) for x in ("reach.json", "results", "tests", "output")
 )
 TYPES = ("_typing.py", "_version.py")
+
+
+class Mutant(NamedTuple):
+  file: str
+  line: int
+  difference: str
 
 
 class Recorder:
@@ -125,13 +132,14 @@ def places():
 
 
 def draw():
-  """``[file, line, difference]`` of every mutant drawn."""
+  """The mutants."""
   random_ = random.Random(SEED)
   drawn = []
   for file, line, module, node, mutants in random_.sample(places(), NUMBER):
-    old, new = module.code, module.deep_replace(node, random_.choice(mutants)).code
-    two = (x.splitlines(keepends=True) for x in (old, new))
-    drawn.append((str(file), line, "".join(difflib.unified_diff(*two, str(file), str(file)))))
+    mutated = module.deep_replace(node, random_.choice(mutants)).code
+    two = (code.splitlines(keepends=True) for code in (module.code, mutated))
+    difference = "".join(difflib.unified_diff(*two, str(file), str(file), n=0))
+    drawn.append(Mutant(str(file), line, difference))
   return drawn
 
 
@@ -175,27 +183,45 @@ def between(tests, start, end):
   return [test for test, s in starts if start <= s < end]
 
 
-def apply(difference):
-  """Whether the tree still had the place."""
-  command = ["patch", "-p0", "--forward", "--quiet", "--reject-file=-", "--no-backup-if-mismatch"]
-  return (
-    subprocess.run(command, input=difference, text=True, stdout=subprocess.DEVNULL).returncode == 0
-  )
+def outcome_of(mutant, tests):
+  """What the tests say of the mutant, if the tree still has its place."""
+  if not tests:
+    return "survived"
+  file = Path(mutant.file)
+  original = file.read_text()
+  patch = [
+    "patch",
+    "--strip=0",
+    "--forward",
+    "--quiet",
+    "--no-backup-if-mismatch",
+    "--reject-file=-",
+  ]
+  if subprocess.run(
+    patch, input=mutant.difference, text=True, stdout=subprocess.DEVNULL
+  ).returncode:
+    return "gone"
+  code = in_a_process(run_tests, tests, limit=4 * ROUNDS[-1])
+  file.write_text(original)
+  if code == 0:
+    return "survived"
+  lines = OUTPUT.read_text().splitlines() or [f"exit code {code}"]
+  failed = [x for x in lines if x.startswith(("FAILED", "ERROR"))]
+  return f"killed: {(failed or lines)[-1] if code else 'beyond the limit of time'}"
 
 
-def outcome_of(file, difference, tests, seconds):
-  original = Path(file).read_text()
-  try:
-    if not apply(difference):
-      return "gone"
-    code = in_a_process(run_tests, tests, limit=4 * ROUNDS[-1]) if tests else 0
-    lines = OUTPUT.read_text().splitlines() or [f"exit code {code}"]
-    failed = [x for x in lines if x.startswith(("FAILED", "ERROR"))]
-    if code == 0:
-      return f"survived {seconds} seconds of tests"
-    return f"killed: {(failed or lines)[-1] if code else 'beyond the limit of time'}"
-  finally:
-    Path(file).write_text(original)
+def to_do(known, reach, files):
+  """``mutant, tests, seconds``: the survivors and the files, or all that is left of the rounds."""
+  survivors = [mutant for mutant, (outcome, _) in known.items() if outcome == "survived"]
+  if files:
+    yield from ((mutant, files, 0) for mutant in survivors)
+    return
+  drawn = draw()
+  for start, end in itertools.pairwise((0, *ROUNDS)):
+    for mutant in drawn:
+      outcome, seconds = known.get(mutant, ("survived", start))
+      if outcome == "survived" and seconds < end:
+        yield mutant, between(tests_of(reach, mutant.file, mutant.line), start, end), end
 
 
 def main(files):
@@ -210,27 +236,19 @@ def main(files):
     in_a_process(measure_reach)
   reach = json.loads(REACH.read_text())
   RESULTS.touch()
-  known = dict(map(json.loads, RESULTS.read_text().splitlines()))
-  survivors = [json.loads(x) for x in known if known[x].startswith("survived")]
-  drawn = survivors if files else draw()
-  for start, end in [(0, 0)] if files else itertools.pairwise((0, *ROUNDS)):
-    for i, mutant in enumerate(drawn):
-      key, begin = json.dumps(mutant), time.monotonic()
-      done = known.get(key, "survived 0")
-      if not files and (not done.startswith("survived") or int(done.split()[1]) >= end):
-        continue
-      file, line, difference = mutant
-      tests = files or between(tests_of(reach, file, line), start, end)
-      known[key] = outcome_of(file, difference, tests, end)
-      with RESULTS.open("a") as results:
-        results.write(json.dumps([key, known[key]]) + "\n")
-      seconds = time.monotonic() - begin
-      print(f"{i + 1}/{len(drawn)} {seconds:.0f} s {file}:{line} {known[key]}", flush=True)
-  for key in known:
-    file, line, difference = json.loads(key)
-    if known[key].startswith("survived"):
-      print(f"{file}:{line}", *(x for x in difference.splitlines()[3:] if x[0] in "+-"), sep="\n")
-  print(collections.Counter(outcome.split()[0] for outcome in known.values()))
+  rows = map(json.loads, RESULTS.read_text().splitlines())
+  known = {Mutant(*mutant): (outcome, seconds) for mutant, outcome, seconds in rows}
+  for mutant, tests, seconds in to_do(known, reach, files):
+    begin = time.monotonic()
+    known[mutant] = outcome_of(mutant, tests), seconds
+    with RESULTS.open("a") as results:
+      results.write(json.dumps([mutant, *known[mutant]]) + "\n")
+    took = time.monotonic() - begin
+    print(f"{took:.0f} s {mutant.file}:{mutant.line} {known[mutant][0]}", flush=True)
+  for mutant, (outcome, _) in known.items():
+    if outcome == "survived":
+      print(f"{mutant.file}:{mutant.line}", *mutant.difference.splitlines()[3:], sep="\n")
+  print(collections.Counter(outcome.split(":")[0] for outcome, _ in known.values()))
 
 
 if __name__ == "__main__":
