@@ -32,8 +32,10 @@ def test_lines_in_the_same_axes_differ_and_are_named():
 
 
 def test_the_first_direction_runs_to_the_right():
-  x = np.linspace(-1, 1, 5)
-  ax = plots.landscape_contours(np.broadcast_to(x[:, None], (5, 5)), levels=[-0.25, 0.25])
+  x, (_, ax) = np.linspace(-1, 1, 5), pyplot.subplots()
+  losses = np.broadcast_to(x[:, None], (5, 5))
+  assert plots.landscape_contours(losses, levels=[-0.25, 0.25], ax=ax) is ax
+  assert not any(line.get_visible() for line in ax.get_xgridlines())
   vertical = [path.vertices for path in ax.collections[1].get_paths()]
   for level, vertices in zip((-0.25, 0.25), vertical, strict=True):
     np.testing.assert_allclose(vertices[:, 0], level, atol=1e-6)
