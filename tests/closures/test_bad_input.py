@@ -33,6 +33,7 @@ WITH_AUX = {
     loss_fn, 2, **kwargs
   ),
   "equinox.value_and_grad": flatopt.equinox.value_and_grad,
+  "nnx.sharp_loss": flatopt.nnx.sharp_loss,
 }
 
 
@@ -85,6 +86,9 @@ STEPS = {
   "equinox.value_and_grad": lambda loss_fn, **kwargs: flatopt.equinox.value_and_grad(
     loss_fn, **kwargs
   )(PAIR, PAIR),
+  "nnx.sharp_loss": lambda loss_fn, **kwargs: flatopt.nnx.sharp_loss(loss_fn, **kwargs)(
+    nnx.Linear(2, 1, rngs=nnx.Rngs(0)), PAIR
+  ),
 }
 
 
