@@ -51,6 +51,22 @@ def test_norm_of_a_filled_constant(full_optimization):
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+  "num_entries",
+  [10**3, pytest.param(10**8, marks=pytest.mark.slow)],  # gigabytes
+)
+def test_norm_over_thirty_decades(full_optimization, num_entries):
+  """Of entries alike, whose squares overflow or underflow in places, and of all decades at once."""
+  rng = np.random.default_rng(0)
+  norm = jax.jit(lambda x: _tree.norm(jnp.split(x, 4)))
+  entries = rng.standard_normal(num_entries, np.float32)
+  for exponent in (-20, -15, 0, 15, 18):
+    x = entries * np.float32(10.0**exponent)
+    np.testing.assert_allclose(norm(x), np.linalg.norm(x.astype(float)), rtol=1e-5)
+  entries *= np.float32(10) ** rng.integers(-15, 16, num_entries, np.int8)
+  np.testing.assert_allclose(norm(entries), np.linalg.norm(entries.astype(float)), rtol=1e-5)
+
+
 ESTIMATORS = {
   "empirical_fisher": empirical_fisher(),
   "gauss_newton_bartlett": gauss_newton_bartlett(),

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import flatopt
 from tests.oracle.trajectory import (
@@ -20,6 +21,7 @@ from tests.oracle.trajectory import (
   table,
   unit,
 )
+from tests.versions import enable_x64
 
 RADII, MIXING = np.linspace(0.1, 0.6, 16), np.linspace(-0.5, 1.5, 16)
 ONE = jnp.ones(1)
@@ -82,25 +84,34 @@ def test_an_int_key_does_not_depend_on_the_default_generator():
   np.testing.assert_array_equal(heads, toss(32, key=5))
 
 
-def test_a_toss_depends_on_key_and_count_alone():
-  method = flatopt.rst(flatopt.sam(0.1), 0.5, key=5)
-  params = {"other": jnp.ones((2, 3))}
+def toss_at(count, probability=0.5, params=ONE):
+  """The same coin at any counts at once."""
+  method = flatopt.rst(optax.identity(), probability, key=5)
   state = method.init(params)
-
-  def toss_at(count):
-    later = state._replace(count=count)
-    return method.update(params, later, params, grad_fn=lambda p: p)[1].sharpness_steps
-
-  np.testing.assert_array_equal(jax.jit(jax.vmap(toss_at))(jnp.arange(16)), toss(16, key=5))
+  later = lambda count: state._replace(count=count)
+  return jax.vmap(lambda t: method.update(params, later(t), params)[1].sharpness_steps)(count)
 
 
-@pytest.mark.parametrize("probability", [0.1, 0.5, 0.8])
+def test_a_toss_depends_on_key_and_count_alone():
+  """Not on the params and their dtype, on ``jit``, or on the devices."""
+  heads, counts = toss(64, key=5), jnp.arange(64)
+  for dtype in (jnp.bfloat16, jnp.float16, jnp.float64):
+    with enable_x64(dtype == jnp.float64):
+      params = {"other": jnp.ones((2, 3), dtype)}
+      np.testing.assert_array_equal(toss_at(jnp.arange(64, dtype=jnp.int32), params=params), heads)
+  mesh = Mesh(np.array(jax.devices()), ("devices",))
+  spread = jax.device_put(counts, NamedSharding(mesh, PartitionSpec("devices")))
+  np.testing.assert_array_equal(jax.jit(toss_at)(spread), heads)
+
+
+@pytest.mark.parametrize("probability", [1e-4, 0.1, 0.5, 0.8])
 def test_share_of_heads(probability):
-  """Within four standard deviations of a binomial count, neighbours uncorrelated."""
-  heads = toss(4096, probability)
-  deviation = np.sqrt(probability * (1 - probability) / 4096)
+  """Of a million: within four standard deviations of a binomial count, neighbours uncorrelated."""
+  num_tosses = 10**6
+  heads = np.asarray(jax.jit(lambda t: toss_at(t, probability))(jnp.arange(num_tosses)))
+  deviation = np.sqrt(probability * (1 - probability) / num_tosses)
   assert abs(heads.mean() - probability) < 4 * deviation
-  assert abs(np.corrcoef(heads[1:], heads[:-1])[0, 1]) < 4 / np.sqrt(4096)
+  assert abs(np.corrcoef(heads[1:], heads[:-1])[0, 1]) < 4 / np.sqrt(num_tosses)
 
 
 def test_probability_schedule_reads_the_count():
