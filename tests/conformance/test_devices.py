@@ -11,6 +11,7 @@ from jax.sharding import Mesh, PartitionSpec
 import flatopt
 from tests import problem
 from tests.conformance.cases import each_case_and_dtype
+from tests.methods import METHODS, with_argument
 from tests.versions import pcast
 
 AXIS = "devices"
@@ -142,3 +143,19 @@ def test_updates_that_do_not_vary_raise():
   )
   with pytest.raises(ValueError, match=r"sam: updates do not vary over axis_name='devices'.*pcast"):
     mapped(problem.make_params(), problem.make_batch(size=64))
+
+
+@pytest.mark.parametrize("name", with_argument("axis_name"))
+def test_devices_end_alike_whatever_their_gradients(name):
+  method, w = METHODS[name](axis_name="batch"), jnp.array([1.0, -2.0, 3.0])
+
+  def two_updates(own):
+    fns = {"grad_fn": lambda w: own * w**3, "sampled_grad_fn": lambda w, key: own * w}
+    state = method.init(w)
+    for _ in range(2):
+      output, state = method.update(own * w, state, w, **fns)
+    return output, state
+
+  ends = jax.vmap(two_updates, axis_name="batch")(jnp.array([[1.0, 2.0, 3.0], [5.0, 3.0, -1.0]]))
+  for leaf in jax.tree.leaves(ends):
+    np.testing.assert_array_equal(leaf[0], leaf[1])

@@ -4,6 +4,8 @@ A model that is tensor-parallel over one axis, its batch split over the other, t
 device with the whole params.
 """
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ from jax.sharding import AxisType, PartitionSpec
 import flatopt
 from flatopt import _tree
 from flatopt.curvature import empirical_fisher, hutchinson
+from tests import methods
 from tests.versions import pcast
 
 NUM_STEPS = 7
@@ -202,6 +205,29 @@ def test_a_norm_over_shards_overflows_only_where_it_has_to():
   norm = lambda x: _tree.norm([x], (("x",),))
   found = on_two_devices(lambda x: jax.vmap(norm)(x[0])[None], shards)
   np.testing.assert_allclose(found, [[5e30, 5e-30, 0, np.inf, np.nan]] * 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("last", [1.0, np.nan])
+@pytest.mark.parametrize(
+  "name", sorted({*methods.with_argument("shard_axes")} - {*methods.with_argument("inner")})
+)
+def test_two_halves_are_the_whole(name, last):
+  """A gradient that is not finite in one half is none in the other."""
+  w, scale = jnp.array([1.0, -2.0, 3.0, 0.5]), jnp.array([1.0, 1.0, 1.0, last])
+
+  def two_updates(w, scale, **device):
+    method = methods.METHODS[name](**device)
+    fns = {"grad_fn": lambda w: w**3, "sampled_grad_fn": lambda w, key: w}
+    state = method.init(w)
+    for _ in range(2):
+      output, state = method.update(scale * w, state, w, **fns)
+    return output, state
+
+  on_half = jax.vmap(functools.partial(two_updates, shard_axes="x"), axis_name="x")
+  halves = on_half(w.reshape(2, 2), scale.reshape(2, 2))
+  for half, whole in zip(*map(jax.tree.leaves, (halves, two_updates(w, scale))), strict=True):
+    expected = whole.reshape(2, 2) if whole.shape else [whole, whole]
+    np.testing.assert_allclose(half, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
