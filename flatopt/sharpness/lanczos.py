@@ -139,7 +139,7 @@ def _orthogonalize(
 
   state = jnp.int32(0), w, column, scale, scale
   _, w, column, length, _ = jax.lax.while_loop(is_unfinished, project, state)
-  inverse = jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1), 0)
+  inverse = 1 / jnp.where(length > 0, length, 1)
   return jax.tree.map(lambda x: x * inverse, w), column, jnp.maximum(scale, jnp.linalg.norm(column))
 
 
