@@ -1,17 +1,15 @@
 """Would the tests notice a wrong line? ``python -m tests.mutants`` breaks flatopt/, one place at a time.
 
 The mutants are mutmut's: an argument dropped or None, an operator or a comparison swapped, a number one
-more, a branch forced, an assignment emptied. Left alone are annotations and modules of types, decorators,
-strings, ``__all__`` and whatever stands in a ``raise``. ``SEED`` draws ``NUMBER`` places, and a mutant of
-each.
+more, a branch forced, an assignment emptied. Annotations, modules of types, decorators, strings and what
+stands in a ``raise`` are left alone. ``SEED`` draws ``NUMBER`` places, and a mutant of each.
 
-One run under coverage tells which tests reach which line, and how long each takes. A mutant meets those
-that reach its statement, the quick ones of every file first, in a process forked from one that has
-imported JAX and started nothing of it. What runs on import only is reached by every test of its module.
+One run under coverage tells which tests reach which line, and how long each takes. A mutant meets the
+tests that reach its statement; what runs on import only is reached by every test of its module. They run
+in a process forked from one that has imported JAX and started nothing of it.
 
-Everything is in ``build/mutants``: a run that was killed goes on where it was, and without the directory
-all starts anew. ``python -m tests.mutants tests/test_limits.py`` gives the survivors to those files of
-tests, in the tree as it is by then.
+Everything is in ``build/mutants``: a run that was stopped goes on where it was, and without the directory
+all starts anew. ``python -m tests.mutants tests/test_limits.py`` gives the survivors to these tests.
 """
 
 import ast
@@ -32,10 +30,7 @@ from typing import NamedTuple
 SEED, NUMBER = 26, 300
 ROUNDS = (5, 60)  # seconds of tests, as long as they take without a mutant
 TREE = Path("build/mutants/tree")  # a copy, in which all that follows happens
-REACH, RESULTS, CHOSEN, OUTPUT = (
-  Path("..", x) for x in ("reach.json", "results", "tests", "output")
-)
-TYPES = ("_typing.py", "_version.py")
+REACH, RESULTS, OUTPUT = (Path("..", name) for name in ("reach.json", "results", "output"))
 
 
 class Mutant(NamedTuple):
@@ -81,9 +76,8 @@ def run_tests(tests):
   """Ends the process with pytest's exit code."""
   import pytest
 
-  CHOSEN.write_text("\n".join(tests))
-  arguments = ["-x", "-q", "--tb=line", "-rfE", "-p", "no:cacheprovider", "--doctest-modules"]
-  sys.exit(pytest.main([*arguments, f"@{CHOSEN}"]))
+  options = ["-x", "-q", "--tb=line", "-rfE", "-p", "no:cacheprovider", "--doctest-modules"]
+  sys.exit(pytest.main([*options, *tests]))
 
 
 def in_a_process(function, *arguments, limit=None):
@@ -124,7 +118,7 @@ def places():
       return True
 
   for file in sorted(Path("flatopt").rglob("*.py")):
-    if file.name not in TYPES:
+    if file.name not in ("_typing.py", "_version.py"):
       wrapper = MetadataWrapper(libcst.parse_module(file.read_text()))
       positions = wrapper.resolve(PositionProvider)
       wrapper.module.visit(Finder())
@@ -166,14 +160,14 @@ def tests_of(reach, file, line):
   seconds = {test: reach["seconds"][test] for test in found if test in reach["seconds"]}
   by_file = collections.defaultdict(list)
   for test in sorted(seconds, key=seconds.get):
-    is_namesake = Path(file).stem.strip("_") in test
-    by_file[not is_namesake, test.split("::")[0]].append(test)
-  by_turn = [
-    (is_other, turn, seconds[test], test)
-    for (is_other, _), tests in by_file.items()
+    is_another = Path(file).stem.strip("_") not in test
+    by_file[is_another, test.split("::")[0]].append(test)
+  in_turn = [
+    (is_another, turn, seconds[test], test)
+    for (is_another, _), tests in by_file.items()
     for turn, test in enumerate(tests)
   ]
-  return [(test, seconds[test]) for *_, test in sorted(by_turn)]
+  return [(test, seconds[test]) for *_, test in sorted(in_turn)]
 
 
 def between(tests, start, end):
