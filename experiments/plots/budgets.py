@@ -22,7 +22,9 @@ def final_loss(found: dict, theme: dict[str, str]) -> Figure:
     shade = colour(theme, method)
     ax.errorbar(paid, losses, errors, fmt="o-", color=shade, ms=6, linewidth=1.6)
     at = (paid[-1], losses[-1])
-    ax.annotate(method, at, (8, 6), textcoords="offset points", color=shade, weight="bold")
+    # Below the reference's line, which falls, where the arrow's text is above it.
+    offset, side = ((8, 6), "left") if method == reference else ((-8, -14), "right")
+    ax.annotate(method, at, offset, textcoords="offset points", ha=side, color=shade, weight="bold")
     for row in rows if method != reference else ():
       if row["speed_up"] is not None:
         _arrow(ax, row, theme)

@@ -6,6 +6,7 @@ A digit that changes in a file, or on a page, fails.
 import functools
 
 import pytest
+from scipy import stats
 
 from experiments.measures.statistics import holm, mean_and_error, paired_difference, sign_flip_p
 from tests.experiments.accuracy_claims import (
@@ -169,6 +170,26 @@ def ire_rows():
   yield IRE, f"{ups[0]}, {ups[1]} and {ups[2]} times, each ± 0.02"
   yield IRE, f"AdamW needs {ups[0]} and {ups[1]} times the steps"
   yield IRE, f"only 0.3 M gains, {number(SPEED_UPS[1]['in_gradients'], 2)} times"
+  twenty = kept("2026-11-29-ire-twenty-bytes/tuned/speed_up.json")
+  row = row_of("2026-11-29-ire-twenty-bytes/tuned/speed_up.json", "ire")
+  up, error, paid = row["speed_up"], row["speed_up_error"], row["steps"] / row["gradients"]
+  low, high = stats.t.interval(0.95, row["n"] - 1, up, error)
+  yield IRE, f"20 bytes a param it is {with_error(up, error, 2)} times"
+  yield IRE, f"{with_error(up, error, 2)} (95 %: {low:.2f} to {high:.2f})"
+  ends = {
+    method: {
+      run["seed"]: run["loss"]
+      for run in twenty["runs"]
+      if run["method"] == method and run["steps"] == row["steps"]
+    }
+    for method in ("adamw", "ire")
+  }
+  p = sign_flip_p([ends["ire"][seed] - loss for seed, loss in ends["adamw"].items()])
+  in_gradients = with_error(up * paid, error * paid, 2)
+  yield (
+    IRE,
+    f"{with_error(up, error, 2)} times the steps (p = {p_text(p)}) and {in_gradients} times the gradients",
+  )
   more = [row["gradients"] / row["steps"] - 1 for row in SPEED_UPS]
   yield IRE, f"{100 * more[0]:.1f} % more gradients"
   llama = row_of("2026-11-21-llama-ire/speed_up.json", "ire")
