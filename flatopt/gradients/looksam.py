@@ -95,7 +95,7 @@ def looksam(
       orthogonal = _tree.map_wide(lambda c, g_s, g: g_s - c * g, (coefficient,), sharp, grads)
       length = _tree.norm(orthogonal, axes)
       # What is left where the two gradients are parallel is rounding: it has no direction.
-      is_zero = length <= 16 * jnp.finfo(length.dtype).eps * norm
+      is_zero = length <= 16 * float(jnp.finfo(length.dtype).eps) * norm
       inverse = jnp.where(is_zero, 0, 1 / jnp.where(is_zero, 1, length))
       unit = _tree.map_wide(lambda n, x: n * x, (inverse,), orthogonal)
       return sharp, _tree.where(jnp.isfinite(length), unit, state.direction)
