@@ -91,7 +91,11 @@ def flat_mask(
     # If the rank is 0, the threshold is below every magnitude, so that no coordinate is flat.
     kth = jnp.where(rank_is_positive, kth, to_ordered_integers(-jnp.ones((), dtype)))
     largest = to_ordered_integers(jnp.asarray(jnp.finfo(dtype).max, dtype))
-    flat = jax.tree.map(lambda x: (x <= kth) & (x <= largest), ordered)
+    largest = _devices.varying_like(largest, kth)
+    # In a branch, because there XLA cannot compute the integers again, with other rounding than in
+    # the search: the threshold would then be no entry of them.
+    at_most = lambda limit: lambda: jax.tree.map(lambda x: x <= limit, ordered)
+    flat = _method.cond(kth <= largest, at_most(kth), at_most(largest))
     counts = [count_true(x).astype(jnp.float32) for x in jax.tree.leaves(flat)]
     share = _devices.total(counts, axes) / float(size)
     return FlatMask(

@@ -274,6 +274,13 @@ def follow(index, num_sequences, others=()):
   assert len(unclear) <= num_sequences // 4
 
 
+def test_the_threshold_of_ire_is_one_of_its_magnitudes(x64):
+  """Found by the ten thousand: XLA computed them twice, and with other rounding the second time."""
+  sequence = Sequence(Driver(compositions.draw_composition(np.random.default_rng(179))), seed=0)
+  for _ in range(4):
+    sequence.event("step", 0)
+
+
 @pytest.mark.parametrize("index", range(200, 225))
 def test_two_hundred(index, x64):
   follow(index, 8)
