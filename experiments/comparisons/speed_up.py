@@ -18,16 +18,17 @@ PAID = "gradients", "steps_per_second", "peak_memory_mb"
 
 
 def steps_to(loss: float, points: Sequence[tuple[int, float]]) -> float:
-  """Steps after which ``points``, pairs (steps, loss) in order, reach ``loss``.
+  """Steps after which ``points``, pairs (steps, loss) in order, first reach ``loss``.
 
   Outside of what they reached, their first or last line is drawn on; where that does not fall, the
   end itself is the bound. No run is left out, as those that are would be a method's worst or best.
   """
   pairs = list(itertools.pairwise(points))
+  at_once = loss >= points[0][1]  # also where a later point rises above it
   within = [pair for pair in pairs if pair[1][1] <= loss <= pair[0][1]]
-  (s0, l0), (s1, l1) = within[0] if within else pairs[0] if loss > points[0][1] else pairs[-1]
+  (s0, l0), (s1, l1) = pairs[0] if at_once else within[0] if within else pairs[-1]
   if l1 >= l0:
-    return float(s0 if within or loss > l0 else s1)
+    return float(s0 if at_once else s1)
   share = (l0 - loss) / (l0 - l1)
   return math.exp((1 - share) * math.log(s0) + share * math.log(s1))
 
@@ -35,8 +36,8 @@ def steps_to(loss: float, points: Sequence[tuple[int, float]]) -> float:
 def speed_ups(runs: list[dict[str, Any]], reference: str) -> list[dict[str, Any]]:
   """One row a method and length; ``runs`` hold "method", "steps", "seed", "loss" and ``PAID``.
 
-  A speed-up is paired by seed, and over all seeds; "drawn_on" counts those whose loss is outside
-  what the reference reached in its shortest and longest runs. "in_gradients" is the same over the
+  A speed-up is paired by seed, and over all seeds; "drawn_on" counts those whose loss is above
+  that of the reference's shortest run, or below all of its runs. "in_gradients" is the same over the
   gradients that the method pays, where the reference pays one a step.
   """
   curves: dict[int, list[tuple[int, float]]] = {}
@@ -57,7 +58,7 @@ def speed_ups(runs: list[dict[str, Any]], reference: str) -> list[dict[str, Any]
       for run in group:
         points = sorted(curves[run["seed"]])
         reached = [loss for _, loss in points]
-        drawn_on += not min(reached) <= run["loss"] <= max(reached)
+        drawn_on += not min(reached) <= run["loss"] <= reached[0]
         ratios.append(steps_to(run["loss"], points) / steps)
       row["speed_up"], row["speed_up_error"] = statistics.mean_and_error(ratios)
       row["drawn_on"], row["in_gradients"] = drawn_on, row["speed_up"] * steps / row["gradients"]

@@ -86,14 +86,8 @@ def tuned_rows():
   yield ACCURACY, f"an error of {min(over_images):.1f} to {max(over_images):.1f},"
 
 
-ADAMW_LABELS = {
-  "adamw": "adamw",
-  "sam": "`sam`",
-  "rst:probability=0.5": "`rst`, p = 1/2",
-  "sala:sync_period=5": "`sala`, k = 5",
-  "lookbehind": "`lookbehind`, k = 2",
-  "ire": "`ire()`",
-}
+ON_ADAMW = "sam", "rst:probability=0.5", "sala:sync_period=5", "lookbehind", "ire"
+ADAMW_LABELS = {"adamw": "adamw"} | {method: TUNED_LABELS[method] for method in ON_ADAMW}
 
 
 def adamw_rows():

@@ -24,6 +24,7 @@ from tests.experiments.kept import (
   FLATNESS,
   FORGETTING,
   IRE,
+  README,
   ROOT,
   SPEED_UPS,
   TUNED,
@@ -195,7 +196,8 @@ def ire_rows():
   }
   p = sign_flip_p([ends["ire"][seed] - loss for seed, loss in ends["adamw"].items()])
   said = f"{with_error(up, error, 2)} times the steps (p = {p_text(p)})"
-  yield IRE, f"{said}, {with_error(up * paid, error * paid, 2)} times the gradients"
+  yield IRE, f"{said} and {with_error(up * paid, error * paid, 2)} times the gradients"
+  yield README, f"in longer runs of a fourth {100 * (1 - 1 / up):.0f} % of the steps"
   more = [row["gradients"] / row["steps"] - 1 for row in SPEED_UPS]
   yield IRE, f"{100 * more[0]:.1f} % more gradients"
   llama = row_of("2026-11-21-llama-ire/speed_up.json", "ire")

@@ -55,6 +55,7 @@ def test_a_reference_that_does_not_fall_is_a_bound():
   rising = [(600, 2.0), (900, 2.1)]
   assert speed_up.steps_to(2.5, rising) == 600
   assert speed_up.steps_to(1.5, rising) == 900
+  assert speed_up.steps_to(2.1, [(600, 2.0), (900, 2.2), (1200, 1.8)]) == 600  # not 900 and more
 
 
 def test_pairs_seeds_and_states_the_error():
