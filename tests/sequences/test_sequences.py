@@ -271,7 +271,8 @@ def follow(index, num_sequences, others=()):
     assert driver.calls - calls == sequence.expected_calls * composition.counts_calls
 
   run()
-  assert len(unclear) <= num_sequences // 4
+  # In float32 more comparisons are too close to tell.
+  assert len(unclear) <= num_sequences // (2 if "cast" in others else 4)
 
 
 def test_the_threshold_of_ire_is_one_of_its_magnitudes(x64):
