@@ -156,7 +156,7 @@ def check_params(method: str, params: Params, *, allow_complex: bool = False) ->
     dtype = jnp.result_type(leaf)
     is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
     if not jnp.issubdtype(dtype, jnp.floating) and not (is_complex and allow_complex):
-      remedy = "keep other leaves out of the params"
+      remedy = "keep other leaves out of the params (NNX: pass nnx.state(model, nnx.Param))"
       if is_complex:
         remedy = "keep real and imaginary parts as two leaves, and join them in the loss"
       raise TypeError(

@@ -162,6 +162,6 @@ def _check_moved(share: Any, batch_stats: Any) -> None:
     if _is_statistic(leaf) and bool(jnp.any(leaf == 0)):
       raise ValueError(
         f"batch_statistics: update_fn leaves batch_stats{jax.tree_util.keystr(path)} as it is; run"
-        " the model in training mode and return the changed statistics (Linen:"
-        " use_running_average=False, mutable=['batch_stats'])"
+        " the model in training mode and return the changed statistics (NNX: call model.train()"
+        " first; Linen: use_running_average=False, mutable=['batch_stats'])"
       )

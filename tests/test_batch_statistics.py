@@ -144,5 +144,5 @@ def test_one_program_for_all_calls():
 def test_nnx_in_evaluation_mode_says_so():
   model = NnxModel(nnx.Rngs(0))
   model.eval()
-  with pytest.raises(ValueError, match=r"as it is.*training mode"):
+  with pytest.raises(ValueError, match=r"as it is.*NNX: call model.train\(\) first"):
     flatopt.nnx.batch_statistics(lambda model, x: model(x), model, BATCHES)

@@ -271,6 +271,10 @@ def test_eval_model_has_slow_weights_and_buffers_of_its_own():
     np.testing.assert_array_equal(copy.norm.mean[...], model.norm.mean[...])
     assert copy.norm.mean is not model.norm.mean
     assert not np.allclose(model.dense.kernel[...], start["dense"]["kernel"])
+    with pytest.raises(ValueError, match=r"opt_state keeps 4.*flatopt.nnx.eval_model\("):
+      flatopt.eval_params(opt_state, model)
+  with pytest.raises(TypeError, match=r"is uint32.*NNX: pass nnx.state\(model, nnx.Param\)"):
+    flatopt.check_optimizer(optax.chain(flatopt.sam(), optax.sgd(0.1)), model)
   model.norm.mean[...] = jnp.zeros(8)
   assert np.any(copy.norm.mean[...] != 0)
   plain = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)

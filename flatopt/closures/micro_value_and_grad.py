@@ -77,12 +77,7 @@ def micro_value_and_grad(
     return loss, (aux, state)
 
   def step_fn(params: Any, batch: Any, *others: Any, **named_others: Any) -> Any:
-    if others or named_others:
-      raise TypeError(
-        f"{name}: step_fn takes (params, batch) and nothing else, because it cuts the batch into"
-        " microbatches: put what belongs to each example into batch, and let loss_fn close over"
-        " the rest: lambda params, microbatch: loss_fn(params, microbatch, key)"
-      )
+    check_only_a_batch(name, "params", *others, **named_others)
     loss, aux, _, grads, grad_fn = microbatch_step(
       name,
       loss_at,
@@ -97,6 +92,16 @@ def micro_value_and_grad(
     return (loss, aux) if has_aux else loss, grads, grad_fn
 
   return step_fn
+
+
+def check_only_a_batch(name: str, first: str, *others: Any, **named_others: Any) -> None:
+  """Checks that ``step_fn`` got nothing after the batch."""
+  if others or named_others:
+    raise TypeError(
+      f"{name}: step_fn takes ({first}, batch) and nothing else, because it cuts the batch into"
+      " microbatches: put what belongs to each example into batch (x and y: as a tuple), and let"
+      f" loss_fn close over the rest: lambda {first}, microbatch: loss_fn({first}, microbatch, key)"
+    )
 
 
 def cut(name: str, argument: str, batch: Any, num_microbatches: int) -> Any:

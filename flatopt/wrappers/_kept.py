@@ -44,7 +44,7 @@ def map_kept(fn: Callable[..., jax.Array], kept: Params, params: Params) -> Para
   if len(kept_leaves) != len(leaves):
     raise ValueError(
       f"eval_params: params has {len(leaves)} arrays, but opt_state keeps {len(kept_leaves)}; pass"
-      " the params that this optimizer trains"
+      " the params that this optimizer trains (NNX: flatopt.nnx.eval_model(opt_state, model))"
     )
   cast = lambda x, param: jnp.asarray(x, jnp.result_type(param))
   return structure.unflatten(
