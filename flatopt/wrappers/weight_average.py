@@ -52,7 +52,8 @@ def weight_average(
     base_optimizer: any optax transformation; it gets the extra arguments of ``update``. If it is
       a wrapper that has other params for evaluation (``lookahead``, ``sala``,
       ``momentum_sam``), then those are averaged.
-    decay: decay rate of an exponential average, in [0, 1); ``None``: the uniform mean.
+    decay: decay rate of an exponential average, in [0, 1); ``None``: the uniform mean. In float32
+      a mean of n params does not follow differences below n * 2^-24 of a weight.
     start_step: number of updates before the first params that are averaged, >= 0; with 0, the
       params of the first update are averaged too.
     update_interval: number of updates between two sets of params that are averaged, >= 1.

@@ -107,4 +107,5 @@ def test_nothing_grows(name, full_optimization, compilations):
   assert arrays[1] == arrays[-1]
   assert growth < 16 * 2**20
   assert late < 1.5
-  assert drift < 4 * 2**-23 * NUM_STEPS**0.5  # rounding, whose sum walks at random
+  # Rounding, whose sum walks at random. A mean loses what is smaller, divided by their number.
+  assert drift < 2**-24 * (NUM_STEPS if name == "weight_average" else 8 * NUM_STEPS**0.5)
