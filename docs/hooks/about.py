@@ -30,7 +30,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_) -> str:
   if page.file.src_uri.startswith("methods/"):
     page.meta["search"] = {"boost": 2}  # a method's own page comes before others that name it
-  elif page.file.src_uri.startswith("reference/"):
+  elif page.file.src_uri.startswith(("reference/", "evidence/")):
     page.meta["search"] = {"boost": 0.5}  # after the guides
   return with_repository(markdown, config.repo_url) if config.repo_url else markdown
 

@@ -244,8 +244,12 @@ def prose():
   yield README, f"stopped at {best_adamw['amount']} gradients, {ahead} more"
   yield README, f"around the best AdamW at +{ahead},"
   yield from (
-    (CHOOSING, f"AdamW: {ahead} more"),
-    (CHOOSING, f"+{added} points over the best SGD, +{on_adamw} over the best AdamW"),
+    (CHOOSING, f"AdamW is {ahead} above that"),
+    (
+      CHOOSING,
+      f"+{added} points over the best SGD, +{on_adamw} over the best AdamW,"
+      f" `lookbehind` +{most}, `rst` {gain(row_of(ADAMW, 'rst:probability=0.5'))}",
+    ),
     (EVIDENCE, f"where labels are wrong: +{added} points to SGD, +{on_adamw} to AdamW"),
     (ACCURACY, f"`sam` adds {added} points to the best SGD"),
     (ACCURACY, f"`sam` adds {on_adamw} and `lookbehind` {most}"),
