@@ -60,6 +60,13 @@ def on_one_device(name):
   return jax.jit(MEASURES[name])(make_params())
 
 
+def with_signs_of(expected, found):
+  """The eigenvectors, along the first axis of every leaf, of which the negative ones are as good."""
+  rows = lambda tree: np.hstack([np.asarray(x).reshape(len(x), -1) for x in jax.tree.leaves(tree)])
+  signs = np.sign(np.sum(rows(expected) * rows(found), axis=1))
+  return jax.tree.map(lambda x: (np.asarray(x).T * signs).T, found)
+
+
 @pytest.mark.parametrize("kind", [AxisType.Explicit, AxisType.Auto], ids=lambda kind: kind.name)
 @pytest.mark.parametrize("name", MEASURES)
 def test_sharded_params_give_the_same(name, kind):
@@ -68,6 +75,8 @@ def test_sharded_params_give_the_same(name, kind):
   sharded = jax.device_put(make_params(), shardings)
   found = jax.jit(MEASURES[name])(sharded)
   expected = on_one_device(name)
+  if name in ("top", "low memory", "masked"):
+    found = found[0], with_signs_of(expected[1], found[1])
   for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
     np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-4)
   if name == "product" and kind == AxisType.Explicit:
