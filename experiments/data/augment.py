@@ -1,13 +1,22 @@
-"""Augmentation as Grain transforms: their draws are Grain's, one generator a record.
+"""Augmentation as Grain transforms: their draws come from a generator that is given.
 
-All but ``Mixup`` map one example {"image": HxWxC, ...} before batching. Images keep their dtype.
+``RandomResizedCrop`` and ``CentralCrop`` map one example {"image": HxWxC, ...}, since images may
+differ in size; all others map a batch of images of one size. Images keep their dtype.
 """
 
 import dataclasses
 
 import grain
+import jax
 import numpy as np
 from PIL import Image
+
+from experiments.config import Data
+
+
+def rows_of_process(draws: np.ndarray) -> np.ndarray:
+  """Of draws for the batch of all processes, those for the part that this process holds."""
+  return draws[jax.process_index() :: jax.process_count()]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,11 +26,13 @@ class RandomCrop(grain.transforms.RandomMap):
   padding: int
 
   def random_map(self, element, rng):
-    image = element["image"]
-    padded = np.pad(image, [(self.padding, self.padding)] * 2 + [(0, 0)])
-    top, left = rng.integers(0, 2 * self.padding, 2, endpoint=True)
-    height, width = image.shape[:2]
-    return element | {"image": padded[top : top + height, left : left + width]}
+    images = element["image"]
+    size, height, width, _ = images.shape
+    padded = np.pad(images, [(0, 0), *[(self.padding, self.padding)] * 2, (0, 0)])
+    corners = rng.integers(0, 2 * self.padding, (size * jax.process_count(), 2), endpoint=True)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
+    cropped = windows[np.arange(size), *rows_of_process(corners).T]
+    return element | {"image": np.moveaxis(cropped, 1, -1)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,26 +40,31 @@ class RandomFlip(grain.transforms.RandomMap):
   """Mirrors left to right, every second time."""
 
   def random_map(self, element, rng):
-    image = element["image"]
-    return element | {"image": image[:, ::-1] if rng.random() < 0.5 else image}
+    images = element["image"]
+    flips = rows_of_process(rng.random(len(images) * jax.process_count()) < 0.5)
+    return element | {"image": np.where(flips[:, None, None, None], images[:, :, ::-1], images)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Cutout(grain.transforms.RandomMap):
-  """Fills a square around a random pixel, cut off at the border (DeVries and Taylor 2017).
+  """Greys a square around a random pixel, cut off at the border (DeVries and Taylor 2017).
 
-  arXiv 1708.04552; its zeros after normalisation are the set's mean here, before it.
+  arXiv 1708.04552. Its zeros after normalisation are 128 of bytes here, before it, or 0.
   """
 
   size: int
-  fill: int | tuple[int, ...]  # of all channels, or of each
 
   def random_map(self, element, rng):
-    image = element["image"].copy()
-    top, left = rng.integers(0, image.shape[:2]) - self.size // 2
-    rows = slice(max(top, 0), max(top + self.size, 0))
-    image[rows, max(left, 0) : max(left + self.size, 0)] = self.fill
-    return element | {"image": image}
+    images = element["image"]
+    size, *sides, _ = images.shape
+    inside = []
+    for side in sides:
+      start = rng.integers(0, side, size * jax.process_count()) - self.size // 2
+      offset = np.arange(side) - rows_of_process(start)[:, None]
+      inside.append((offset >= 0) & (offset < self.size))
+    square = inside[0][:, :, None, None] & inside[1][:, None, :, None]
+    grey = images.dtype.type(128 if np.issubdtype(images.dtype, np.integer) else 0)
+    return element | {"image": np.where(square, grey, images)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +119,18 @@ class Mixup(grain.transforms.RandomMap):
     if np.issubdtype(images.dtype, np.integer):
       mixed = np.rint(mixed)
     return element | {"image": mixed.astype(images.dtype), "label": mix(labels_BxK)}
+
+
+def of_batches(data: Data) -> list[grain.transforms.RandomMap]:
+  """The transforms of ``data`` that map batches, in their order."""
+  chosen = data.augment
+  transforms = (
+    (chosen.crop, RandomCrop(chosen.crop)),
+    (chosen.flip, RandomFlip()),
+    (chosen.cutout, Cutout(chosen.cutout)),
+    (chosen.mixup, Mixup(chosen.mixup, data.set.classes)),
+  )
+  return [transform for on, transform in transforms if on]
 
 
 def central_square(image: np.ndarray, share: float = 1.0) -> np.ndarray:

@@ -41,8 +41,8 @@ def read_idx(path: Path, axes: int) -> np.ndarray:
   return values.reshape(shape)
 
 
-def idx_images(split: str, *, directory: str) -> Images:
-  """The ``train`` or ``test`` split."""
+def idx_images(split: str, *, directory: str, train_examples: int | None = None) -> Images:
+  """The ``train`` split, or its first ``train_examples``, or the whole ``test`` split."""
   where = Path(directory).expanduser()
   read = lambda part, kind: read_idx(find(where, PREFIXES[part], kind), AXES[kind])
   images = {part: read(part, "images")[..., None] for part in PREFIXES}
@@ -53,4 +53,5 @@ def idx_images(split: str, *, directory: str) -> Images:
       path = find(where, prefix, "images")
       raise ValueError(f"{path} is of shape {images[part].shape}, and its fellows are for {shape}")
   classes = 1 + int(max(labels[part].max() for part in PREFIXES))
-  return Images(images[split], labels[split], classes)
+  first = slice(train_examples if split == "train" else None)
+  return Images(images[split][first], labels[split][first], classes)

@@ -67,7 +67,12 @@ class TfdsImages(DataSet):
 class IdxImages(DataSet):
   directory: str = "/usr/share/datasets/fashion-mnist"
   classes: int = 10
+  train_examples: int | None = None  # the first of the set; None is all
   task = "classification"
+
+  def __post_init__(self):
+    if self.train_examples is not None and self.train_examples < 1:
+      raise ValueError(f"data.train_examples must be at least 1; got {self.train_examples}")
 
   @property
   def about(self):
@@ -79,7 +84,7 @@ class IdxImages(DataSet):
   def source(self, split):
     from experiments.data.idx import idx_images
 
-    return idx_images(split, directory=self.directory)
+    return idx_images(split, directory=self.directory, train_examples=self.train_examples)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -95,11 +95,17 @@ def centred(config: Config, source: Sequence) -> Sequence:
 def training_batches(config: Config) -> Stream:
   """This process's part of endless batches: a new permutation every epoch, new augmentations.
 
-  Batches of arrays in memory are gathered by their indices; Grain reads and augments all others.
+  Batches of arrays in memory are gathered by their indices; Grain reads all others, and images of
+  varying sizes.
   """
-  source = training_source(config)
-  if in_memory(source) and config.data.augment == Augment():
-    return Gathered(source, config.data.batch_size, config.training.seed)
+  source, data = training_source(config), config.data
+  if in_memory(source) and not data.augment.size:
+    transforms = []
+    if data.augment != Augment():
+      from experiments.data.augment import of_batches
+
+      transforms = of_batches(data)
+    return Gathered(source, data.batch_size, config.training.seed, transforms)
   from experiments.training.grain_batches import grain_batches
 
   return grain_batches(config, source)

@@ -1,4 +1,4 @@
-"""Batches on the devices: gathered there from data that fits, else copied from the host."""
+"""Batches on the devices: gathered there from data that fits and is not augmented, else copied."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ def batches_on_devices(stream: Stream, sharding: NamedSharding) -> Callable[[int
   The host then sends indices in place of examples, which for small models takes it a tenth of a
   step on a CPU.
   """
-  if not isinstance(stream, Gathered) or stream.num_bytes() > MAX_BYTES:
+  if not isinstance(stream, Gathered) or stream.transforms or stream.num_bytes() > MAX_BYTES:
     return lambda offset, count: batches.place(stream.ahead(offset, count), sharding)
   everywhere = NamedSharding(sharding.mesh, PartitionSpec())
   examples = batches.place(stream.source.take(np.arange(len(stream.source))), everywhere)

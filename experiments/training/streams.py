@@ -5,7 +5,7 @@ Batches come stacked along a leading axis, as a dispatch of several steps takes 
 
 import functools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,10 +34,13 @@ class Stream(Protocol):
 
 
 class Gathered:
-  """Batches gathered from arrays in memory by their indices, in a new permutation every epoch."""
+  """Batches gathered from arrays in memory by their indices, in a new permutation every epoch.
 
-  def __init__(self, source: Any, size: int, seed: int):
-    self.source, self.size = source, size
+  ``transforms`` are Grain's, of batches; the seed and a batch's number decide their draws.
+  """
+
+  def __init__(self, source: Any, size: int, seed: int, transforms: Sequence[Any] = ()):
+    self.source, self.size, self.seed, self.transforms = source, size, seed, transforms
     self.position = 0  # number of batches used
     self.permutation = functools.lru_cache(maxsize=2)(
       lambda epoch: np.random.default_rng((seed, 2, epoch)).permutation(len(source))
@@ -49,7 +52,18 @@ class Gathered:
     return len(self.source) * sum(x.nbytes for x in example.values())
 
   def ahead(self, offset: int, count: int) -> Batch:
-    return self.source.take(self.indices(offset, count))
+    indices = self.indices(offset, count)
+    if not self.transforms:
+      return self.source.take(indices)
+    first = self.position + offset
+    batches = [self.augmented(self.source.take(row), first + i) for i, row in enumerate(indices)]
+    return jax.tree.map(lambda *x: np.stack(x), *batches)
+
+  def augmented(self, batch: Batch, number: int) -> Batch:
+    rng = np.random.default_rng((self.seed, 5, number))
+    for transform in self.transforms:
+      batch = transform.random_map(batch, rng)
+    return batch
 
   def indices(self, offset: int, count: int) -> np.ndarray:
     """Of n processes each takes every n-th example, so that together they take each batch."""

@@ -235,7 +235,7 @@ def test_batches_ahead_of_the_steps_are_not_lost():
 
 
 @pytest.mark.parametrize(
-  ("chosen", "other"), [({}, {"next_index": 3}), (CIFAR, {"batches": 3}), ({}, None)]
+  ("chosen", "other"), [({}, {"next_index": 3}), ({"size": 8}, {"batches": 3}), ({}, None)]
 )
 def test_another_version_s_position_is_refused_in_one_line(chosen, other, tmp_path):
   """Grain's, which the first loop kept for arrays in memory too; and the other way round."""

@@ -152,6 +152,9 @@ def test_idx_directory(tmp_path, names):
       np.testing.assert_array_equal(example["image"][..., 0], images[example["label"]])
       assert example["image"].dtype == np.uint8
       assert example["label"].dtype == np.int32
+  first = IdxImages(str(tmp_path / "my digits"), train_examples=2)
+  assert [len(first.source(split)) for split in ("train", "test")] == [2, 3]
+  assert first.source("train")[1]["label"] == 4
   assert "tensorflow" not in sys.modules
 
 
