@@ -68,8 +68,9 @@ class Opt(Part):
   weight_decay: float
   clip: float | None = None  # largest global norm of the gradient that the base gets
   warmup: float = 0.0  # share of the budget over which the learning rate rises
-  schedule: Literal["cosine", "tenths", "constant"] = "cosine"  # tenths: /10 at each quarter
-  final: float = 0.0  # learning rate at the end of the cosine, as a share of the peak
+  # tenths: /10 at each quarter; wsd: warm-up, stable, then linear decay over the last fifth.
+  schedule: Literal["cosine", "tenths", "constant", "wsd"] = "cosine"
+  final: float = 0.0  # learning rate at the end of cosine and wsd, as a share of the peak
 
   def __post_init__(self):
     only = self.base.schedule

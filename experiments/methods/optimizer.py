@@ -26,6 +26,8 @@ def learning_rate(opt: Opt, paid: jax.Array) -> jax.Array:
     shape = 0.1 ** jnp.floor(4 * paid)
   elif opt.schedule == "constant":
     shape = jnp.ones_like(paid)
+  elif opt.schedule == "wsd":
+    shape = 1 - (1 - opt.final) * jnp.clip((paid - 0.8) / 0.2, 0, 1)
   else:
     share = jnp.clip((paid - opt.warmup) / (1 - opt.warmup), 0, 1)
     shape = opt.final + (1 - opt.final) * (1 + jnp.cos(math.pi * share)) / 2

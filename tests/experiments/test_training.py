@@ -205,3 +205,5 @@ def test_learning_rate_follows_the_share_paid():
   assert [rate(x, **warm) for x in (0, 0.1, 0.2, 1)] == pytest.approx([0, 0.5, 1, 0.1], abs=1e-6)
   tenths = [rate(x, schedule="tenths") for x in (0.2, 0.3, 0.6, 0.9)]
   assert tenths == pytest.approx([1, 0.1, 0.01, 0.001])
+  wsd = [rate(x, schedule="wsd", **warm) for x in (0.1, 0.2, 0.8, 0.9, 1)]
+  assert wsd == pytest.approx([0.5, 1, 1, 0.55, 0.1])
