@@ -10,6 +10,7 @@ Other comparisons:
   python -m experiments fine-tune DIR --data NAME --out DIR
   python -m experiments speed-up DIR DIR ... --out DIR
   python -m experiments frontier DIR DIR ... --out DIR
+  python -m experiments forgetting DIR DIR ... --out DIR
   python -m experiments correlate DIR DIR ... --out DIR
   python -m experiments demo
 
@@ -51,6 +52,7 @@ COMMANDS = {
   "fine-tune": "FineTune",
   "speed-up": "SpeedUp",
   "frontier": "Frontier",
+  "forgetting": "Forgetting",
   "correlate": "Correlate",
   "sharpness": "Sharpness",
   "noise": "Noise",

@@ -12,6 +12,7 @@ from experiments.reports import (
   correlations,
   demo,
   fine_tuning,
+  forgetting,
   frontier,
   lifelong,
   run,
@@ -30,6 +31,8 @@ def write(directory: Path, console: Console) -> None:
     kind = speed_up
   elif (directory / "frontier.json").exists():
     kind = frontier
+  elif (directory / "forgetting.json").exists():
+    kind = forgetting
   elif (directory / "correlations.json").exists():
     kind = correlations
   elif (directory / "metrics.jsonl").exists():
