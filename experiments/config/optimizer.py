@@ -70,6 +70,7 @@ class Opt(Part):
   warmup: float = 0.0  # share of the budget over which the learning rate rises
   # tenths: /10 at each quarter; wsd: warm-up, stable, then linear decay over the last fifth.
   schedule: Literal["cosine", "tenths", "constant", "wsd"] = "cosine"
+  restart: float | None = None  # share of the budget after which the cosine begins anew
   final: float = 0.0  # learning rate at the end of cosine and wsd, as a share of the peak
 
   def __post_init__(self):
@@ -83,5 +84,9 @@ class Opt(Part):
       raise ValueError(f"opt.clip must be finite and above 0; got {self.clip}")
     if not 0 <= self.warmup < 1:
       raise ValueError(f"opt.warmup must be in [0, 1); got {self.warmup}")
+    if self.restart is not None and self.schedule != "cosine":
+      raise ValueError(f"opt.restart needs opt.schedule cosine; got {self.schedule}")
+    if self.restart is not None and not self.warmup < self.restart < 1:
+      raise ValueError(f"opt.restart must be above opt.warmup and below 1; got {self.restart}")
     if not 0 <= self.final <= 1:
       raise ValueError(f"opt.final must be in [0, 1]; got {self.final}")

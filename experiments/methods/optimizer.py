@@ -29,7 +29,11 @@ def learning_rate(opt: Opt, paid: jax.Array) -> jax.Array:
   elif opt.schedule == "wsd":
     shape = 1 - (1 - opt.final) * jnp.clip((paid - 0.8) / 0.2, 0, 1)
   else:
-    share = jnp.clip((paid - opt.warmup) / (1 - opt.warmup), 0, 1)
+    begin, end = opt.warmup, 1.0
+    if opt.restart is not None:
+      first = paid < opt.restart
+      begin, end = jnp.where(first, begin, opt.restart), jnp.where(first, opt.restart, end)
+    share = jnp.clip((paid - begin) / (end - begin), 0, 1)
     shape = opt.final + (1 - opt.final) * (1 + jnp.cos(math.pi * share)) / 2
   if opt.warmup:
     shape = jnp.where(paid < opt.warmup, paid / opt.warmup, shape)

@@ -15,7 +15,7 @@ from experiments.models.registry import MODELS
 from experiments.presets.registry import CONFIGS, TUNED
 
 # Settings that may follow a method's name besides its own: "sam:rho=0.1,learning_rate=0.05".
-SHARED = "learning_rate", "weight_decay", "clip", "warmup", "schedule", "final"
+SHARED = "learning_rate", "weight_decay", "clip", "warmup", "schedule", "restart", "final"
 
 
 def find(

@@ -203,6 +203,8 @@ def test_learning_rate_follows_the_share_paid():
   assert [rate(x) for x in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0], abs=1e-6)
   warm = {"warmup": 0.2, "final": 0.1}
   assert [rate(x, **warm) for x in (0, 0.1, 0.2, 1)] == pytest.approx([0, 0.5, 1, 0.1], abs=1e-6)
+  twice = [rate(x, restart=0.6) for x in (0, 0.3, 0.6, 0.8, 1)]
+  assert twice == pytest.approx([1, 0.5, 1, 0.5, 0], abs=1e-6)
   tenths = [rate(x, schedule="tenths") for x in (0.2, 0.3, 0.6, 0.9)]
   assert tenths == pytest.approx([1, 0.1, 0.01, 0.001])
   wsd = [rate(x, schedule="wsd", **warm) for x in (0.1, 0.2, 0.8, 0.9, 1)]
