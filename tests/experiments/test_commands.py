@@ -114,7 +114,7 @@ def test_flags_of_every_method(name, tmp_path):
     (["train", *TINY, "--opt.clip", "0"], "opt.clip must be finite and above 0; got 0.0"),
     (["train", *TINY, "--opt.warmup", "1"], "opt.warmup must be in [0, 1); got 1.0"),
     (["train", *TINY, "--opt.restart", "1"], "opt.restart must be above opt.warmup and below 1"),
-    (["train", *TINY, "--opt.restart", "0.5", "--opt.schedule", "wsd"], "needs opt.schedule cosine"),
+    (["train", *TINY, "--opt.restart", ".5", "--opt.schedule", "wsd"], "needs opt.schedule cosine"),
     (["train", *TINY, "--opt.final", "2"], "opt.final must be in [0, 1]; got 2.0"),
     (["train", *TINY, "--training.seed", "-1"], "training.seed must be at least 0; got -1"),
     (["train", *TINY, "--training.seed", str(2**64)], "training.seed must be below 2**32; got"),
