@@ -117,7 +117,7 @@ def score(comparison: Comparison) -> Score:
 
 
 def seed_run(config: Config, runs: Runs, *path: str) -> dict[str, Any]:
-  """A run's summary and its curve, with one point an evaluation."""
+  """A run's summary, its last logged training metrics, and its curve, a point an evaluation."""
   result = runs.train(config, *path)
   directory = runs.out.joinpath(*path)
   rows = metric_files.read_metrics(directory, "test")
@@ -130,7 +130,9 @@ def seed_run(config: Config, runs: Runs, *path: str) -> dict[str, Any]:
   at = [training.budget * (k + 1) / training.evaluations for k in range(training.evaluations)]
   passed = [next((row for row in rows if row[paid] >= amount), rows[-1]) for amount in at]
   curve = [(row["gradients"], files.finite(row[name])) for row in passed]
-  return {"seed": config.training.seed} | result | {"curve": curve}
+  trained = (metric_files.read_metrics(directory, "train") or [{}])[-1]
+  own = {f"train_{x}": files.finite(trained.get(x, math.nan)) for x in ("loss", "accuracy")}
+  return {"seed": config.training.seed} | result | own | {"curve": curve}
 
 
 def timed(config: Config) -> Config:

@@ -131,6 +131,7 @@ def test_seconds_become_steps():
 def test_a_curve_has_every_evaluation_once(tmp_path, unit, budget):
   """Of a method that pays three gradients in two steps, evaluated at halves of either budget."""
   rows = [{"split": "test", "step": 10 * k, "gradients": 15 * k, "accuracy": k} for k in (1, 2)]
+  rows += [{"split": "train", "step": k, "loss": 1 / k, "accuracy": 50 * k} for k in (1, 2)]
   (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
   class Runs:
@@ -140,4 +141,6 @@ def test_a_curve_has_every_evaluation_once(tmp_path, unit, budget):
       return {"gradients": 30, "steps": 20}
 
   config = changed(DIGITS, training={"unit": unit, "budget": budget, "evaluations": 2})
-  assert equal_budgets.seed_run(config, Runs())["curve"] == [(15, 1), (30, 2)]
+  run = equal_budgets.seed_run(config, Runs())
+  assert run["curve"] == [(15, 1), (30, 2)]
+  assert (run["train_loss"], run["train_accuracy"]) == (0.5, 100)
