@@ -7,15 +7,18 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import orbax.checkpoint as ocp
 import pytest
 from rich.console import Console
 
 from experiments import presets
 from experiments.commands.program import main
+from experiments.measures import perturbation
 from experiments.models.shapes import ResNet
 from experiments.reports import directory as report
 from experiments.training import batches, loop, metric_files
+from flatopt import sharpness
 from tests.experiments.small import DIGITS, changed, shrunk
 from tests.experiments.test_quantisation import quantised_by_hand
 from tests.experiments.test_sharpness_command import dense_eigenvalues, hand_written_loss
@@ -25,7 +28,13 @@ pytestmark = pytest.mark.slow  # trains three models
 MIXER = changed(
   presets.with_method(DIGITS, "lookahead"),
   data={"wrong_labels": 0.3},
-  training={"budget": 7, "label_smoothing": 0.1, "microbatches": 2, "evaluations": 1},
+  training={
+    "budget": 7,
+    "label_smoothing": 0.1,
+    "microbatches": 2,
+    "evaluations": 1,
+    "checkpoint_every": 1,
+  },
 )
 RUNS = {
   "mixer": MIXER,
@@ -44,18 +53,18 @@ def saved(request, tmp_path_factory):
   with jax.numpy_dtype_promotion("standard"), pytest.MonkeyPatch.context() as patch:
     printed = io.StringIO()
     loop.train(config, directory, Console(quiet=True))
-    patch.setattr("experiments.commands.program.Console", lambda: Console(file=printed, width=200))
+    patch.setattr("experiments.commands.program.Console", lambda **_: Console(file=printed, width=200))
     assert main(["sharpness", str(directory), *FLAGS]) == 0
     assert main(["noise", str(directory), "--draws", "3"]) == 0
     assert main(["quantise", str(directory), "--examples", "21"]) == 0
   return config, directory, printed.getvalue()
 
 
-def raw_checkpoint(directory):
+def raw_checkpoint(directory, place=-1):
   checkpoints = directory / "checkpoints"
-  last = max(int(path.name) for path in checkpoints.iterdir() if path.name.isdigit())
+  steps = sorted(int(path.name) for path in checkpoints.iterdir() if path.name.isdigit())
   with ocp.StandardCheckpointer() as checkpointer:
-    return checkpointer.restore(checkpoints.absolute() / str(last) / "state")
+    return checkpointer.restore(checkpoints.absolute() / str(steps[place]) / "state")
 
 
 def slow_weights(tree):
@@ -150,3 +159,32 @@ def test_quantised_loss_is_that_of_weights_quantised_by_hand(saved):
   versions = [params, *(quantised_by_hand(params, bits) for bits in (8, 4))]
   ((one,),) = found["runs"].values()
   np.testing.assert_allclose(one["loss"], [float(loss_fn(w)) for w in versions], rtol=1e-4)
+
+
+@pytest.mark.parametrize("saved", ["mixer"], indirect=True)
+def test_perturbation_is_measured_where_the_run_was(saved):
+  config, directory, _ = saved
+  first, before, last = perturbation.measure(directory, [0.05], [0.0, 6 / 7, 1.0])
+  earlier, later = (raw_checkpoint(directory, place)["params"] for place in (-2, -1))
+  assert [first["step"], before["step"], last["step"]] == [0, 6, 7]
+  for row, expected in (
+    (before["values"]["rho_over_params"], optax.tree.norm(earlier)),
+    (before["values"]["rho_over_step"], optax.tree.norm(optax.tree.sub(later, earlier))),
+    (last["values"]["rho_over_params"], optax.tree.norm(later)),
+  ):
+    np.testing.assert_allclose(row, 0.05 / expected, rtol=1e-5)
+  assert "rho_over_step" not in last["values"]
+  stream = batches.training_batches(config).ahead(0, perturbation.BATCHES)
+  model = config.model.build(config.data.set.classes, jnp.float32)
+
+  def risen(i):
+    images, labels = stream["image"][i], stream["label"][i]
+
+    def loss_fn(params):
+      logits = model.apply({"params": params}, images, train=True)
+      return hand_written_loss(logits, labels, config.training.label_smoothing)
+
+    return sharpness.ascent(loss_fn, later, rho=0.05)
+
+  rises = [float(risen(i)) for i in range(perturbation.BATCHES)]
+  assert last["values"]["rise"][1][0] == pytest.approx(np.median(rises), rel=1e-4)
