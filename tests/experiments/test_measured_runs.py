@@ -53,7 +53,9 @@ def saved(request, tmp_path_factory):
   with jax.numpy_dtype_promotion("standard"), pytest.MonkeyPatch.context() as patch:
     printed = io.StringIO()
     loop.train(config, directory, Console(quiet=True))
-    patch.setattr("experiments.commands.program.Console", lambda **_: Console(file=printed, width=200))
+    patch.setattr(
+      "experiments.commands.program.Console", lambda **_: Console(file=printed, width=200)
+    )
     assert main(["sharpness", str(directory), *FLAGS]) == 0
     assert main(["noise", str(directory), "--draws", "3"]) == 0
     assert main(["quantise", str(directory), "--examples", "21"]) == 0
