@@ -20,7 +20,6 @@ except ModuleNotFoundError as error:
 from flatopt import _arguments, _results, closures
 from flatopt import _pure_nnx as _pure
 from flatopt._typing import Args, Value
-from flatopt.closures.micro_value_and_grad import check_only_a_batch as _check_only_a_batch
 from flatopt.closures.micro_value_and_grad import microbatch_step as _microbatch_step
 from flatopt.linen import _mean_statistics
 from flatopt.opt_state import eval_params
@@ -170,8 +169,7 @@ def micro_value_and_grad(
   _arguments.check_integer(name, "num_microbatches", num_microbatches, minimum=1)
   loss_and_aux = _results.with_aux(name, loss_fn, has_aux)
 
-  def step_fn(model: nnx.Module, batch: Any, *others: Any, **named_others: Any) -> Any:
-    _check_only_a_batch(name, "model", *others, **named_others)
+  def step_fn(model: nnx.Module, batch: Any) -> Any:
     nodes = model, (), {}
     loss_at, start, variables, arrays = _pure.split(name, loss_and_aux, nodes, wrt)
 
@@ -185,13 +183,7 @@ def micro_value_and_grad(
       return loss, (aux, moved)
 
     loss, aux, moved, grads, grad_fn = _microbatch_step(
-      name,
-      loss_of_part,
-      start,
-      variables,
-      batch,
-      num_microbatches,
-      transform=transform or (lambda grads: grads),
+      name, loss_of_part, start, variables, batch, num_microbatches, transform
     )
     nnx.update(nodes, moved)
     grads = _pure.on_pure_state(lambda _: grads, nnx.state(model, wrt))

@@ -76,32 +76,13 @@ def micro_value_and_grad(
     loss, aux = loss_and_aux(params, microbatch)
     return loss, (aux, state)
 
-  def step_fn(params: Any, batch: Any, *others: Any, **named_others: Any) -> Any:
-    check_only_a_batch(name, "params", *others, **named_others)
+  def step_fn(params: Any, batch: Any) -> Any:
     loss, aux, _, grads, grad_fn = microbatch_step(
-      name,
-      loss_at,
-      params,
-      None,
-      batch,
-      num_microbatches,
-      transform=transform or (lambda grads: grads),
-      weight_fn=weight_fn,
-      unroll=unroll,
+      name, loss_at, params, None, batch, num_microbatches, transform, weight_fn, unroll
     )
     return (loss, aux) if has_aux else loss, grads, grad_fn
 
   return step_fn
-
-
-def check_only_a_batch(name: str, first: str, *others: Any, **named_others: Any) -> None:
-  """Checks that ``step_fn`` got nothing after the batch."""
-  if others or named_others:
-    raise TypeError(
-      f"{name}: step_fn takes ({first}, batch) and nothing else, because it cuts the batch into"
-      " microbatches: put what belongs to each example into batch (x and y: as a tuple), and let"
-      f" loss_fn close over the rest: lambda {first}, microbatch: loss_fn({first}, microbatch, key)"
-    )
 
 
 def cut(name: str, argument: str, batch: Any, num_microbatches: int) -> Any:
@@ -134,14 +115,14 @@ def microbatch_step(
   state: Any,
   batch: Any,
   num_microbatches: int,
-  *,
-  transform: Callable[[Params], Params],
+  transform: Callable[[Params], Params] | None,
   weight_fn: WeightFn | None = None,
   unroll: int | bool = 1,
 ) -> tuple[jax.Array, Any, Any, Params, GradFn]:
   """Returns loss, stacked aux, new state, gradients and ``grad_fn``, which repeats the pass."""
   microbatches = cut(name, "batch", batch, num_microbatches)
   weights = _weights(name, weight_fn, microbatches)
+  change = transform or (lambda grads: grads)
 
   def without_aux(params, state, microbatch):
     loss, (_, state) = loss_at(params, state, microbatch)
@@ -150,10 +131,10 @@ def microbatch_step(
   def grad_fn(p: Params) -> Params:
     # Inside shard_map the first gradient is per device if the params vary; so must this one be.
     p = _devices.varying_like(p, params)
-    return transform(accumulate(without_aux, p, state, microbatches, weights, unroll)[-1])
+    return change(accumulate(without_aux, p, state, microbatches, weights, unroll)[-1])
 
   loss, aux, moved, grads = accumulate(loss_at, params, state, microbatches, weights, unroll)
-  return loss, aux, moved, transform(grads), grad_fn
+  return loss, aux, moved, change(grads), grad_fn
 
 
 def accumulate(
@@ -183,12 +164,9 @@ def accumulate(
 
   zeros = jax.tree.map(lambda w: jnp.zeros_like(w, dtype=_tree.wide_dtype(w)), params)
   carry, parts = (_devices.varying_like(zeros, params), state), (microbatches, weights)
-  if len(weights) == 1:  # XLA:CPU is slow with convolutions inside a loop
-    carry, outputs = add(carry, jax.tree.map(lambda x: x[0], parts))
-    losses, aux = jax.tree.map(lambda x: jnp.asarray(x)[None], outputs)
-  else:
-    carry, (losses, aux) = jax.lax.scan(add, carry, parts, unroll=unroll)
-  total, state = carry
+  # One part needs no loop, inside which XLA:CPU is slow with convolutions.
+  unroll = unroll if len(weights) > 1 else True
+  (total, state), (losses, aux) = jax.lax.scan(add, carry, parts, unroll=unroll)
   wide = losses.astype(_tree.wide_dtype(losses))
   loss = jnp.sum(_weighted(weights, sum_of_weights, wide)).astype(losses.dtype)
   return loss, aux, state, _tree.cast_like(total, params)
