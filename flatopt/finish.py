@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from flatopt import _arguments, _method, _tree
-from flatopt.opt_state import eval_params_of
-from flatopt.wrappers import _kept
+from flatopt.opt_state import eval_params_of, where_ready
 
 
 class FinishState(NamedTuple):
@@ -24,7 +23,7 @@ class FinishState(NamedTuple):
 
   def eval_params(self, params):
     others = eval_params_of(self.inner, params)
-    return _kept.where_ready(self.finished, params, others)
+    return where_ready(self.finished, params, others)
 
 
 def finish(

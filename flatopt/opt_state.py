@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from flatopt import _tree
 from flatopt._arguments import RESTORE_WITH_TYPES
 from flatopt._typing import Params
 
@@ -85,6 +86,38 @@ def eval_params_of(opt_state: optax.OptState, params: Params) -> Params:
     if has_them := getattr(state, "eval_params", None):
       return has_them(params)
   return params
+
+
+def where_ready(ready: Any, kept: Params, params: Params) -> Params:
+  """Returns a copy of ``kept``, or ``params`` as long as ``ready`` is 0 or False."""
+  ready = jnp.asarray(_unwrap(ready), bool)
+
+  def choose(kept, param):
+    # A state that was stacked by vmap has one ``ready`` for each row.
+    by_row = jnp.reshape(ready, ready.shape + (1,) * (jnp.ndim(kept) - ready.ndim))
+    return jnp.where(by_row, kept, param)
+
+  return map_kept(choose, kept, params)
+
+
+def map_kept(fn: Callable[..., jax.Array], kept: Params, params: Params) -> Params:
+  """Maps ``fn(kept, param)`` over the leaves, with ``kept`` cast to the dtypes of the params.
+
+  A leaf that ``trainable`` froze is not kept; the result has the param itself. The structures may
+  differ in the types of nodes with one leaf, because ``nnx.Optimizer`` wraps the leaves of a state.
+  """
+  is_frozen = lambda x: isinstance(x, optax.MaskedNode)
+  leaves, structure = jax.tree.flatten(params, is_leaf=is_frozen)
+  kept_leaves = jax.tree.leaves(kept, is_leaf=is_frozen)
+  if len(kept_leaves) != len(leaves):
+    raise ValueError(
+      f"eval_params: params has {len(leaves)} arrays, but opt_state keeps {len(kept_leaves)}; pass"
+      " the params that this optimizer trains (NNX: flatopt.nnx.eval_model(opt_state, model))"
+    )
+  return structure.unflatten(
+    param if is_frozen(x) else fn(_tree.cast_like(x, param), param)
+    for x, param in zip(kept_leaves, leaves, strict=True)
+  )
 
 
 def metrics(

@@ -86,34 +86,33 @@ def check(grads: Params, params: Params, grad_fn: GradFn, *, rtol: float = 1e-3)
   )
 
 
-def _difference(a: Params, b: Params) -> Params:
-  """Returns ``a - b`` in float32 or wider."""
+def _distance(a: Params, b: Params, scale: float = 1.0) -> float:
+  """Returns ``||a - scale * b||``, computed in float32 or wider."""
 
   def subtract(x, y):
     dtype = _tree.wide_dtype(x, y)
-    return jnp.asarray(x, dtype) - jnp.asarray(y, dtype)
+    return jnp.asarray(x, dtype) - scale * jnp.asarray(y, dtype)
 
-  return jax.tree.map(subtract, a, b)
+  return float(_tree.norm(jax.tree.map(subtract, a, b)))
 
 
 def _relative_distance(a: Params, b: Params) -> float:
   """Returns ``||a - b||``, relative to the larger norm."""
   larger = max(float(_tree.norm(a)), float(_tree.norm(b)))
-  return float(_tree.norm(_difference(a, b))) / larger if larger else 0.0
+  return _distance(a, b) / larger if larger else 0.0
 
 
 def _are_parallel(grads: Params, again: Params, rtol: float) -> bool:
   """Whether one is a positive multiple of the other, up to the relative error ``rtol``."""
   scale = float(_tree.projection_coefficient(grads, again))
-  scaled = jax.tree.map(lambda x: scale * jnp.asarray(x, _tree.wide_dtype(x)), again)
-  return scale > 0 and _relative_distance(grads, scaled) <= rtol
+  return scale > 0 and _distance(grads, again, scale) <= rtol * float(_tree.norm(grads))
 
 
 def _worst_leaf(grads: Params, again: Params) -> str:
   """Returns a sentence about the leaf that differs most."""
   named = jax.tree_util.tree_leaves_with_path(grads)
   leaves = [(*pair, b) for pair, b in zip(named, jax.tree.leaves(again), strict=True)]
-  path, a, b = max(leaves, key=lambda leaf: float(_tree.norm(_difference(*leaf[1:]))))
+  path, a, b = max(leaves, key=lambda leaf: _distance(*leaf[1:]))
   seen, found = jnp.result_type(a), jnp.result_type(b)
   dtypes = "" if seen == found else f", {seen} against {found}"
   return (

@@ -9,7 +9,7 @@ import optax
 
 from flatopt import _arguments, _method, _tree
 from flatopt._typing import Params, ScalarOrSchedule
-from flatopt.wrappers import _kept
+from flatopt.opt_state import where_ready
 
 
 class LookaheadState(NamedTuple):
@@ -25,7 +25,7 @@ class LookaheadState(NamedTuple):
   metrics = _method.reported("count")
 
   def eval_params(self, params):
-    return _kept.where_ready(self.count, self.slow, params)
+    return where_ready(self.count, self.slow, params)
 
 
 def lookahead(
@@ -104,7 +104,7 @@ def lookahead(
 
   def update(updates, state, params, step, extra_args):
     _arguments.check_same_tree("lookahead", "slow in the state", state.slow, params)
-    slow = _kept.from_first_update(state.count, params, state.slow)
+    slow = _tree.where(state.count == 0, _tree.cast_like(params, state.slow), state.slow)
     updates, base_state = base.update(updates, state.base, params, **extra_args)
     count = _tree.increment(state.count)
     alpha = _arguments.value_at(slow_step_size, step)

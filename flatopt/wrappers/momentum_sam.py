@@ -8,7 +8,7 @@ import optax
 
 from flatopt import _arguments, _devices, _method, _perturbation, _tree
 from flatopt._typing import Params, ScalarOrSchedule, ShardAxes
-from flatopt.wrappers import _kept
+from flatopt.opt_state import map_kept
 
 
 class MomentumSamState(NamedTuple):
@@ -23,7 +23,7 @@ class MomentumSamState(NamedTuple):
   metrics = _method.reported("count")
 
   def eval_params(self, params):
-    return _kept.map_kept(lambda eps, w: w - eps, self.perturbation, params)
+    return map_kept(lambda eps, w: w - eps, self.perturbation, params)
 
 
 def momentum_sam(

@@ -8,7 +8,7 @@ import optax
 
 from flatopt import _arguments, _devices, _method, _perturbation, _tree
 from flatopt._typing import AxisName, Params, ScalarOrSchedule, ShardAxes
-from flatopt.wrappers import _kept
+from flatopt.opt_state import where_ready
 
 
 class SalaState(NamedTuple):
@@ -25,7 +25,7 @@ class SalaState(NamedTuple):
   metrics = _method.reported("count", "stage", "distance", "extra_gradients")
 
   def eval_params(self, params):
-    return _kept.where_ready(self.count, self.slow, params)
+    return where_ready(self.count, self.slow, params)
 
 
 def sala(
@@ -119,7 +119,7 @@ def sala(
     grads = _devices.varying(_tree.cast_like(updates, params), axis_name)
     sam_gradient = lambda: perturbation.gradient(params, grads, step, extra_args)
     grads = _devices.mean(_method.cond(perturb, sam_gradient, lambda: grads), axis_name)
-    slow = _kept.from_first_update(state.count, params, state.slow)
+    slow = _tree.where(state.count == 0, _tree.cast_like(params, state.slow), state.slow)
     start = _tree.where(from_slow, slow, params)
     updates, base_state = base.update(grads, state.base, start, **extra_args)
     fast = optax.apply_updates(start, updates)

@@ -8,8 +8,7 @@ import optax
 
 from flatopt import _arguments, _method, _tree
 from flatopt._typing import Params
-from flatopt.opt_state import eval_params_of
-from flatopt.wrappers import _kept
+from flatopt.opt_state import eval_params_of, where_ready
 
 
 class WeightAverageState(NamedTuple):
@@ -26,7 +25,7 @@ class WeightAverageState(NamedTuple):
 
   def eval_params(self, params):
     others = eval_params_of(self.base, params)
-    return _kept.where_ready(self.num_averaged, self.average, others)
+    return where_ready(self.num_averaged, self.average, others)
 
 
 def weight_average(
@@ -107,7 +106,7 @@ def weight_average(
     is_due = (count >= start_step) & ((count - start_step) % update_interval == 0)
     num_averaged = jnp.maximum(state.num_averaged, int(start_step == 0))  # w_0 is the first
 
-    average = _kept.from_first_update(state.count, params, state.average)
+    average = _tree.where(state.count == 0, _tree.cast_like(params, state.average), state.average)
     w = eval_params_of(base_state, optax.apply_updates(params, updates))
     if decay is None:
       mean = lambda n, a, w: a + (w - a) / n
