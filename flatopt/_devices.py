@@ -26,8 +26,7 @@ def leaf_axes(method: str, params: Params, axis_name: AxisName, shard_axes: Shar
 
   These are those of ``shard_axes`` over which the leaf varies. If ``shard_map`` does not track
   varying axes (``check_vma=False``), and under ``pmap`` and ``vmap``, they are all of
-  ``shard_axes``. If ``shard_axes`` is ``None``, the leaves must not vary over any other axis than
-  ``axis_name``.
+  ``shard_axes``. With ``None``, leaves must not vary over any axis but ``axis_name``.
   """
   varies = [_varying_names(x) for x in jax.tree.leaves(params)]
   if shard_axes is not None:

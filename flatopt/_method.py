@@ -9,7 +9,7 @@ import jax
 import optax
 from jax.core import Tracer
 
-from flatopt import _arguments, _devices, _results
+from flatopt import _arguments, _devices, _results, _tree
 from flatopt._typing import AxisName, Params
 
 
@@ -38,10 +38,10 @@ def transformation(
 ) -> optax.GradientTransformationExtraArgs:
   """Makes an optax transformation of a method's equations, and checks what it is called with.
 
-  ``update`` is ``(updates, state, params, step, extra_args) -> (updates, state)``. ``step`` is the
-  step that schedules read, and ``extra_args`` are to pass on to transformations inside. ``place``
-  is "before", "after" or "around" the base optimizer, or "curvature" for estimators, which do not
-  read ``updates``. ``allow_complex``: whether the equations are right for complex params.
+  ``update`` is ``(updates, state, params, step, extra_args) -> (updates, state)``, and the calls
+  are counted here. ``step`` is the step that schedules read, ``extra_args`` go inside. ``place`` is
+  "before", "after" or "around" the base optimizer, or "curvature" for estimators, which do not read
+  ``updates``. ``allow_complex``: whether complex params may come in.
   """
   method = state_type.method
 
@@ -61,7 +61,7 @@ def transformation(
     output, new_state = update(updates, state, params, step, extra_args)
     if observe := extra_args.get(OBSERVER):
       observe(method, place, updates, output)
-    return output, new_state
+    return output, new_state._replace(count=_tree.increment(state.count))
 
   return optax.GradientTransformationExtraArgs(checked_init, checked_update)
 
@@ -93,8 +93,7 @@ def closures_of_part(
 ) -> dict[str, Any]:
   """Returns the extra arguments for an optimizer that sees a part of the params.
 
-  ``whole`` completes the part to all params, which closures take; ``part`` cuts the gradients that
-  they return.
+  ``whole`` completes the part to all params, for closures; ``part`` cuts the gradients they return.
   """
 
   def of_part(closure: Callable[..., Any], finish: Callable[[Any], Any]) -> Callable[..., Any]:
@@ -125,8 +124,8 @@ def cond(predicate: jax.Array, if_true: Callable[[], Any], if_false: Callable[[]
 def init_inner(method: str, inner: optax.GradientTransformation, params: Params) -> optax.OptState:
   """Returns the state of a transformation that a method does not update on every step.
 
-  Schedules of flatopt's methods read the outer method's step. Those of ``inject_hyperparams`` count
-  its own calls, so they would lag behind.
+  Schedules of flatopt's methods read the outer step; ``inject_hyperparams`` would count its own
+  calls.
   """
   state = inner.init(params)
   is_injected = lambda x: isinstance(x, optax.InjectStatefulHyperparamsState)

@@ -85,8 +85,7 @@ class Perturbation:
     """Returns ``grad_fn(w + eps(direction))`` per device.
 
     If the direction is not finite, every entry of the result is NaN, so that later transformations
-    (``optax.apply_if_finite``) can see it. Returning the gradient itself would keep it in memory
-    during the second one.
+    (``optax.apply_if_finite``) can see it. Returning the gradient would keep it in memory.
     """
     sharp, _, finite = self.perturbed(params, direction, step, extra_args)
     return nan_unless(finite, sharp)

@@ -22,8 +22,7 @@ def split(
   """Returns the loss as a pure function, and its params, other variables and arrays of now.
 
   The function is ``(params, variables, arrays, *batch) -> (loss, (aux, variables))``. Model, args
-  and kwargs are split together, so that objects they share stay shared. ``name`` is for error
-  messages.
+  and kwargs are split together, so that objects they share stay shared. ``name`` is for errors.
   """
   try:
     is_param = nnx.filterlib.to_predicate(wrt)

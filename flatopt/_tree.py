@@ -49,8 +49,7 @@ def where(condition: jax.Array, if_true: Params, if_false: Params) -> Params:
 def norm(tree: Params, axes: Axes | None = None) -> jax.Array:
   """Returns the global l2 norm in float32 or wider; it is not finite if an entry is not finite.
 
-  ``axes`` are the mesh axes that each leaf is sharded over (``_devices.leaf_axes``). With them,
-  every device gets the norm of the whole tree.
+  With ``axes`` (those of ``_devices.leaf_axes``), every device gets the norm of the whole tree.
   """
   leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(tree)]
   axes = axes or ((),) * len(leaves)

@@ -211,8 +211,7 @@ def _made_up_gradients(params: Params, i: int) -> Params:
 def _closures(grads: Params) -> dict[str, Any]:
   """Returns the closures of a loss that is linear in the params, with gradient ``grads``.
 
-  Each call of a closure returns slightly other gradients, so that one can tell from the input of a
-  method where it comes from.
+  Each call of a closure returns slightly other gradients, which show where an input comes from.
   """
   keys = (jax.random.key(i) for i in itertools.count())
 

@@ -41,18 +41,16 @@ def finish(
   ``flatopt.eval_params``. Put it outermost. Cost: no extra gradient.
 
   Args:
-    optimizer: any optax transformation, with wrappers of flatopt inside; it gets the extra
-      arguments of ``update``.
+    optimizer: any optax transformation with wrappers inside; it gets ``update``'s extra arguments.
     num_steps: number of updates in the whole training, >= 1. Stop after it: later updates are
       those of ``optimizer`` again, whose state does not know that the params were moved.
 
   Returns:
-    A transformation whose ``update`` needs ``params``. Its updates are those of ``optimizer``,
-    except for update number ``num_steps``.
+    A transformation whose ``update`` needs ``params``. It changes only update number ``num_steps``.
 
   State:
-    count: int32, shape (). finished: bool, shape (), True after update number ``num_steps``.
-    inner: the state of ``optimizer``.
+    count: int32, finished: bool (True after update number ``num_steps``), both of shape (). inner:
+    the state of ``optimizer``.
 
   Raises:
     ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
@@ -78,8 +76,8 @@ def finish(
     updates, inner = optimizer.update(updates, state.inner, params, **extra_args)
     evaluated = eval_params_of(inner, optax.apply_updates(params, updates))
     to_evaluated = _tree.cast_like(optax.tree.sub(evaluated, params), updates)
-    count = _tree.increment(state.count)
-    finished = count == num_steps
-    return _tree.where(finished, to_evaluated, updates), FinishState(count, finished, inner)
+    finished = _tree.increment(state.count) == num_steps
+    output = _tree.where(finished, to_evaluated, updates)
+    return output, state._replace(finished=finished, inner=inner)
 
   return _method.transformation(FinishState, init, update, place="around", allow_complex=True)

@@ -27,18 +27,17 @@ def kth_smallest(
 
   Args:
     tree: pytree of real floating arrays. Leaves of different dtypes are compared in their promoted
-      dtype. Each leaf must have fewer than 2^31 entries; the total may be larger. Infinities are
-      ordered. NaN sorts last, with either sign.
-    k: rank, from 1 to the number of entries; a Python int or an integer scalar array, whose range
-      is not checked.
+      dtype. Each leaf, not the total, must have fewer than 2^31 entries. NaN of either sign is
+      last.
+    k: rank, from 1 to the number of entries; an int, or an integer scalar array (unchecked).
     shard_axes: as in ``sam``; the rank is among the entries of all shards.
 
   Returns:
     A scalar of the promoted dtype.
 
   Raises:
-    ValueError: the tree has no entries, a leaf is too large, ``k`` is out of range, or a leaf varies
-      over a mesh axis and ``shard_axes`` is ``None``.
+    ValueError: the tree has no entries, a leaf is too large, ``k`` is out of range, or a leaf
+      varies over a mesh axis and ``shard_axes`` is ``None``.
     TypeError: a leaf is not real floating, or ``k`` is not an integer.
 
   Example:

@@ -32,15 +32,13 @@ def batch_statistics(
 ) -> None:
   """Sets the statistics of BatchNorm to those at the model's params: their mean over the batches.
 
-  Use it for a model at ``eval_params`` (averages or slow weights), because the statistics of
-  training belong to other params. It works like ``flatopt.linen.batch_statistics``. Only the
-  statistics of the model change; its random counts, for example, do not. Cost: one forward pass
-  per batch, and one more for the first batch.
+  Use it for a model at ``eval_params``, because the statistics of training belong to other params.
+  It works like ``flatopt.linen.batch_statistics``. Only the statistics of the model change, and no
+  random counts. Cost: one forward pass per batch, and one more for the first batch.
 
   Args:
     forward: ``(model, batch) -> anything``: one forward pass. It is compiled.
-    model: the model, in training mode (``model.train()``). Its ``nnx.BatchStat`` variables are
-      set.
+    model: the model, in training mode (``model.train()``). Its ``nnx.BatchStat`` variables are set.
     batches: iterable of batches for ``forward``; each has the same weight.
 
   Raises:
@@ -85,12 +83,11 @@ def value_and_grad(
   Returns:
     ``step_fn(model, *args, **kwargs) -> (value, grads, grad_fn)``. The arguments may be or contain
     NNX objects (``nnx.Rngs``, other modules) and everything else that ``nnx.split`` accepts.
-    ``value`` and ``grads`` are those of ``nnx.value_and_grad``. ``grad_fn`` takes and returns
-    states like the params, with or without variables.
+    ``value`` and ``grads`` are as in NNX. ``grad_fn`` maps states like the params, with or without
+    variables.
 
   Raises:
-    TypeError: ``has_aux`` is not a bool, ``loss_fn`` does not return what it says, or ``wrt`` is
-      not a filter.
+    TypeError: ``has_aux`` is no bool or does not fit ``loss_fn``, or ``wrt`` is no filter.
     ValueError: no variable of the model passes ``wrt``.
 
   Example:
@@ -246,9 +243,8 @@ def eval_model(
 ) -> nnx.Module:
   """Returns a copy of the model at the params to evaluate at: ``flatopt.eval_params`` for modules.
 
-  Everything except the params is copied from ``model``, also the statistics of BatchNorm. Call
-  ``eval()`` on the copy to switch dropout off. All buffers are copied, so a later step may donate
-  its own. Cost: no gradient.
+  Everything except the params is copied from ``model``, also the statistics of BatchNorm. Its
+  method ``eval()`` switches dropout off. A later step may donate its buffers. Cost: no gradient.
 
   Args:
     opt_state: ``optimizer.opt_state`` of an ``nnx.Optimizer``, with or without variables.

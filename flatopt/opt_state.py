@@ -136,8 +136,7 @@ def metrics(
   Returns:
     A dictionary from ``"<method>/<quantity>"`` to arrays of shape (). If a method occurs several
     times in the state, its keys end in ``[0]``, ``[1]``, ..., in the order of the chain and an
-    outer method before an inner one. The page Metrics of the
-    documentation lists all keys.
+    outer method before an inner one. The page Metrics of the documentation lists all keys.
 
   Raises:
     TypeError: the state has lost its types, as in a checkpoint restored without a target.
@@ -186,9 +185,8 @@ def extra_gradient_evaluations(opt_state: optax.OptState) -> jax.Array:
   """Returns the number of extra gradients so far: those beyond the caller's one per step.
 
   It adds up the closure calls of all methods and estimators of flatopt in the state. A
-  Hessian-vector product counts as 2. Estimators from other libraries count as 0. The number is
-  exact except under ``vmap``, which also computes the branch of a ``cond`` that is not taken.
-  Cost: no gradient.
+  Hessian-vector product counts as 2. Estimators from other libraries count as 0. It is exact except
+  under ``vmap``, which computes both branches of a ``cond``. Cost: no gradient.
 
   Args:
     opt_state: the state of any optax optimizer, with or without methods of flatopt.

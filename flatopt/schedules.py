@@ -57,8 +57,7 @@ def from_step(start: int) -> Callable[[jax.typing.ArrayLike], jax.Array]:
     start: the first step with value 1, >= 0.
 
   Returns:
-    A schedule ``count -> value``. With it, ``rst`` is sharpness-aware on exactly the steps with
-    value 1.
+    A schedule ``count -> value``. With it, ``rst`` is sharpness-aware on the steps with value 1.
 
   Raises:
     ValueError, TypeError: an argument is out of range or of the wrong type.
@@ -88,8 +87,7 @@ def every(interval: int) -> Callable[[jax.typing.ArrayLike], jax.Array]:
     interval: number of steps from one value of 1 to the next, >= 1.
 
   Returns:
-    A schedule ``count -> value``. With it, ``rst`` is sharpness-aware on exactly the steps with
-    value 1.
+    A schedule ``count -> value``. With it, ``rst`` is sharpness-aware on the steps with value 1.
 
   Raises:
     ValueError, TypeError: an argument is out of range or of the wrong type.
@@ -110,8 +108,7 @@ def expected_gradient_evaluations(probability: ScalarOrSchedule, num_steps: int)
       sum of 1 + probability(t) over t = 0, ..., num_steps - 1
 
   Args:
-    probability: probability of an extra gradient, in [0, 1]; a number, a scalar array, or a
-      schedule that JAX can trace.
+    probability: probability of an extra gradient, in [0, 1]; a number or a traceable schedule.
     num_steps: number of steps, >= 0.
 
   Returns:

@@ -30,9 +30,8 @@ def check(grads: Params, params: Params, grad_fn: GradFn, *, rtol: float = 1e-3)
       ||grad_fn(params) - grads|| <= rtol * max(||grad_fn(params)||, ||grads||)
 
   Methods use the difference ``grad_fn(w + eps) - grads`` as a measure of sharpness. If something
-  changes only one of the two gradients, this difference is wrong, and no error is raised during
-  training. So call this check once, on the first batch, outside ``jit``. Cost: one gradient, and
-  one more if it raises an error.
+  changes only one of the two, this difference is wrong, without an error in training. So call this
+  check once, on the first batch, outside ``jit``. Cost: one gradient, and one more for an error.
 
   Args:
     grads: the gradients that you pass to ``update``.
@@ -42,9 +41,9 @@ def check(grads: Params, params: Params, grad_fn: GradFn, *, rtol: float = 1e-3)
       separately round differently, in bfloat16 by about 1e-2.
 
   Raises:
-    ValueError: the gradients differ. The error says by how much, whether they are parallel, which
-      leaf differs most, and the usual causes. Also if the trees do not match, if a gradient is
-      not finite, or under ``jit``.
+    ValueError: the gradients differ. The error says by how much, if they are parallel, which leaf
+      differs most, and usual causes. Also if trees do not match or are not finite, or under
+      ``jit``.
     TypeError: an argument is of the wrong type.
 
   Example:

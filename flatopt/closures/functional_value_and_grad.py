@@ -26,18 +26,15 @@ def functional_value_and_grad(
   preconditioned ``ascent``. Cost: one gradient, and one more per call of ``grad_fn``; ``dL/dz``,
   which is as large as the logits, stays in memory until the last call.
 
-  Do not use this ``grad_fn`` with ``curvature.hutchinson``: it would estimate only the part of the
-  Hessian that comes from ``J``.
+  Do not use it with ``curvature.hutchinson``, which would see only the Hessian's part from ``J``.
 
   Args:
     logits_fn: ``(params, inputs) -> logits``, an array or a pytree. Put dropout keys into inputs.
-    loss_fn: ``(logits, labels) -> loss``, a scalar. Labels may be a pytree, for example with
-      weights of examples.
+    loss_fn: ``(logits, labels) -> loss``, a scalar. Labels may be a pytree (weights of examples).
     transform: as in ``value_and_grad``.
 
   Returns:
-    ``step_fn(params, inputs, labels) -> (loss, grads, grad_fn)``. ``grad_fn(params)`` is equal to
-    ``grads``.
+    ``step_fn(params, inputs, labels) -> (loss, grads, grad_fn)``. ``grad_fn(params)`` is ``grads``.
 
   Source:
     Singh, Mobahi, Agarwala, Dauphin 2025, arXiv 2502.02407. We did not find their code and

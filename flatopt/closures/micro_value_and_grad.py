@@ -36,21 +36,19 @@ def micro_value_and_grad(
     loss_fn: ``(params, microbatch) -> loss``, a mean over the examples of the microbatch; or
       ``(loss, aux)`` with ``has_aux``.
     num_microbatches: number of equal parts to cut the batch into, >= 1; it must divide the length
-      of the batch. Example i is in part i modulo this number, so that devices that share a batch
-      share every part.
+      of the batch. Example i is in part i modulo it: devices that share a batch share all parts.
     has_aux: whether ``loss_fn`` also returns an auxiliary pytree of arrays.
     transform: as in ``value_and_grad``, applied to both mean gradients.
     unroll: ``unroll`` of the ``lax.scan`` over the microbatches.
     weight_fn: function ``microbatch -> scalar``, >= 0: the weight of a microbatch, such as its
       number of tokens if the loss is a mean over tokens that are not padding. A microbatch of
-      weight 0 does not count, even if its loss is NaN; if all weights are 0, value and gradients
-      are NaN. ``None``: equal weights.
+      weight 0 does not count, even if its loss is NaN; if all are 0, the results are NaN. ``None``:
+      equal weights.
 
   Returns:
     ``step_fn(params, batch) -> (value, grads, grad_fn)``. ``batch`` is a pytree of arrays with the
-    same leading axis of examples. ``value`` is the mean loss, or ``(loss, aux)`` with
-    ``has_aux``; then aux (model state, metrics) is stacked along a new leading axis of length
-    ``num_microbatches``.
+    same leading axis of examples. ``value`` is the mean loss, or ``(loss, aux)`` with ``has_aux``;
+    aux (model state, metrics) gets a new leading axis of length ``num_microbatches``.
 
   Raises:
     ValueError, TypeError: an argument is out of range or of the wrong type,

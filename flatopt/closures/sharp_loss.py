@@ -37,8 +37,8 @@ def sharp_loss(
   Args:
     loss_fn: ``(params, *args, **kwargs) -> loss``, a real floating scalar; or ``(loss, aux)`` with
       ``has_aux``. Leaves of ``params`` that are not floating pass through.
-    method: ``flatopt.sam(...)`` or ``flatopt.asam(...)``, also with a mask of the floating leaves or
-      an ``ascent`` that keeps no state; ``None``: ``flatopt.sam()``. Other methods keep a state
+    method: ``flatopt.sam(...)`` or ``flatopt.asam(...)``, also with a mask of the floating leaves
+      or an ``ascent`` that keeps no state; ``None``: ``flatopt.sam()``. Other methods keep a state
       between steps, for which there is no place here; nor is there one for a schedule's count.
     has_aux: whether ``loss_fn`` also returns aux. Aux is not differentiated.
 
@@ -48,8 +48,7 @@ def sharp_loss(
     models are params, too, and ``flatopt.equinox.sharp_loss`` is this function.
 
   Raises:
-    TypeError: ``method`` is another one, ``loss_fn`` does not return a scalar, or this function is
-      differentiated twice.
+    TypeError: another ``method``, ``loss_fn`` returns no scalar, or it is differentiated twice.
 
   Example:
     >>> import jax, jax.numpy as jnp, flatopt
@@ -137,9 +136,8 @@ def _with_gradient(
   """Returns ``evaluate(weights, arrays)``, which is ``(loss, aux)``, with another gradient.
 
   The derivative by the weights is ``gradient(grad_fn, weights, grads)``. ``grad_fn`` and ``grads``
-  are the gradient of ``evaluate``, which is also the derivative by the arrays. Aux is not
-  differentiated. If losses differ between the devices of ``shard_map``, the gradients are of each
-  device's own loss.
+  are the gradient of ``evaluate``, also the derivative by the arrays. Aux is not differentiated. If
+  losses differ between the devices of ``shard_map``, gradients are of each device's own loss.
   """
   try:
     if jax.sharding.get_abstract_mesh().manual_axes:

@@ -19,16 +19,14 @@ def value_and_grad(
 
       grad_fn(p) = transform(gradient of loss_fn(p, *args, **kwargs))
 
-  ``grad_fn`` uses the same batch and the same keys as the first gradient. Cost: one gradient, and
-  one more per call of ``grad_fn``.
+  ``grad_fn`` uses the batch and keys of the first gradient. Cost: one gradient, and one a call
+  more.
 
   Args:
     loss_fn: ``(params, *args, **kwargs) -> loss``, or ``(loss, aux)`` with ``has_aux``.
-    has_aux: as in ``jax.value_and_grad``. ``grad_fn`` drops aux, so that statistics and metrics
-      come from the clean pass.
+    has_aux: as in ``jax.value_and_grad``. ``grad_fn`` drops aux: statistics are of the clean pass.
     transform: function ``grads -> grads`` that is applied to both gradients: clipping, casts,
-      unscaling, ``pmean``. Do not change ``grads`` after the call instead, because ``grad_fn``
-      would not do the same.
+      unscaling, ``pmean``. Do not change ``grads`` afterwards: ``grad_fn`` would not follow.
 
   Returns:
     ``step_fn(params, *args, **kwargs) -> (value, grads, grad_fn)``. ``value`` is the loss, or

@@ -48,8 +48,7 @@ def hutchinson(
       models whose custom gradients have no forward mode.
     axis_name: mapped axis under ``pmap`` or ``shard_map``; the estimates are averaged over it. All
       devices draw the same vectors.
-    shard_axes: as in ``sam``; the vectors of different shards are independent. ``ire`` passes its
-      own.
+    shard_axes: as in ``sam``; the vectors of shards are independent. ``ire`` passes its own.
 
   Returns:
     A transformation whose ``update`` needs ``params`` and ``grad_fn(params) -> grads``. It returns
@@ -63,8 +62,7 @@ def hutchinson(
     ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
 
   Source:
-    Bekas, Kokiopoulou, Saad 2007, doi 10.1016/j.apnum.2007.01.003, equation 2 with
-    Rademacher probes.
+    Bekas, Kokiopoulou, Saad 2007, doi 10.1016/j.apnum.2007.01.003, equation 2 with random signs.
 
   Example:
     >>> import jax, jax.numpy as jnp
@@ -110,10 +108,8 @@ def hutchinson(
     if num_samples > 1:
       total, _ = jax.lax.scan(add_sample, total, sample_keys[1:])
     mean = jax.tree.map(lambda x: x / num_samples, total)
-    return _devices.mean(mean, axis_name), HutchinsonState(
-      count=_tree.increment(state.count),
-      extra_gradients=state.extra_gradients + 2 * num_samples,
-    )
+    extra_gradients = state.extra_gradients + 2 * num_samples
+    return _devices.mean(mean, axis_name), state._replace(extra_gradients=extra_gradients)
 
   return _method.transformation(HutchinsonState, init, update, place="curvature")
 
@@ -121,8 +117,7 @@ def hutchinson(
 def _signs(key: jax.Array, params: Params, axes: Axes) -> Params:
   """Draws random signs (int8), a pytree like params.
 
-  All devices draw the same signs. If a leaf is sharded, one more random sign per shard makes its
-  shards uncorrelated.
+  All devices draw the same signs. One more sign per shard makes a leaf's shards uncorrelated.
   """
   leaves, structure = jax.tree.flatten(
     optax.tree.random_like(key, params, jax.random.rademacher, dtype=jnp.int8)

@@ -30,8 +30,7 @@ def empirical_fisher(*, axis_name: AxisName = None) -> optax.GradientTransformat
       output: g * g
 
   This is a rough estimate: where the gradient is 0 it is 0, whatever the curvature. Use it only if
-  you can neither sample labels nor compute Hessian-vector products. Cost: one gradient per
-  estimate.
+  you have neither sampled labels nor Hessian-vector products. Cost: one gradient per estimate.
 
   Args:
     axis_name: mapped axis under ``pmap`` or ``shard_map``; the estimates are averaged over it.
@@ -141,7 +140,6 @@ def _squared_gradient(
     grads = grad_fn(_devices.varying(params, axis_name))
     _results.check_gradients(name, closure, grads, params)
     square = lambda g: factor * jnp.square(g.astype(_tree.wide_dtype(g)))
-    estimate = _devices.mean(jax.tree.map(square, grads), axis_name)
-    return estimate, state_type(_tree.increment(state.count))
+    return _devices.mean(jax.tree.map(square, grads), axis_name), state
 
   return _method.transformation(state_type, init, update, place="curvature")

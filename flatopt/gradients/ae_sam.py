@@ -44,16 +44,15 @@ def ae_sam(
               g          otherwise
 
   The method takes a large gradient as a sign of a sharp region. With the defaults, few steps are
-  sharpness-aware at the start of training and most are at its end. Prefer it to ``rst`` if the
-  size of the gradient tells better than chance which steps need it. You learn the total cost
-  only afterwards. ``lax.cond`` skips the second gradient on the other steps, with the two
-  exceptions that ``rst`` describes. Cost: 0 to 1 extra gradients per step with
-  ``inner = sam()``, depending on the data.
+  sharpness-aware at the start of training and most are at its end. Prefer it to ``rst`` if the size
+  of the gradient tells better than chance which steps need it. You learn the cost only afterwards.
+  ``lax.cond`` skips the second gradient, with the two exceptions of ``rst``. Cost: 0 to 1 extra
+  gradients per step with ``inner = sam()``, depending on the data.
 
   Args:
     inner: a method that takes a gradient at other params: ``sam``, ``asam``, ...
-    num_steps: number of steps of the run, >= 1. The threshold moves from ``high`` to ``low``
-      over these steps and stays at ``low`` afterwards.
+    num_steps: number of steps of the run, >= 1. The threshold moves from ``high`` to ``low`` over
+      them and stays there.
     low: distance of the threshold from the mean at the end, in standard deviations; any finite
       number; a number, a scalar array or a schedule.
     high: the same distance at the start.
@@ -72,11 +71,11 @@ def ae_sam(
     ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
 
   Source:
-    Jiang, Yang, Zhang, Kwok 2023, arXiv 2304.14647, AE-SAM. We could read only the beginning of
-    the paper and found no code of its authors, so the equations follow a public description.
-    Both averages start at 0, without bias correction, so the first step is sharpness-aware
-    unless ``high`` exceeds ``1 / sqrt(1 - decay)``. A gradient that is not finite is returned
-    as it is and changes neither average.
+    Jiang, Yang, Zhang, Kwok 2023, arXiv 2304.14647, AE-SAM. We could read only the beginning of the
+    paper and found no code of its authors, so the equations follow a public description. Both
+    averages start at 0, without bias correction, so the first step is sharpness-aware unless
+    ``high`` exceeds ``1 / sqrt(1 - decay)``. A gradient that is not finite is the output and
+    changes no average.
 
   Example:
     >>> import optax, flatopt
@@ -126,8 +125,7 @@ def ae_sam(
 
     # All devices take the same branch, so collectives are allowed inside it.
     output, inner_state = _method.cond(is_sharp, sharp_gradient, lambda: (averaged, state.inner))
-    return output, AeSamState(
-      count=_tree.increment(state.count),
+    return output, state._replace(
       sharpness_steps=state.sharpness_steps + is_sharp.astype(jnp.int32),
       mean=mean,
       variance=variance,

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _devices, _method, _perturbation, _tree
+from flatopt import _arguments, _devices, _method, _perturbation
 from flatopt._typing import AxisName, Mask, ScalarOrSchedule, ShardAxes
 
 
@@ -30,15 +30,14 @@ def asam(
       output: grad_fn(w + eps)
 
   Prefer it to ``sam`` if the layers differ much in scale. If you scale one layer up and the next
-  one down so that the network computes the same function, the sharpness that ``sam`` sees
-  changes, and the sharpness that ``asam`` sees does not. A good ``rho`` is about ten times that
-  of ``sam``. Cost: one extra gradient per step.
+  one down so that the network computes the same function, the sharpness that ``sam`` sees changes,
+  and that of ``asam`` does not. A good ``rho`` is about ten times that of ``sam``. Cost: one extra
+  gradient per step.
 
   Args:
     rho: radius of the perturbation, >= 0: the norm of ``eps / T``, so it is relative to the
       weights; a number, a scalar array or a schedule.
-    eta: number that is added to ``|w|``, in units of the params, >= 0. With ``eta > 0``, weights
-      near 0 are perturbed too.
+    eta: added to ``|w|``, in units of the params, >= 0; with it, weights near 0 are perturbed too.
     scale_mask: bool pytree, or a callable ``params -> bool pytree``, that is True on the leaves
       to scale. ``None``: all leaves except biases, which are recognised by their names.
     mask, axis_name, shard_axes, sync_perturbation: as in ``sam``.
@@ -77,6 +76,6 @@ def asam(
 
   def update(updates, state, params, step, extra_args):
     sharp = perturbation.gradient(params, updates, step, extra_args)
-    return _devices.mean(sharp, axis_name), AsamState(_tree.increment(state.count))
+    return _devices.mean(sharp, axis_name), state
 
   return _method.transformation(AsamState, init, update, place="before", axis_name=axis_name)

@@ -44,8 +44,7 @@ def friendly_sam(
     rho: radius of the perturbation, in units of the params' l2 norm, >= 0; it may be a schedule.
     sigma: multiple of the running average to subtract, >= 0; 0 is SAM.
     decay: decay rate of the running average, in [0, 1).
-    axis_name: mapped axis under ``pmap`` or ``shard_map``; the output and the running average
-      are averaged over it.
+    axis_name: as in ``sam``; the running average is averaged over it, too.
     shard_axes, sync_perturbation: as in ``sam``.
 
   Returns:
@@ -84,8 +83,7 @@ def friendly_sam(
     finite = jnp.isfinite(_tree.norm(grads, perturbation.axes(params)))
     decay_t = jnp.where(state.count == 0, 0, decay)
     average = _tree.map_wide(lambda d, m, g: d * m + (1 - d) * g, (decay_t,), state.average, grads)
-    return _devices.mean(sharp, axis_name), FriendlySamState(
-      _tree.increment(state.count), _tree.where(finite, average, state.average)
-    )
+    average = _tree.where(finite, average, state.average)
+    return _devices.mean(sharp, axis_name), state._replace(average=average)
 
   return _method.transformation(FriendlySamState, init, update, place="before", axis_name=axis_name)

@@ -26,18 +26,16 @@ def gsam(
       g_s = grad_fn(w + rho * g / ||g||)
       output: g_s - alpha * (g - <g, g_s> / ||g_s||^2 * g_s)
 
-  The subtracted part is orthogonal to ``g_s``, so to first order it does not change the loss at
-  the perturbed params. It raises the loss at ``w``, which makes the gap between the two losses
-  smaller. Prefer it to ``sam`` if you can tune a second hyper-parameter. Cost: one extra
-  gradient per step.
+  The subtracted part is orthogonal to ``g_s``, so to first order it does not change the loss at the
+  perturbed params. It raises the loss at ``w``, which makes the gap between the two losses smaller.
+  Prefer it to ``sam`` if you can tune a second hyper-parameter. Cost: one extra gradient per step.
 
   Args:
     rho: radius of the perturbation, in units of the params' l2 norm, >= 0; it may be a schedule.
     alpha: multiple of the orthogonal part to subtract, >= 0; 0 is SAM.
     axis_name, shard_axes: as in ``sam``.
-    sync_perturbation: if True, use the gradients averaged over ``axis_name`` for the
-      perturbation and for the orthogonal part; if False, each device's own gradients
-      (m-sharpness).
+    sync_perturbation: if True, use the gradients averaged over ``axis_name`` for the perturbation
+      and for the orthogonal part; if False, each device's own gradients (m-sharpness).
 
   Returns:
     A transformation whose ``update`` needs ``params`` and ``grad_fn(params) -> grads``.
@@ -50,8 +48,7 @@ def gsam(
 
   Source:
     Zhuang, Gong, Yuan, et al. 2022, arXiv 2203.08065, algorithm 1. In the paper rho follows the
-    learning rate; pass a schedule to get this. If the incoming gradient is not finite, every
-    entry of the output is NaN.
+    learning rate; pass a schedule to get this. A gradient that is not finite makes every entry NaN.
 
   Example:
     >>> import optax, flatopt
@@ -75,6 +72,6 @@ def gsam(
     scalars = (_arguments.value_at(alpha, step), coefficient)
     output = _tree.map_wide(subtract_orthogonal_part, scalars, sharp, updates)
     output = _perturbation.nan_unless(finite, output)
-    return _devices.mean(output, axis_name), GsamState(_tree.increment(state.count))
+    return _devices.mean(output, axis_name), state
 
   return _method.transformation(GsamState, init, update, place="before", axis_name=axis_name)

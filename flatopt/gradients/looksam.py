@@ -38,25 +38,22 @@ def looksam(
       on the calls in between:
         output: g + alpha * ||g|| * v
 
-  ``d`` is the part of SAM's gradient that is orthogonal to the plain gradient. Its direction
-  ``v`` changes slowly, so it is used again. Prefer it to ``rst`` if every step has to be
-  sharpness-aware and you have the memory for ``v``. Cost: ``1 / update_interval`` extra
-  gradients per step.
+  ``d`` is the part of SAM's gradient that is orthogonal to the plain gradient. Its direction ``v``
+  changes slowly, so it is used again. Prefer it to ``rst`` if every step has to be sharpness-aware
+  and you have the memory for ``v``. Cost: ``1 / update_interval`` extra gradients per step.
 
   Args:
     rho: radius of the perturbation, in units of the params' l2 norm, >= 0; it may be a schedule.
     alpha: length of the added vector, in units of the gradient's norm, >= 0.
     update_interval: number of calls from one gradient of SAM to the next, >= 1; 1 is SAM.
-    axis_name: mapped axis under ``pmap`` or ``shard_map``; the gradients are averaged over it,
-      and ``v`` is computed from the averages.
+    axis_name: as in ``sam``; ``v`` is computed from the averaged gradients.
     shard_axes, sync_perturbation: as in ``sam``.
 
   Returns:
     A transformation whose ``update`` needs ``params`` and ``grad_fn(params) -> grads``.
 
   State:
-    count, extra_gradients: int32, shape (). direction: ``v``, a copy of the params in size and
-    dtype.
+    count, extra_gradients: int32, shape (). direction: ``v``, like the params.
 
   Raises:
     ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
@@ -107,10 +104,7 @@ def looksam(
 
     is_due = state.count % update_interval == 0
     output, direction = _method.cond(is_due, sam_gradient, approximation)
-    return output, LooksamState(
-      count=_tree.increment(state.count),
-      direction=direction,
-      extra_gradients=state.extra_gradients + is_due.astype(jnp.int32),
-    )
+    extra_gradients = state.extra_gradients + is_due.astype(jnp.int32)
+    return output, state._replace(direction=direction, extra_gradients=extra_gradients)
 
   return _method.transformation(LooksamState, init, update, place="before", axis_name=axis_name)

@@ -40,22 +40,19 @@ def sam(
   method first if you can afford twice the gradients. Cost: one extra gradient per step.
 
   Args:
-    rho: radius of the perturbation, in units of the params' global l2 norm, >= 0; a number, a
-      scalar array or a schedule.
+    rho: radius of the perturbation, in units of the params' l2 norm, >= 0; a number or a schedule.
     ascent: an optax transformation that computes the direction of the perturbation, such as
       ``optax.scale_by_adam()`` or ``optax.scale_by_sign()``. The length of its output does not
-      matter, but the sign does, so it must not contain a learning rate. ``None``: the gradient
-      is the direction.
+      matter, the sign does: it must have no learning rate. ``None``: the gradient.
     mask: bool pytree, or a callable ``params -> bool pytree``. Only leaves that are True are
       perturbed and counted in the norm. ``None``: all leaves. A mask that selects only the
       normalisation layers gives SAM-ON (Mueller et al. 2023, arXiv 2306.04226).
     axis_name: mapped axis under ``pmap`` or ``shard_map``. The output is averaged over it, and
       so is the gradient that changes the state of ``ascent``.
     shard_axes: mesh axes that the params are sharded over inside ``shard_map``; norms are over all
-      shards. ``()``: each device has a model of its own. ``None``: params must not vary over an
-      axis other than ``axis_name``.
-    sync_perturbation: if True, perturb by the gradient averaged over ``axis_name``; if False,
-      by each device's own gradient (m-sharpness).
+      shards. ``()``: each device has its own model. ``None``: they vary over ``axis_name`` at most.
+    sync_perturbation: perturb by the gradient averaged over ``axis_name``, not by each device's own
+      gradient (m-sharpness).
 
   Returns:
     A transformation whose ``update`` needs ``params`` and ``grad_fn(params) -> grads``.
@@ -67,11 +64,10 @@ def sam(
     ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
 
   Source:
-    Foret, Kleiner, Mobahi, Neyshabur 2020, arXiv 2010.01412, equation 2 with p = 2.
-    Deviations: a zero gradient gives a zero perturbation, where the published code adds 1e-12
-    to the norm. If the gradient is not finite, every entry of the output is NaN, and the state
-    of ``ascent`` does not change. ``ascent`` is not in the paper; ``optax.contrib.sam`` calls
-    it ``adv_optimizer``.
+    Foret, Kleiner, Mobahi, Neyshabur 2020, arXiv 2010.01412, equation 2 with p = 2. Deviations: a
+    zero gradient gives a zero perturbation, where the published code adds 1e-12 to the norm. If the
+    gradient is not finite, every entry of the output is NaN, and the state of ``ascent`` does not
+    change. ``ascent`` is not in the paper; ``optax.contrib.sam`` calls it ``adv_optimizer``.
 
   Example:
     >>> import jax, jax.numpy as jnp, optax, flatopt
@@ -101,7 +97,7 @@ def sam(
         ascent, updates, state.ascent, params, extra_args, perturbation, sync_perturbation
       )
     sharp = perturbation.gradient(params, direction, step, extra_args)
-    return _devices.mean(sharp, axis_name), SamState(_tree.increment(state.count), ascent_state)
+    return _devices.mean(sharp, axis_name), state._replace(ascent=ascent_state)
 
   return _method.transformation(SamState, init, update, place="before", axis_name=axis_name)
 

@@ -64,8 +64,7 @@ def ire(
   ``update_interval`` steps, and with ``rho`` one extra gradient per step.
 
   Args:
-    kappa: extra weight on flat coordinates, >= 0; 0 is the base optimizer, or SAM with ``rho``; a
-      number, a scalar array or a schedule.
+    kappa: extra weight on flat coordinates, >= 0 (0: base optimizer or SAM); it may be a schedule.
     flat_fraction: share of all coordinates to treat as flat, in [0, 1] (gamma in the paper). All
       coordinates with exactly the threshold's curvature count as flat, so if many are exactly
       0, the flat share is larger than ``flat_fraction``.
@@ -74,26 +73,22 @@ def ire(
     curvature: transformation whose ``update`` returns estimates of the Hessian's diagonal;
       ``None``: ``flatopt.curvature.hutchinson(key=key)``. If you can sample labels from the
       model, use ``flatopt.curvature.gauss_newton_bartlett()``.
-    update_interval: number of steps between two estimates of the curvature, >= 1 (K in the
-      paper).
+    update_interval: number of steps between two estimates of the curvature, >= 1 (K in the paper).
     start_step: first step with an estimate, >= 0 (T_w in the paper). Before it nothing is flat.
-    decay: decay rate of the running average of the curvature, in [0, 1). The average has no bias
-      correction; 0 means no average.
+    decay: decay rate of the curvature's average, in [0, 1), without bias correction; 0: no average.
     key: int or JAX key for the random draws of the default estimator.
-    axis_name: mapped axis under ``pmap`` or ``shard_map``; estimates and output are averaged
-      over it.
+    axis_name: as in ``sam``; the estimates are averaged over it, too.
     shard_axes: as in ``sam``; counts are over all shards, too.
     sync_perturbation: as in ``sam``. It needs ``rho``.
 
   Returns:
     A transformation whose ``update`` needs ``params`` and the closures that ``curvature`` needs,
-    which are ``grad_fn(params)`` or ``sampled_grad_fn(params, key)``; with ``rho`` also ``grad_fn``.
+    ``grad_fn(params)`` or ``sampled_grad_fn(params, key)``; with ``rho`` also ``grad_fn``.
 
   State:
     count, extra_gradients: int32, shape (). mask.flat: bool, like params, 1 byte per parameter.
-    mask.curvature: ``h``, like params, in float32 or wider, only if ``decay > 0``.
-    mask.threshold, mask.flat_share, mask.refreshes: scalars. mask.estimator: the state of
-    ``curvature``.
+    mask.curvature: ``h``, like params, in float32 or wider, only if ``decay > 0``. mask.threshold,
+    mask.flat_share, mask.refreshes: scalars. mask.estimator: the state of ``curvature``.
 
   Raises:
     ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
@@ -145,9 +140,9 @@ def ire(
     else:
       sharp = perturbation.gradient(params, updates, step, extra_args)
       output = _tree.map_wide(enhanced_gradient, kappa_t, sharp, updates, mask.flat)
-    extra_gradients = state.extra_gradients if rho is None else _tree.increment(state.count)
+      state = state._replace(extra_gradients=_tree.increment(state.extra_gradients))
     output = _tree.cast_like(_devices.mean(output, axis_name), params)
-    return output, IreState(_tree.increment(state.count), extra_gradients, mask)
+    return output, state._replace(mask=mask)
 
   place = "after" if rho is None else "before"
   return _method.transformation(IreState, init, update, place=place, axis_name=axis_name)

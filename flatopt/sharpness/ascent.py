@@ -31,8 +31,7 @@ def ascent(
   Args:
     loss_fn: ``params -> scalar``.
     params: pytree of real floating arrays.
-    rho: radius, >= 0, in units of the params' global l2 norm; with ``eta``, relative to the
-      weights.
+    rho: radius, >= 0, in units of the params' global l2 norm; with ``eta``, relative to weights.
     num_steps: number of ascent steps, >= 1.
     eta: ``None``: the l2 ball; a number >= 0: the adaptive ball of ASAM.
 

@@ -25,17 +25,15 @@ def over_batches(loss_fn: Any, stacked_batches: Any) -> Any:
       loss(params) = mean over i of loss_fn(params, batch_i)
 
   It is a rematerialised ``lax.scan``. You can jit the loss, its gradient and Hessian-vector
-  products, and only the activations of one batch are in memory at a time. Values, gradients and
-  products are added in float32 or wider. All batches have the same weight; for other weights, let
-  ``loss_fn`` multiply by one that comes with the batch. Cost: a gradient needs one more forward
-  pass than usual, because of ``jax.checkpoint``.
+  products; the activations of one batch at a time are in memory. Values, gradients and products are
+  added in float32 or wider. All batches have the same weight; for other weights, let ``loss_fn``
+  multiply by one that comes with the batch. Cost: a gradient needs one more forward pass than
+  usual, because of ``jax.checkpoint``.
 
   Args:
     loss_fn: ``(params, batch) -> scalar``, a mean over the examples of the batch; or an operator
-      whose functions take the batch as their last argument, such as
-      ``gauss_newton(logits_fn, loss_fn)``.
-    stacked_batches: pytree of arrays. The length of their leading axis is the number of batches,
-      >= 1.
+      whose functions take the batch as their last argument.
+    stacked_batches: pytree of arrays, whose leading axis is over one or more batches.
 
   Returns:
     ``loss(params) -> scalar``; for an operator, the operator that is its mean.
@@ -116,20 +114,17 @@ def over_iterable(fn: Any, batches: Any) -> Any:
   ``fn`` is jitted once, when the mean is made, and the loop over the batches runs on the host; so
   make the mean before the loop over epochs. If stderr is a terminal, the loop shows its progress.
   The result cannot be traced, but all measures of ``flatopt.sharpness`` accept it; then they loop
-  on the host, too. Values are added in float32 or wider. All batches have the same weight, whatever
-  their size; for other weights, let ``fn`` multiply by one that comes with the batch. Cost: one
-  call of ``fn`` per batch.
+  on the host, too. Values are added in float32 or wider. All batches have the same weight; for
+  others, let ``fn`` multiply by one that comes with the batch. Cost: one call of ``fn`` per batch.
 
   Args:
     fn: ``(params, batch) -> scalar or pytree``: ``loss_fn``, or ``jax.grad(loss_fn)`` if a measure
-      needs a gradient; or an operator whose functions take the batch as their last argument,
-      such as ``gauss_newton(logits_fn, loss_fn)``.
+      needs a gradient; or an operator whose functions take the batch as their last argument.
     batches: an iterable that can be iterated over many times, such as a list or a data loader, and
       not a generator; or a data set of batches with ``__getitem__`` and ``__len__``.
 
   Returns:
-    ``mean(params)``, a scalar or pytree like the output of ``fn``; for an operator, the operator
-    that is its mean.
+    ``mean(params)``, like the output of ``fn``; for an operator, the operator that is its mean.
 
   Raises:
     TypeError: ``batches`` can be iterated over only once; or, later, the result is traced.

@@ -15,8 +15,7 @@ from flatopt.sharpness.operators import GradFnOrOperator, Operator, explained, h
 class Block(NamedTuple):
   """An operator at params, and the leaves whose rows and columns are measured.
 
-  A vector of the block is the list of the selected leaves. So nothing is drawn, stored or computed
-  for the other leaves.
+  A vector of the block is the list of the selected leaves: nothing is drawn or stored for others.
   """
 
   method: str  # the name in error messages
@@ -104,8 +103,7 @@ def hessian_vector_product(
 
   Raises:
     ValueError, TypeError: ``params``, ``vector``, ``mask`` or the result of ``grad_fn`` is of the
-      wrong type or shape; or the model has no forward mode (use ``hessian`` with another
-      ``mode``).
+      wrong type or shape; or the model has no forward mode (use ``hessian`` with another ``mode``).
 
   Source:
     Pearlmutter 1994, doi 10.1162/neco.1994.6.1.147.

@@ -20,16 +20,14 @@ def filter_normalized_directions(
       d_f <- d_f * ||w_f|| / ||d_f||   for every filter f
 
   A filter is the part of a kernel that belongs to one output feature: one index of the axis
-  ``filter_axis``, and all of the other axes. A leaf with one axis or none is one filter. With such
-  directions you can compare the landscapes of networks whose layers have different scales. Cost: no
-  gradient.
+  ``filter_axis``, and all of the other axes. A leaf with one axis or none is one filter. With them
+  you can compare the landscapes of networks whose layers have different scales. Cost: no gradient.
 
   Args:
     params: pytree of real floating arrays.
     num: number of directions, >= 1.
-    filter_axis: the axis of the output features: -1 in the layout of Flax, ``(in, out)`` and
-      ``(height, width, in, out)``; 0 in that of Equinox and PyTorch, ``(out, in)`` and ``(out, in,
-      height, width)``.
+    filter_axis: the axis of the output features: -1 in the layout of Flax, ``(..., in, out)``; 0 in
+      that of Equinox and PyTorch, ``(out, in, ...)``.
     key: int or JAX key, which may be traced.
 
   Returns:
@@ -92,15 +90,13 @@ def loss_landscape(
       ``filter_normalized_directions``; or one pytree like params whose leaves have a leading axis
       over the directions, for example the vectors from ``top_eigenvalues``.
     span: largest coordinate of the grid along each direction, >= 0.
-    resolution: number of points along a direction, >= 2; with an odd number, the params
-      themselves are on the grid.
+    resolution: number of points along a direction, >= 2; if odd, the params are on the grid.
 
   Returns:
     The losses, with one axis of ``resolution`` points for each direction.
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of the wrong type, or a direction is not
-      like the params.
+    ValueError, TypeError: an argument is out of range, of the wrong type or not like the params.
 
   Example:
     >>> import jax.numpy as jnp

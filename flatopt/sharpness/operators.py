@@ -45,14 +45,12 @@ def hessian(grad_fn: Callable[..., Params], *, mode: str = "forward-reverse") ->
 
       H v = the derivative of grad_fn at params along v
 
-  A measure that gets a ``grad_fn`` makes ``hessian(grad_fn)`` itself. Call this function only if
-  you need another ``mode``, or the method ``product(params, vector)``. Cost: 2 gradients per
-  product.
+  A measure that gets a ``grad_fn`` makes ``hessian(grad_fn)`` itself. Call this only for another
+  ``mode``, or the method ``product(params, vector)``. Cost: 2 gradients per product.
 
   Args:
-    grad_fn: ``params -> grads``, or ``over_iterable(batch_grad_fn, batches)``. For
-      ``over_batches`` and ``over_iterable``, give it the batch as a second argument:
-      ``(params, batch) -> grads``.
+    grad_fn: ``params -> grads``, or ``over_iterable(batch_grad_fn, batches)``. For ``over_batches``
+      and ``over_iterable``, give it the batch as a second argument: ``(params, batch) -> grads``.
     mode: "forward-reverse" (``jax.jvp`` of the gradient), or "reverse-reverse" (``jax.vjp``) for
       models whose custom gradients have no forward mode.
 

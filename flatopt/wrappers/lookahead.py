@@ -52,15 +52,12 @@ def lookahead(
   Args:
     base_optimizer: any optax transformation; it gets the extra arguments of ``update``.
     sync_period: number of steps between synchronisations, >= 1.
-    slow_step_size: share of the distance to the fast weights, in [0, 1]; 1 is the base
-      optimizer, if ``slow_momentum`` is 0.
-    slow_momentum: decay rate of the momentum of the slow weights, in [0, 1); a number, a scalar
-      array or a schedule.
+    slow_step_size: share of the way to the fast weights, in [0, 1]; 1 without momentum: the base.
+    slow_momentum: decay rate of the slow weights' momentum, in [0, 1); a number or a schedule.
 
   Returns:
-    A transformation whose ``update`` needs ``params``. Its updates are those of the base
-    optimizer, except at synchronisations. On several devices, pass gradients that are already
-    averaged.
+    A transformation whose ``update`` needs ``params``. Its updates are those of the base optimizer,
+    except at synchronisations. On several devices, pass gradients that are already averaged.
 
   State:
     count: int32, shape (). slow: the slow weights, like the params; they start at the params
@@ -106,10 +103,8 @@ def lookahead(
     _arguments.check_same_tree("lookahead", "slow in the state", state.slow, params)
     slow = _tree.where(state.count == 0, _tree.cast_like(params, state.slow), state.slow)
     updates, base_state = base.update(updates, state.base, params, **extra_args)
-    count = _tree.increment(state.count)
     alpha = _arguments.value_at(slow_step_size, step)
-
-    synchronise = count % sync_period == 0
+    synchronise = _tree.increment(state.count) % sync_period == 0
     updates = _tree.cast_like(updates, params)
     fast = optax.apply_updates(params, updates)
     momentum = state.momentum
@@ -125,6 +120,6 @@ def lookahead(
       new_slow = _tree.interpolate(alpha, slow, fast)
     slow = _tree.where(synchronise, new_slow, slow)
     updates = _tree.where(synchronise, optax.tree.sub(slow, params), updates)
-    return updates, LookaheadState(count, slow, momentum, base_state)
+    return updates, state._replace(slow=slow, momentum=momentum, base=base_state)
 
   return _method.transformation(LookaheadState, init, update, place="around", allow_complex=True)

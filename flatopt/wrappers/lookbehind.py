@@ -49,8 +49,8 @@ def lookbehind(
 
   One call of ``update`` runs all k rounds on one batch. The gradient of a round's descent is also
   the gradient of the next round's ascent, so k + 1 gradients are enough. Prefer it to ``sam`` if
-  the weights will be noisy after training (quantisation) or if training continues on new tasks.
-  Cost: ``ascent_steps`` extra gradients per update.
+  the weights will be noisy after training (quantisation), or with new tasks. Cost: ``ascent_steps``
+  extra gradients per update.
 
   An update can be as long as ``alpha * k`` steps of the base optimizer. With SGD and the default
   alpha, 1 / k, it is the mean of k steps; then, on a quadratic loss, training is stable at every
@@ -63,15 +63,13 @@ def lookbehind(
   Args:
     base_optimizer: any optax transformation; it gets the extra arguments of ``update``.
     ascent_steps: number of rounds in one update, >= 1.
-    rho: radius of each ascent step, in units of the params' global l2 norm, >= 0; a number, a
-      scalar array or a schedule.
+    rho: radius of each ascent step, in units of the params' l2 norm, >= 0; a number or a schedule.
     interpolation: alpha, in [0, 1], or "adaptive"; ``None``: ``1 / ascent_steps``.
     eta: ``None``: perturb like ``sam``; a number >= 0: perturb like ``asam`` with this ``eta``.
     scale_mask: as in ``asam``; used only with ``eta``.
     unroll: ``unroll`` of the ``lax.scan`` over the rounds. ``True`` avoids the loop, which is
       faster for convolutions on CPUs and slower to compile.
-    axis_name: mapped axis under ``pmap`` or ``shard_map``; the base optimizer gets gradients that
-      are averaged over it.
+    axis_name: as in ``sam``; the base optimizer gets the averaged gradients.
     shard_axes, sync_perturbation: as in ``sam``.
 
   Returns:
@@ -146,8 +144,7 @@ def lookbehind(
       alphas = jax.tree.map(lambda _: alpha, params)
     output = _tree.map_wide(lambda d, a: a * d, (), displacement, alphas)
     means = [jnp.asarray(a, jnp.float32) for a in jax.tree.leaves(alphas)]
-    return output, LookbehindState(
-      count=_tree.increment(state.count),
+    return output, state._replace(
       extra_gradients=state.extra_gradients + ascent_steps,
       interpolation=_devices.varying_like(jnp.mean(jnp.stack(means)), state.interpolation),
       base=base_state,

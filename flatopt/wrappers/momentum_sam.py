@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments, _devices, _method, _perturbation, _tree
+from flatopt import _arguments, _devices, _method, _perturbation
 from flatopt._typing import Params, ScalarOrSchedule, ShardAxes
 from flatopt.opt_state import map_kept
 
@@ -50,12 +50,10 @@ def momentum_sam(
     shard_axes: as in ``sam``; with ``None``, params must not vary over any axis.
 
   Returns:
-    A transformation whose ``update`` needs ``params``. On several devices, pass gradients that
-    are already averaged.
+    A transformation whose ``update`` needs ``params``. On several devices, pass averaged gradients.
 
   State:
-    count: int32, shape (). perturbation: ``eps``, like the params. base: the state of the base
-    optimizer.
+    count: int32, shape (). perturbation: ``eps``, like the params. base: the base's state.
 
   Raises:
     ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
@@ -87,6 +85,6 @@ def momentum_sam(
     output = optax.tree.sub(perturbed, params)
     # The perturbation as rounding leaves it, so that the next update finds this w again.
     eps = optax.tree.sub(optax.apply_updates(params, output), w)
-    return output, MomentumSamState(_tree.increment(state.count), eps, base_state)
+    return output, state._replace(perturbation=eps, base=base_state)
 
   return _method.transformation(MomentumSamState, init, update, place="around")

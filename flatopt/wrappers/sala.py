@@ -51,13 +51,12 @@ def sala(
                           stage <- 2 if distance < rho, else 1
                           in the new stage 2:  w <- slow
 
-  Every k-th step starts at the slow weights. In stage 1 the gradient was taken at the fast
-  weights, which are far away, so it already is a gradient at other params and costs nothing. In
-  stage 2 the fast weights are closer than ``rho``, so SAM's gradient is computed. Prefer it to
-  ``sam`` if you can afford little more than the base optimizer costs. Evaluate at
-  ``flatopt.eval_params(state, params)``, which gives the slow weights. Cost: 1 extra gradient
-  every ``sync_period`` steps while the slow and the fast weights are near each other (stage 2),
-  none otherwise (stage 1).
+  Every k-th step starts at the slow weights. In stage 1 the gradient was taken at the fast weights,
+  which are far away, so it already is a gradient at other params and costs nothing. In stage 2 the
+  fast weights are closer than ``rho``, so SAM's gradient is computed. Prefer it to ``sam`` if you
+  can afford little more than the base optimizer costs. Evaluate at
+  ``flatopt.eval_params(state, params)``, which gives the slow weights. Cost: 1 extra gradient every
+  ``sync_period`` steps while slow and fast weights are near each other (stage 2), else none.
 
   Args:
     base_optimizer: any optax transformation; it gets the extra arguments of ``update``.
@@ -65,8 +64,7 @@ def sala(
     slow_step_size: share of the distance to the fast weights, in [0, 1].
     rho: radius of the perturbation, and the distance below which stage 2 begins, in units of
       the params' global l2 norm, >= 0; a number, a scalar array or a schedule.
-    axis_name: mapped axis under ``pmap`` or ``shard_map``; the base optimizer gets gradients that
-      are averaged over it.
+    axis_name: as in ``sam``; the base optimizer gets the averaged gradients.
     shard_axes, sync_perturbation: as in ``sam``.
 
   Returns:
@@ -81,9 +79,8 @@ def sala(
     ValueError, TypeError: an argument is out of range, of the wrong type, or missing.
 
   Source:
-    Tan, Zhang, Liu, Wang, et al. 2024, doi 10.1109/TPAMI.2024.3444002. Deviation: the slow
-    weights start at the params that the first update gets; the published code creates them at the
-    first synchronisation.
+    Tan, Zhang, Liu, Wang, et al. 2024, doi 10.1109/TPAMI.2024.3444002. Deviation: the slow weights
+    start at the first update's params; the published code makes them at the first synchronisation.
 
   Example:
     >>> import optax, flatopt
@@ -135,8 +132,7 @@ def sala(
     to_slow = synchronise & (stage == 2)
     target = _tree.where(to_slow, slow, fast)
     output = _tree.where(from_slow | to_slow, optax.tree.sub(target, params), updates)
-    return _tree.cast_like(output, params), SalaState(
-      count=count,
+    return _tree.cast_like(output, params), state._replace(
       slow=slow,
       stage=stage,
       distance=distance,

@@ -48,13 +48,12 @@ def weight_average(
   params: compute new ones with ``flatopt.linen.batch_statistics``. Cost: no extra gradient.
 
   Args:
-    base_optimizer: any optax transformation; it gets the extra arguments of ``update``. If it is
-      a wrapper that has other params for evaluation (``lookahead``, ``sala``,
-      ``momentum_sam``), then those are averaged.
+    base_optimizer: any optax transformation; it gets the extra arguments of ``update``. A wrapper's
+      params for evaluation are averaged (``lookahead``, ``sala``, ``momentum_sam``).
     decay: decay rate of an exponential average, in [0, 1); ``None``: the uniform mean. In float32
       a mean of n params does not follow differences below n * 2^-24 of a weight.
-    start_step: number of updates before the first params that are averaged, >= 0; with 0, the
-      params of the first update are averaged too.
+    start_step: number of updates before the first averaged params, >= 0; with 0, those of the first
+      update are averaged too.
     update_interval: number of updates between two sets of params that are averaged, >= 1.
 
   Returns:
@@ -115,8 +114,7 @@ def weight_average(
       longer = _tree.interpolate(1 - decay, average, w)
     longer = _tree.where(num_averaged == 0, _tree.cast_like(w, average), longer)
 
-    return updates, WeightAverageState(
-      count=count,
+    return updates, state._replace(
       num_averaged=num_averaged + is_due.astype(jnp.int32),
       average=_tree.where(is_due, longer, average),
       base=base_state,
