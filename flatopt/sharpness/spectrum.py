@@ -10,7 +10,7 @@ from flatopt._typing import Mask, Params
 from flatopt.sharpness.block import Block, as_block, check_num_matvecs
 from flatopt.sharpness.lanczos import Basis, combine, lanczos, ritz
 from flatopt.sharpness.operators import GradFnOrOperator
-from flatopt.sharpness.vectors import Packing, normal, packing
+from flatopt.sharpness.vectors import Pack, normal, packing
 
 _POINTS = 1024
 _BANDWIDTH = 0.01  # standard deviation of the kernel, as a share of the spectrum's range
@@ -64,8 +64,7 @@ def top_eigenvalues(
     ValueError, TypeError: an argument is wrong; or, outside jit, the Hessian is not finite.
 
   Source:
-    Lanczos 1950, doi 10.6028/jres.045.026; restarts of Wu, Simon 2000, doi
-    10.1137/S0895479898334605.
+    Lanczos 1950, doi 10.6028/jres.045.026; restarts: Wu, Simon 2000, doi 10.1137/S0895479898334605.
 
   Example:
     >>> import jax, jax.numpy as jnp
@@ -93,18 +92,16 @@ def smallest_eigenvalues(
 ) -> tuple[jax.Array, Params]:
   """Returns the ``num`` smallest eigenvalues of the Hessian, the most negative first.
 
-  A negative eigenvalue shows that the point is a saddle and not a minimum; its eigenvector leads
-  down. The function is ``top_eigenvalues`` of the negated Hessian. So except for rounding, the
-  values are never smaller than the true eigenvalues. It does not find the eigenvalues close to 0
-  in the middle of a spectrum; ``spectral_density`` shows how many there are. Cost: that of
-  ``top_eigenvalues``.
+  A negative eigenvalue shows a saddle; its eigenvector leads down. The function is
+  ``top_eigenvalues`` of the negated Hessian. So except for rounding, the values are never smaller
+  than the true eigenvalues. It does not find the eigenvalues close to 0 in the middle of a
+  spectrum; ``spectral_density`` shows how many there are. Cost: that of ``top_eigenvalues``.
 
   Args:
     grad_fn, params, num, num_matvecs, basis_size, mask, key: as in ``top_eigenvalues``.
 
   Returns:
-    ``(values, vectors)``. The values have shape (num,), the smallest first. The vectors are like
-    those of ``top_eigenvalues``.
+    ``(values, vectors)``, as ``top_eigenvalues``, the smallest value first.
 
   Raises:
     ValueError, TypeError: an argument is wrong; or, outside jit, the Hessian is not finite.
@@ -134,14 +131,12 @@ def _extreme_eigenvalues(
     _arguments.check_integer(name, "basis_size", basis_size, minimum=num + 2)
   key = _arguments.as_key(name, key)
   num_kept = (num + (basis_size or 0)) // 2
-  pack = packing(block.select(block.params))
-  basis = _krylov_basis(
-    block, pack, key, num_matvecs, sign=sign, basis_size=basis_size, num_kept=num_kept
-  )
+  options = {"basis_size": basis_size, "num_kept": num_kept}
+  basis, unpack = _krylov_basis(block, key, num_matvecs, sign=sign, **options)
   _results.check_finite(name, "the Hessian", basis.projected)
   values, coefficients = ritz(basis.projected)
   vectors = combine(coefficients[:, : -num - 1 : -1], basis.vectors)
-  return sign * values[: -num - 1 : -1], jax.vmap(lambda v: block.embed(pack.unpack(v)))(vectors)
+  return sign * values[: -num - 1 : -1], jax.vmap(lambda v: block.embed(unpack(v)))(vectors)
 
 
 def spectral_density(
@@ -159,9 +154,9 @@ def spectral_density(
 
   For each v, Lanczos's iteration gives the nodes, which are its Ritz values, and the weights, which
   are the squared first entries of the eigenvectors of the projected matrix. ``width``, the standard
-  deviation of the kernel, is 1 % of the range of the nodes; its square is added to the variance of
-  the density. Cost: ``num_samples * num_matvecs`` Hessian-vector products of 2 gradients each;
-  memory for ``num_matvecs`` vectors like params.
+  deviation of the kernel, is 1 % of the nodes' range; its square is added to the variance.
+  Cost: ``num_samples * num_matvecs`` Hessian-vector products of 2 gradients each; memory for
+  ``num_matvecs`` vectors like params.
 
   Args:
     grad_fn: ``params -> grads``, or an operator.
@@ -201,10 +196,9 @@ def quadrature(
   block: Block, num_matvecs: int, num_samples: int, key: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Returns nodes and weights, of shape (num_samples, num_matvecs); weights of a row sum to 1."""
-  pack = packing(block.select(block.params))
 
   def projected(_, key):
-    return None, _krylov_basis(block, pack, key, num_matvecs, with_signs=True).projected
+    return None, _krylov_basis(block, key, num_matvecs, with_signs=True)[0].projected
 
   keys = jax.random.split(key, num_samples)  # those of ``trace``
   nodes, coefficients = ritz(block.scan(projected, None, keys)[1])
@@ -212,20 +206,16 @@ def quadrature(
 
 
 def _krylov_basis(
-  block: Block, pack: Packing, key: jax.Array, num_matvecs: int, *, sign: int = 1, **options: Any
-) -> Basis:
-  """Runs Lanczos's iteration on ``sign`` times the block, with packed vectors."""
+  block: Block, key: jax.Array, num_matvecs: int, *, sign: int = 1, **options: Any
+) -> tuple[Basis, Pack]:
+  """Runs Lanczos's iteration on ``sign`` times the block; also returns what unpacks its vectors."""
   leaves = block.select(block.params)
-  return lanczos(
-    lambda v: [sign * x for x in pack.pack(block.product(pack.unpack(v)))],
-    # Computed from the leaves, whose mesh jnp.zeros_like would drop on JAX 0.12.
-    pack.pack([jnp.where(True, jnp.zeros((), x.dtype), x) for x in leaves]),
-    lambda key: pack.pack(normal(key, leaves)),
-    key,
-    num_matvecs,
-    scan=block.scan,
-    **options,
-  )
+  pack, unpack = packing(leaves)
+  product = lambda v: [sign * x for x in pack(block.product(unpack(v)))]
+  # Computed from the leaves, whose mesh jnp.zeros_like would drop on JAX 0.12.
+  zeros = pack([jnp.where(True, jnp.zeros((), x.dtype), x) for x in leaves])
+  draw = lambda key: pack(normal(key, leaves))
+  return lanczos(product, zeros, draw, key, num_matvecs, scan=block.scan, **options), unpack
 
 
 @jax.jit  # for calls outside jit, which would compile each line

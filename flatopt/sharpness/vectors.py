@@ -3,16 +3,18 @@
 XLA's compile time grows with the number of arrays, and with the number of draws most of all.
 """
 
-from collections.abc import Hashable
-from typing import Any, NamedTuple
+import itertools
+import math
+from collections.abc import Callable, Hashable
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from flatopt import _tree
 from flatopt._typing import Params
 
+Pack: TypeAlias = Callable[[list[jax.Array]], list[jax.Array]]
 # How many entries of one leaf, and of all, may be gathered on every device of a mesh.
 _SMALL, _SMALL_IN_ALL = 2**16, 2**20
 
@@ -20,11 +22,11 @@ _SMALL, _SMALL_IN_ALL = 2**16, 2**20
 def normal(key: jax.Array, like: Params) -> Params:
   """Draws independent standard normal entries, in float32 or wider."""
   leaves, structure = jax.tree.flatten(like)
-  pack = packing(leaves, by_sharding=False)  # the same draws on every mesh
-  shapes = jax.eval_shape(pack.pack, [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves])
+  pack, unpack = packing(leaves, by_sharding=False)  # the same draws on every mesh
+  shapes = jax.eval_shape(pack, [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves])
   keys = jax.random.split(key, len(shapes)) if len(shapes) > 1 else [key]
   arrays = [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, shapes, strict=True)]
-  return structure.unflatten(pack.unpack(arrays))
+  return structure.unflatten(unpack(arrays))
 
 
 def signs(key: jax.Array, like: Params) -> Params:
@@ -37,49 +39,12 @@ def signs_of(vector: Params) -> Params:
   return jax.tree.map(lambda x: jnp.where(x < 0, -1, 1).astype(x.dtype), vector)
 
 
-class Packing(NamedTuple):
-  """Which leaves are joined: all small ones flat into one array, large ones of a shape stacked.
+def packing(leaves: list[jax.Array], *, by_sharding: bool = True) -> tuple[Pack, Pack]:
+  """Returns ``(pack, unpack)``, which join leaves into few arrays in float32 or wider, and back.
 
-  A large leaf keeps its own axes, because these may be sharded.
-  """
-
-  shapes: tuple[tuple[int, ...], ...]
-  groups: tuple[tuple[int, ...], ...]  # the indices of the leaves of each array
-  flat: tuple[bool, ...]  # whether the leaves of a group are joined flat, or else stacked
-
-  def pack(self, leaves: list[jax.Array]) -> list[jax.Array]:
-    """Returns the arrays, in float32 or wider."""
-    wide = [jnp.asarray(x, _tree.wide_dtype(x)) for x in leaves]
-    arrays = []
-    for members, flat in zip(self.groups, self.flat, strict=True):
-      parts = [wide[i] for i in members]
-      if len(parts) == 1:
-        arrays += parts
-      else:
-        arrays.append(jnp.concatenate([x.ravel() for x in parts]) if flat else jnp.stack(parts))
-    return arrays
-
-  def unpack(self, arrays: list[jax.Array]) -> list[jax.Array]:
-    """Returns the leaves."""
-    leaves: dict[int, jax.Array] = {}
-    for array, members, flat in zip(arrays, self.groups, self.flat, strict=True):
-      if len(members) == 1:
-        parts = [array]
-      elif flat:
-        ends = np.cumsum([np.prod(self.shapes[i], dtype=int) for i in members])
-        pieces = jnp.split(array, ends[:-1])
-        parts = [x.reshape(self.shapes[i]) for x, i in zip(pieces, members, strict=True)]
-      else:
-        parts = [array[j] for j in range(len(members))]
-      leaves |= zip(members, parts, strict=True)
-    return [leaves[i] for i in range(len(leaves))]
-
-
-def packing(leaves: list[jax.Array], *, by_sharding: bool = True) -> Packing:
-  """Decides which leaves to join.
-
-  With ``by_sharding``, only leaves of the same sharding, where JAX knows it: on meshes with
-  explicit axes.
+  All small leaves are joined flat, and large leaves of the same shape are stacked: a large leaf
+  keeps its own axes, because these may be sharded. With ``by_sharding``, only leaves of the same
+  sharding are joined, where JAX knows it: on meshes with explicit axes.
   """
   small = _SMALL_IN_ALL if sum(x.size for x in leaves) <= _SMALL_IN_ALL else _SMALL
   groups: dict[tuple[Any, Hashable], list[int]] = {}
@@ -88,8 +53,22 @@ def packing(leaves: list[jax.Array], *, by_sharding: bool = True) -> Packing:
     is_sharded = sharding is not None and any(name is not None for name in sharding.spec)
     kind = (leaf.shape, sharding) if is_sharded or leaf.size > small else None
     groups.setdefault((_tree.wide_dtype(leaf), kind), []).append(i)
-  return Packing(
-    tuple(x.shape for x in leaves),
-    tuple(map(tuple, groups.values())),
-    tuple(kind is None for _, kind in groups),
-  )
+  shapes = [x.shape for x in leaves]
+
+  def pack(leaves):
+    wide = [jnp.asarray(x, _tree.wide_dtype(x)) for x in leaves]
+    part = lambda i, is_flat: wide[i].ravel() if is_flat else wide[i][None]
+    return [
+      jnp.concatenate([part(i, kind is None) for i in members]) if members[1:] else wide[members[0]]
+      for (_, kind), members in groups.items()
+    ]
+
+  def unpack(arrays):
+    parts: dict[int, jax.Array] = {}
+    for ((_, kind), members), array in zip(groups.items(), arrays, strict=True):
+      lengths = [math.prod(shapes[i]) if kind is None else 1 for i in members]
+      ends = list(itertools.accumulate(lengths))[:-1]
+      parts |= zip(members, jnp.split(array, ends) if ends else [array], strict=True)
+    return [parts[i].reshape(shape) for i, shape in enumerate(shapes)]
+
+  return pack, unpack

@@ -19,17 +19,17 @@ def test_small_leaves_are_joined_flat_and_large_ones_of_a_shape_stacked(monkeypa
     jnp.full(shape, i, jnp.float32) for i, shape in enumerate([(3,), (2, 4), (2, 3), (2, 4)])
   ]
   leaves[2] += jnp.arange(3.0)
-  pack = vectors.packing(leaves)
-  flat, stacked = pack.pack(leaves)
+  pack, unpack = vectors.packing(leaves)
+  flat, stacked = pack(leaves)
   assert flat.tolist() == [0, 0, 0, 2, 3, 4, 2, 3, 4]
   assert stacked.shape == (2, 2, 4)
-  for leaf, again in zip(leaves, pack.unpack([flat, stacked]), strict=True):
+  for leaf, again in zip(leaves, unpack([flat, stacked]), strict=True):
     np.testing.assert_array_equal(again, leaf)
 
 
 def test_precisions_are_not_mixed(x64):
   leaves = [jnp.ones(2, jnp.float32), jnp.ones(3), jnp.ones(4, jnp.bfloat16)]
-  narrow, wide = vectors.packing(leaves).pack(leaves)
+  narrow, wide = vectors.packing(leaves)[0](leaves)
   assert (narrow.dtype, narrow.shape, wide.dtype, wide.shape) == ("float32", (6,), "float64", (3,))
 
 
