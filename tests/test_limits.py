@@ -43,18 +43,6 @@ LIMITS = {
   "asam_rho_0": (lambda: before(flatopt.asam(0.0)), base),
   "rst_probability_0": (lambda: before(flatopt.rst(flatopt.sam(0.3), 0.0)), base),
   "rst_probability_1": (lambda: before(flatopt.rst(flatopt.sam(0.3), 1.0)), sam),
-  "rst_from_step_0": (
-    lambda: before(flatopt.rst(flatopt.sam(0.3), flatopt.schedules.from_step(0))),
-    sam,
-  ),
-  "rst_from_a_later_step": (
-    lambda: before(flatopt.rst(flatopt.sam(0.3), flatopt.schedules.from_step(NUM_STEPS))),
-    base,
-  ),
-  "rst_every_step": (
-    lambda: before(flatopt.rst(flatopt.sam(0.3), flatopt.schedules.every(1))),
-    sam,
-  ),
   "ae_sam_low_threshold": (lambda: before(ae_sam(-1e9)), sam),
   "ae_sam_high_threshold": (lambda: before(ae_sam(1e9)), base),
   "weight_average": (lambda: flatopt.weight_average(base(), start_step=2), base),

@@ -83,7 +83,6 @@ def hutchinson(
     return HutchinsonState(count=jnp.zeros((), jnp.int32), extra_gradients=jnp.zeros((), jnp.int32))
 
   def update(updates, state, params, step, extra_args):
-    del updates, step
     grad_fn = _method.closure("hutchinson", "grad_fn", extra_args)
     data_axis = axis_name or extra_args.get("axis_name")
     shards = extra_args.get("shard_axes") if shard_axes is None else shard_axes

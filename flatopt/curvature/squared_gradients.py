@@ -135,7 +135,6 @@ def _squared_gradient(
     return state_type(count=jnp.zeros((), jnp.int32))
 
   def update(updates, state, params, step, extra_args):
-    del updates, step
     grad_fn = gradient_fn(_method.closure(name, closure, extra_args), state.count)
     grads = grad_fn(_devices.varying(params, axis_name))
     _results.check_gradients(name, closure, grads, params)

@@ -112,15 +112,6 @@ class TestMetrics:
       assert share(lambda path: path[0]) == {"a": pytest.approx(5 / 6), "b": 0.0}
       assert share(None) == {}
 
-  def test_a_nested_method_of_the_same_kind_comes_second(self):
-    outer = flatopt.rst(flatopt.rst(optax.identity(), probability=0.25), probability=0.75)
-    one = jnp.ones(1)
-    _, state = outer.update(one, outer.init(one)._replace(count=jnp.array(1)), one)
-    metrics = flatopt.metrics(state)
-    assert metrics["rst/probability[0]"] == 0.75
-    assert metrics["rst/count[0]"] == 2
-    assert metrics["rst/count[1]"] <= 1
-
 
 COSTS = {
   "none": (optax.sgd(0.1), 0),
