@@ -53,7 +53,6 @@ def read_task(spec: dict[str, Any]) -> Task:
   base = next(name for name in found if not name.startswith("sam"))
   return {
     "name": spec["name"],
-    "aside": spec["aside"],
     "unit": "accuracy" if sign == 1 else "loss",
     "rho": tuned["chosen"][method]["method"]["rho"],
     "base_score": max(map(score, found[base])),
@@ -195,7 +194,7 @@ def measured(spec: dict[str, Any], out: Path) -> Task:
       run: perturbation.measure(Path(where), rhos, spec["shares"]) for run, where in runs.items()
     }
     files.write_json(path, task)
-  return files.read_json(path)
+  return files.read_json(path) | {"aside": spec["aside"]}
 
 
 def main() -> None:
