@@ -51,20 +51,21 @@ def split(
 def of_states_like(name: str, start: nnx.State, grad_fn: GradFn) -> GradFn:
   """Returns ``grad_fn`` for states with or without variables, whose structure it checks."""
 
-  def checked_grad_fn(params: Params) -> Params:
+  def grad_fn_of_states(state: Params) -> Params:
+    params = as_pure(state)
     if jax.tree.structure(params) != jax.tree.structure(start):
       raise ValueError(
         f"{name}: grad_fn got {jax.tree.structure(params)}; the params that wrt selects are"
         f" {jax.tree.structure(start)}: pass the same wrt to nnx.Optimizer"
       )
-    return grad_fn(params)
+    return like(state, grad_fn(params))
 
-  return lambda params: on_pure_state(checked_grad_fn, params)
+  return grad_fn_of_states
 
 
-def on_pure_state(fn: Callable[[Params], Params], state: Params) -> Params:
-  """Applies ``fn`` to the state without its variables, and puts the result into its structure."""
-  return jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(fn(as_pure(state))))
+def like(state: Params, tree: Params) -> Params:
+  """Returns a tree without variables in the structure of the state, which may have them."""
+  return jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(tree))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))  # one program per forward and kind of model

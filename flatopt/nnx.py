@@ -117,7 +117,7 @@ def value_and_grad(
     pure_step = closures.value_and_grad(loss_at, has_aux=True, transform=transform)
     (loss, (aux, moved)), grads, grad_fn = pure_step(start, *rest)
     nnx.update(nodes, moved)
-    grads = _pure.on_pure_state(lambda _: grads, nnx.state(model, wrt))
+    grads = _pure.like(nnx.state(model, wrt), grads)
     return (loss, aux) if has_aux else loss, grads, _pure.of_states_like(name, start, grad_fn)
 
   return step_fn
@@ -183,7 +183,7 @@ def micro_value_and_grad(
       name, loss_of_part, start, variables, batch, num_microbatches, transform
     )
     nnx.update(nodes, moved)
-    grads = _pure.on_pure_state(lambda _: grads, nnx.state(model, wrt))
+    grads = _pure.like(nnx.state(model, wrt), grads)
     return (loss, aux) if has_aux else loss, grads, _pure.of_states_like(name, start, grad_fn)
 
   return step_fn

@@ -12,7 +12,7 @@ from jax.custom_derivatives import SymbolicZero, zero_from_primal
 from jax.extend.core import jaxpr_as_fun
 
 from flatopt import _arguments, _devices, _results, _tree
-from flatopt._typing import Args, GradFn, Params, Value
+from flatopt._typing import Args, Params, Value
 from flatopt.gradients.asam import AsamState
 from flatopt.gradients.sam import SamState, sam
 
@@ -85,7 +85,17 @@ def sharp_loss(
       state, step = chosen.init(weights), _arguments.NO_STEP
       return chosen.update(grads, state, weights, grad_fn=grad_fn, step=step)[0]
 
-    loss, aux = _with_gradient(evaluate, method_output, weights, arrays)
+    try:
+      if jax.sharding.get_abstract_mesh().manual_axes:
+        # If losses differ between the devices, gradients are of each device's own loss.
+        loss, _ = jax.eval_shape(evaluate, weights, arrays)
+        weights, arrays = jax.tree.map(lambda x: _devices.varying_like(x, loss), (weights, arrays))
+      program, captured = _with_captured(evaluate, weights, arrays)
+      apply = jax.custom_jvp(program)
+      apply.defjvp(functools.partial(_derivative, program, method_output), symbolic_zeros=True)
+      loss, aux = apply(weights, arrays, captured)
+    except jax.errors.UnexpectedTracerError as error:
+      raise ValueError(_CLOSED_OVER) from error
     return (loss, fill_aux[0](aux)) if has_aux else loss
 
   return cast(Callable[Args, Value], loss_with_sharp_gradient)
@@ -127,30 +137,6 @@ def _check_method(init: Callable[[Params], Any], params: Params) -> None:
   )
 
 
-def _with_gradient(
-  evaluate: Callable[..., tuple[jax.Array, Any]],
-  gradient: Callable[[GradFn, Params, Params], Params],
-  weights: Params,
-  arrays: list[jax.Array],
-) -> tuple[jax.Array, Any]:
-  """Returns ``evaluate(weights, arrays)``, which is ``(loss, aux)``, with another gradient.
-
-  The derivative by the weights is ``gradient(grad_fn, weights, grads)``. ``grad_fn`` and ``grads``
-  are the gradient of ``evaluate``, also the derivative by the arrays. Aux is not differentiated. If
-  losses differ between the devices of ``shard_map``, gradients are of each device's own loss.
-  """
-  try:
-    if jax.sharding.get_abstract_mesh().manual_axes:
-      loss, _ = jax.eval_shape(evaluate, weights, arrays)
-      weights, arrays = jax.tree.map(lambda x: _devices.varying_like(x, loss), (weights, arrays))
-    program, captured = _with_captured(evaluate, weights, arrays)
-    apply = jax.custom_jvp(program)
-    apply.defjvp(functools.partial(_derivative, program, gradient), symbolic_zeros=True)
-    return apply(weights, arrays, captured)
-  except jax.errors.UnexpectedTracerError as error:
-    raise ValueError(_CLOSED_OVER) from error
-
-
 def _with_captured(evaluate, weights, arrays):
   """Returns ``(weights, arrays, captured) -> (loss, aux)``, and the arrays it closes over.
 
@@ -171,7 +157,11 @@ def _with_captured(evaluate, weights, arrays):
 
 
 def _derivative(program, gradient, primals, tangents):
-  """The rule for ``jax.custom_jvp``: the tangent is the inner product of gradient and direction."""
+  """The rule for ``jax.custom_jvp``: the tangent is the inner product of gradient and direction.
+
+  The gradient by the weights is ``gradient(grad_fn, weights, grads)``, where ``grad_fn`` and
+  ``grads`` are those of ``program``; by the arrays it is that of ``program``.
+  """
   leaves, structure = jax.tree.flatten(primals)
   directions = structure.flatten_up_to(tangents)
   moves = [
