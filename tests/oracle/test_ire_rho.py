@@ -43,25 +43,21 @@ def drift_numpy(radii, kappas, masks, params=DIAGONALS):
   return rows
 
 
+def enhanced(**settings):
+  settings |= {"flat_fraction": 0.5, "curvature": PARAMS_ARE_CURVATURE}
+  return flatopt.ire(1.5, rho=0.3, **settings)
+
+
 def test_equation(x64):
-  method = flatopt.ire(
-    rho=0.3,
-    kappa=1.5,
-    flat_fraction=0.5,
-    curvature=PARAMS_ARE_CURVATURE,
-    update_interval=3,
-    start_step=2,
-  )
+  method = enhanced(update_interval=3, start_step=2)
   rows, _ = drive(method, GRADS, DIAGONALS, grad_fn=cube)
   masks = masks_numpy(DIAGONALS, 3, interval=3, start=2)
   assert_close(rows, drift_numpy([0.3] * 12, [1.5] * 12, masks))
 
 
 def test_averaged_curvature(x64):
-  settings = dict(update_interval=3, start_step=2, decay=0.7, curvature=PARAMS_ARE_CURVATURE)
-  rows, _ = drive(
-    flatopt.ire(1.5, flat_fraction=0.5, rho=0.3, **settings), GRADS, DIAGONALS, grad_fn=cube
-  )
+  method = enhanced(update_interval=3, start_step=2, decay=0.7)
+  rows, _ = drive(method, GRADS, DIAGONALS, grad_fn=cube)
   masks = masks_numpy(DIAGONALS, 3, interval=3, start=2, decay=0.7)
   assert_close(rows, drift_numpy([0.3] * 12, [1.5] * 12, masks))
 
@@ -89,14 +85,7 @@ def test_default_estimator_is_hutchinson():
 
 
 def test_non_finite_curvature_never_enters_the_average(x64):
-  method = flatopt.ire(
-    rho=0.3,
-    kappa=1.5,
-    flat_fraction=0.5,
-    curvature=PARAMS_ARE_CURVATURE,
-    update_interval=1,
-    decay=0.7,
-  )
+  method = enhanced(update_interval=1, decay=0.7)
   _, state = drive(method, GRADS, HOLES, grad_fn=cube)
   h = np.zeros(6)
   for t, diagonal in enumerate(HOLES):

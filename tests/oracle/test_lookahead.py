@@ -82,17 +82,6 @@ def test_a_state_without_momentum_is_refused_by_name():
     )
 
 
-def test_schedule_reads_step_where_given_and_base_gets_it():
-  base = optax.GradientTransformationExtraArgs(
-    lambda params: optax.EmptyState(),
-    lambda g, state, params, *, step: (g * step.astype(g.dtype), state),
-  )
-  optimizer = flatopt.lookahead(base, sync_period=1, slow_step_size=table([0.0, 0.0, 0.25]))
-  one = jnp.ones(1)
-  updates, _ = once(optimizer, one, one, step=jnp.array(2))
-  assert updates.tolist() == [0.25 * 2]
-
-
 def test_bfloat16_moves_the_slow_weights_in_float32():
   w = np.linspace(1, 2, 64).astype(ml_dtypes.bfloat16)
   optimizer = flatopt.lookahead(optax.identity(), sync_period=1, slow_step_size=0.3)

@@ -204,21 +204,3 @@ def test_bfloat16_keeps_its_dtype():
   updates, _ = once(optimizer, w, w, grad_fn=lambda p: p)
   assert updates.dtype == jnp.bfloat16
   assert updates.astype(float).tolist() == [-1] * 4
-
-
-def test_step_is_read_and_handed_on():
-  """p_1 = 1 + 0.5 * (1 + 3); the base doubles it, and half of that is the update."""
-  base = optax.GradientTransformationExtraArgs(
-    lambda params: optax.EmptyState(),
-    lambda g, state, params, *, step, grad_fn: (grad_fn(g) * step.astype(g.dtype), state),
-  )
-  optimizer = flatopt.lookbehind(
-    base,
-    ascent_steps=1,
-    rho=table([0.0, 0.0, 0.5]),
-    eta=table([0.0, 0.0, 3.0]),
-    interpolation=table([0.0, 0.0, 0.5]),
-  )
-  one = jnp.ones(1)
-  updates, _ = once(optimizer, one, one, grad_fn=lambda p: p, step=jnp.array(2))
-  assert updates.tolist() == [3]
