@@ -124,8 +124,8 @@ def cond(predicate: jax.Array, if_true: Callable[[], Any], if_false: Callable[[]
 def init_inner(method: str, inner: optax.GradientTransformation, params: Params) -> optax.OptState:
   """Returns the state of a transformation that a method does not update on every step.
 
-  Schedules of flatopt's methods read the outer step; ``inject_hyperparams`` would count its own
-  calls.
+  Schedules of flatopt's methods read the outer method's step. Those of ``inject_hyperparams`` count
+  its own calls, so they would lag behind.
   """
   state = inner.init(params)
   is_injected = lambda x: isinstance(x, optax.InjectStatefulHyperparamsState)

@@ -49,7 +49,7 @@ def finish(
     A transformation whose ``update`` needs ``params``. It changes only update number ``num_steps``.
 
   State:
-    count: int32, finished: bool (True after update number ``num_steps``), both of shape (). inner:
+    count: int32, shape (). finished: bool, shape (), True after update number ``num_steps``. inner:
     the state of ``optimizer``.
 
   Raises:

@@ -27,8 +27,8 @@ def kth_smallest(
 
   Args:
     tree: pytree of real floating arrays. Leaves of different dtypes are compared in their promoted
-      dtype. Each leaf, not the total, must have fewer than 2^31 entries. NaN of either sign is
-      last.
+      dtype. Each leaf must have fewer than 2^31 entries; the total may be larger. Infinities are
+      ordered. NaN sorts last, with either sign.
     k: rank, from 1 to the number of entries; an int, or an integer scalar array (unchecked).
     shard_axes: as in ``sam``; the rank is among the entries of all shards.
 

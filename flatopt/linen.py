@@ -55,7 +55,7 @@ class TrainState(train_state.TrainState):
         ``_overwrite_with_gradient`` (float8) replaces that of the params and is not optimized.
       **kwargs: an argument with the name of a field of this class (``batch_stats=...``) replaces
         that field; all others (``grad_fn=...``, ``sampled_grad_fn=...``) go to ``tx.update``.
-        Closures get all ``params``.
+        Closures are functions of all ``params``.
 
     Returns:
       The state after the step, with new ``step``, ``params`` and ``opt_state``.
@@ -81,9 +81,9 @@ def batch_statistics(
   """Computes new statistics of BatchNorm at ``params``: the mean of the statistics of each batch.
 
   Running averages of BatchNorm belong to the params of training. If you evaluate at other params
-  (``eval_params``), you need new statistics. The result does not depend on the momentum of the
-  layers, nor on the values in ``batch_stats``. Cost: one forward pass per batch, and one more for
-  the first batch.
+  (``eval_params``: averages or slow weights), you need new statistics. The result does not depend
+  on the momentum of the layers, nor on the values in ``batch_stats``. Cost: one forward pass per
+  batch, and one more for the first batch.
 
   Args:
     update_fn: ``(params, batch_stats, batch) -> batch_stats``: one forward pass in training mode,
@@ -100,8 +100,8 @@ def batch_statistics(
 
   Source:
     Izmailov et al. 2018, arXiv 1803.05407, section 3.2, recommends one more pass over the data. The
-    result contains the mean of the batches' variances. As elsewhere, it ignores how much the means
-    differ.
+    result contains the mean of the batches' variances. As in other implementations, it does not
+    contain how much the batches' means differ.
 
   Example:
     >>> import flax.linen as nn, jax, jax.numpy as jnp

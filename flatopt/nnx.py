@@ -83,8 +83,8 @@ def value_and_grad(
   Returns:
     ``step_fn(model, *args, **kwargs) -> (value, grads, grad_fn)``. The arguments may be or contain
     NNX objects (``nnx.Rngs``, other modules) and everything else that ``nnx.split`` accepts.
-    ``value`` and ``grads`` are as in NNX. ``grad_fn`` maps states like the params, with or without
-    variables.
+    ``value`` and ``grads`` are those of ``nnx.value_and_grad``. ``grad_fn`` takes and returns
+    states like the params, with or without variables.
 
   Raises:
     TypeError: ``has_aux`` is no bool or does not fit ``loss_fn``, or ``wrt`` is no filter.

@@ -160,7 +160,10 @@ def spectrum(
 
   Most eigenvalues of a network are near 0. A few large ones, far to the right, distinguish sharp
   minima from flat ones, and a linear axis would not show them. To compare minima, call it again
-  with the same ``ax``. Args: density: the result of ``sharpness.spectral_density``.
+  with the same ``ax``.
+
+  Args:
+    density: the result of ``sharpness.spectral_density``.
     label, ax, dark: as in ``landscape_line``.
 
   Returns:

@@ -28,8 +28,8 @@ def trainable(
 
   Frozen leaves get zero updates. They are never perturbed and not counted in norms, IRE does not
   count them as coordinates, and no method keeps a copy of them. Closures still get all params, so
-  the loss is that of the whole model. Use it for LoRA, or to train only a head. Put it outermost.
-  Cost: no gradient.
+  the loss is that of the whole model. Use it for LoRA, for a frozen encoder, or to train only a
+  head. Put it outermost. Cost: no gradient.
 
   Args:
     optimizer: any optax transformation, with methods of flatopt anywhere inside.
@@ -45,7 +45,8 @@ def trainable(
     which is an ``optax.MaskedNode``, in place of each frozen leaf.
 
   Raises:
-    ValueError, TypeError: the mask does not fit, has no bools or trains no leaf; or no params.
+    ValueError, TypeError: the mask does not fit the params, does not consist of bools or trains no
+      leaf; or ``params`` is missing.
 
   Example:
     >>> import jax.numpy as jnp, optax, flatopt

@@ -41,9 +41,9 @@ def check(grads: Params, params: Params, grad_fn: GradFn, *, rtol: float = 1e-3)
       separately round differently, in bfloat16 by about 1e-2.
 
   Raises:
-    ValueError: the gradients differ. The error says by how much, if they are parallel, which leaf
-      differs most, and usual causes. Also if trees do not match or are not finite, or under
-      ``jit``.
+    ValueError: the gradients differ. The error says by how much, whether they are parallel, which
+      leaf differs most, and the usual causes. Also if the trees do not match, if a gradient is not
+      finite, or under ``jit``.
     TypeError: an argument is of the wrong type.
 
   Example:

@@ -42,8 +42,8 @@ def micro_value_and_grad(
     unroll: ``unroll`` of the ``lax.scan`` over the microbatches.
     weight_fn: function ``microbatch -> scalar``, >= 0: the weight of a microbatch, such as its
       number of tokens if the loss is a mean over tokens that are not padding. A microbatch of
-      weight 0 does not count, even if its loss is NaN; if all are 0, the results are NaN. ``None``:
-      equal weights.
+      weight 0 does not count, even if its loss is NaN; if all weights are 0, value and gradients
+      are NaN. ``None``: equal weights.
 
   Returns:
     ``step_fn(params, batch) -> (value, grads, grad_fn)``. ``batch`` is a pytree of arrays with the

@@ -29,8 +29,8 @@ def sampled_label_grad_fn(
 
   Args:
     logits_fn: ``(params, inputs) -> logits``, unnormalised, of shape (..., classes).
-    inputs: the inputs of the current batch, without labels. With microbatches, arrays with the same
-      leading axis.
+    inputs: the inputs of the current batch, without labels. With several microbatches, a pytree of
+      arrays with the same leading axis of examples.
     num_microbatches: number of equal parts to cut the inputs into, >= 1. One part is in memory at
       a time, and each part draws its labels with its own key.
     unroll: ``unroll`` of the ``lax.scan`` over the microbatches.

@@ -19,8 +19,8 @@ def value_and_grad(
 
       grad_fn(p) = transform(gradient of loss_fn(p, *args, **kwargs))
 
-  ``grad_fn`` uses the batch and keys of the first gradient. Cost: one gradient, and one a call
-  more.
+  ``grad_fn`` uses the same batch and the same keys as the first gradient. Cost: one gradient, and
+  one more per call of ``grad_fn``.
 
   Args:
     loss_fn: ``(params, *args, **kwargs) -> loss``, or ``(loss, aux)`` with ``has_aux``.

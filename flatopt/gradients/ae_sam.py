@@ -52,7 +52,7 @@ def ae_sam(
   Args:
     inner: a method that takes a gradient at other params: ``sam``, ``asam``, ...
     num_steps: number of steps of the run, >= 1. The threshold moves from ``high`` to ``low`` over
-      them and stays there.
+      these steps and stays at ``low`` afterwards.
     low: distance of the threshold from the mean at the end, in standard deviations; any finite
       number; a number, a scalar array or a schedule.
     high: the same distance at the start.
@@ -74,8 +74,8 @@ def ae_sam(
     Jiang, Yang, Zhang, Kwok 2023, arXiv 2304.14647, AE-SAM. We could read only the beginning of the
     paper and found no code of its authors, so the equations follow a public description. Both
     averages start at 0, without bias correction, so the first step is sharpness-aware unless
-    ``high`` exceeds ``1 / sqrt(1 - decay)``. A gradient that is not finite is the output and
-    changes no average.
+    ``high`` exceeds ``1 / sqrt(1 - decay)``. A gradient that is not finite is returned as it is and
+    changes neither average.
 
   Example:
     >>> import optax, flatopt

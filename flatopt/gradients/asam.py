@@ -31,8 +31,8 @@ def asam(
 
   Prefer it to ``sam`` if the layers differ much in scale. If you scale one layer up and the next
   one down so that the network computes the same function, the sharpness that ``sam`` sees changes,
-  and that of ``asam`` does not. A good ``rho`` is about ten times that of ``sam``. Cost: one extra
-  gradient per step.
+  and the sharpness that ``asam`` sees does not. A good ``rho`` is about ten times that of ``sam``.
+  Cost: one extra gradient per step.
 
   Args:
     rho: radius of the perturbation, >= 0: the norm of ``eps / T``, so it is relative to the

@@ -54,8 +54,8 @@ def rst(
     probability: probability of X = 1, in [0, 1]; a number, a scalar array or a schedule. The
       schedules of the paper are optax's ``constant_schedule``, ``piecewise_constant_schedule``,
       ``linear_schedule`` and ``cosine_decay_schedule``, and ``flatopt.schedules.rising_cosine``.
-      With probability 0 or 1, X is 0 or 1: ``flatopt.schedules.from_step`` and ``every`` choose
-      steps.
+      With probability 0 and 1, X is always 0 and always 1, so ``flatopt.schedules.from_step`` and
+      ``every`` choose exact steps.
     mixing: weight of the sharpness-aware gradient, any finite number. 1 is the method of the
       paper. 0 and 1 select ``g`` and ``inner(g)`` exactly.
     key: int or JAX key; the draw of step t uses ``fold_in(key, t)``.

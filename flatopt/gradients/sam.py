@@ -40,7 +40,8 @@ def sam(
   method first if you can afford twice the gradients. Cost: one extra gradient per step.
 
   Args:
-    rho: radius of the perturbation, in units of the params' l2 norm, >= 0; a number or a schedule.
+    rho: radius of the perturbation, in units of the params' global l2 norm, >= 0; a number, a
+      scalar array or a schedule.
     ascent: an optax transformation that computes the direction of the perturbation, such as
       ``optax.scale_by_adam()`` or ``optax.scale_by_sign()``. The length of its output does not
       matter, the sign does: it must have no learning rate. ``None``: the gradient.
@@ -51,8 +52,8 @@ def sam(
       so is the gradient that changes the state of ``ascent``.
     shard_axes: mesh axes that the params are sharded over inside ``shard_map``; norms are over all
       shards. ``()``: each device has its own model. ``None``: they vary over ``axis_name`` at most.
-    sync_perturbation: perturb by the gradient averaged over ``axis_name``, not by each device's own
-      gradient (m-sharpness).
+    sync_perturbation: if True, perturb by the gradient averaged over ``axis_name``; if False, by
+      each device's own gradient (m-sharpness).
 
   Returns:
     A transformation whose ``update`` needs ``params`` and ``grad_fn(params) -> grads``.

@@ -25,10 +25,10 @@ def over_batches(loss_fn: Any, stacked_batches: Any) -> Any:
       loss(params) = mean over i of loss_fn(params, batch_i)
 
   It is a rematerialised ``lax.scan``. You can jit the loss, its gradient and Hessian-vector
-  products; the activations of one batch at a time are in memory. Values, gradients and products are
-  added in float32 or wider. All batches have the same weight; for other weights, let ``loss_fn``
-  multiply by one that comes with the batch. Cost: a gradient needs one more forward pass than
-  usual, because of ``jax.checkpoint``.
+  products, and only the activations of one batch are in memory at a time. Values, gradients and
+  products are added in float32 or wider. All batches have the same weight; for other weights, let
+  ``loss_fn`` multiply by one that comes with the batch. Cost: a gradient needs one more forward
+  pass than usual, because of ``jax.checkpoint``.
 
   Args:
     loss_fn: ``(params, batch) -> scalar``, a mean over the examples of the batch; or an operator

@@ -101,7 +101,7 @@ def smallest_eigenvalues(
     grad_fn, params, num, num_matvecs, basis_size, mask, key: as in ``top_eigenvalues``.
 
   Returns:
-    ``(values, vectors)``, as ``top_eigenvalues``, the smallest value first.
+    ``(values, vectors)``, as ``top_eigenvalues`` does, the smallest value first.
 
   Raises:
     ValueError, TypeError: an argument is wrong; or, outside jit, the Hessian is not finite.

@@ -52,7 +52,8 @@ def lookahead(
   Args:
     base_optimizer: any optax transformation; it gets the extra arguments of ``update``.
     sync_period: number of steps between synchronisations, >= 1.
-    slow_step_size: share of the way to the fast weights, in [0, 1]; 1 without momentum: the base.
+    slow_step_size: share of the distance to the fast weights, in [0, 1]; 1 is the base optimizer,
+      if ``slow_momentum`` is 0.
     slow_momentum: decay rate of the slow weights' momentum, in [0, 1); a number or a schedule.
 
   Returns:

@@ -49,8 +49,8 @@ def lookbehind(
 
   One call of ``update`` runs all k rounds on one batch. The gradient of a round's descent is also
   the gradient of the next round's ascent, so k + 1 gradients are enough. Prefer it to ``sam`` if
-  the weights will be noisy after training (quantisation), or with new tasks. Cost: ``ascent_steps``
-  extra gradients per update.
+  the weights will be noisy after training (quantisation) or if training continues on new tasks.
+  Cost: ``ascent_steps`` extra gradients per update.
 
   An update can be as long as ``alpha * k`` steps of the base optimizer. With SGD and the default
   alpha, 1 / k, it is the mean of k steps; then, on a quadratic loss, training is stable at every

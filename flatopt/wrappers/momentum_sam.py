@@ -53,7 +53,8 @@ def momentum_sam(
     A transformation whose ``update`` needs ``params``. On several devices, pass averaged gradients.
 
   State:
-    count: int32, shape (). perturbation: ``eps``, like the params. base: the base's state.
+    count: int32, shape (). perturbation: ``eps``, like the params. base: the base optimizer's
+    state.
 
   Raises:
     ValueError, TypeError: an argument is out of range, of the wrong type, or missing.

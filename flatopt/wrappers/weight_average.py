@@ -52,8 +52,8 @@ def weight_average(
       params for evaluation are averaged (``lookahead``, ``sala``, ``momentum_sam``).
     decay: decay rate of an exponential average, in [0, 1); ``None``: the uniform mean. In float32
       a mean of n params does not follow differences below n * 2^-24 of a weight.
-    start_step: number of updates before the first averaged params, >= 0; with 0, those of the first
-      update are averaged too.
+    start_step: number of updates before the first params that are averaged, >= 0; with 0, the
+      params of the first update are averaged too.
     update_interval: number of updates between two sets of params that are averaged, >= 1.
 
   Returns:
