@@ -6,6 +6,7 @@ A task is {"name", "base", "sam", "shares", "aside"}: finished comparisons in wh
 base and SAM were tuned, the shares of a run's steps to measure at, and whether it is kept aside.
 """
 
+import dataclasses
 import itertools
 import math
 import statistics
@@ -20,6 +21,7 @@ import experiments.presets  # noqa: F401  # which register what configs hold
 from experiments.config import files
 from experiments.measures import perturbation
 from experiments.plots import style, which_rho
+from experiments.training import run_directory
 
 FACTORS = 2.0 ** np.arange(-5, 6)  # on the chosen rho: the lattice that is measured
 QUANTITIES = (
@@ -32,6 +34,7 @@ QUANTITIES = (
   "rho_over_step",
 )
 WITHIN = 1.0  # points of held-out accuracy: the optimum's width
+EARLY = 0.1  # share of the steps of a run with each rho
 FIXED = 0.05  # the rho of who measures nothing
 
 Task = dict[str, Any]
@@ -46,9 +49,9 @@ def read_task(spec: dict[str, Any]) -> Task:
   if key not in rows[0]:
     sign, key = -1, "validation_loss"
   score = lambda row: -np.inf if None in row[key] else sign * float(np.mean(row[key]))
-  best: dict[float, float] = {}
+  best: dict[float, dict] = {}
   for row in rows:
-    best[row["rho"]] = max(score(row), best.get(row["rho"], -np.inf))
+    best[row["rho"]] = max(row, best.get(row["rho"], row), key=score)
   found = files.read_json(Path(spec["base"]) / "results.json")["trials"]
   base = next(name for name in found if not name.startswith("sam"))
   return {
@@ -56,7 +59,8 @@ def read_task(spec: dict[str, Any]) -> Task:
     "unit": "accuracy" if sign == 1 else "loss",
     "rho": tuned["chosen"][method]["method"]["rho"],
     "base_score": max(map(score, found[base])),
-    "profile": sorted(best.items()),
+    "profile": [[rho, score(row)] for rho, row in sorted(best.items())],
+    "settings": [best[rho] for rho in sorted(best)],
     "runs": {
       name: f"{spec[name]}/runs/{m}/seed-0" for name, m in (("base", base), ("sam", method))
     },
@@ -67,6 +71,24 @@ def inner(task: Task) -> bool:
   """Whether the chosen rho is neither the smallest nor the largest tried."""
   rhos = [rho for rho, _ in task["profile"]]
   return min(rhos) < task["rho"] < max(rhos)
+
+
+def own_runs(directory: Path, settings: Sequence[dict[str, Any]]) -> dict[str, Any]:
+  """A row whose value at each rho is of a run with it, after ``EARLY`` of its steps."""
+  config, rows = run_directory.read_config(directory), []
+  for one in settings:
+    method = dataclasses.replace(config.opt.method, rho=one["rho"])
+    shared = {name: one[name] for name in ("learning_rate", "weight_decay")}
+    opt = dataclasses.replace(config.opt, method=method, **shared)
+    rows += perturbation.replay(dataclasses.replace(config, opt=opt), [one["rho"]], [EARLY])
+  return {
+    "share": EARLY,
+    "values": {
+      name: [[row["values"][name][k][0] for row in rows] for k in range(len(quartiles))]
+      for name, quartiles in rows[0]["values"].items()
+      if name != "rho_over_step"
+    },
+  }
 
 
 def gains(task: Task) -> bool:
@@ -192,7 +214,7 @@ def measured(spec: dict[str, Any], out: Path) -> Task:
     rhos, runs = (task["rho"] * FACTORS).tolist(), task.pop("runs")
     task["moments"] = {
       run: perturbation.measure(Path(where), rhos, spec["shares"]) for run, where in runs.items()
-    }
+    } | {"own": [own_runs(Path(runs["sam"]), task["settings"])]}
     files.write_json(path, task)
   return files.read_json(path) | {"aside": spec["aside"]}
 

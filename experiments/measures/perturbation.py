@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.config import Refusal
+from experiments.config import Config
 from experiments.training import batches, run_directory, saved_runs
 from experiments.training.dispatch import Dispatcher
 from experiments.training.loop import NO_LIMIT
@@ -49,43 +49,53 @@ def perturbation(loss_fn: Callable, params: Any, rhos_R: jax.Array) -> dict[str,
 def measure(
   directory: Path, rhos: Sequence[float], shares: Sequence[float]
 ) -> list[dict[str, Any]]:
-  """A row for each of ``shares`` of a finished run's steps: of the first it is trained again.
-
-  The last share is 1, the run's last checkpoint. "rho_over_params" is over the norm of the params,
-  "rho_over_step" over that of the step that the run takes there, which is None at the end.
-  """
-  if list(shares) != sorted({0.0, *shares, 1.0}):
-    raise Refusal(f"shares must rise from 0 to 1; got {shares}")
+  """A row for each of ``shares`` of a finished run's steps, and one for its last checkpoint, share 1."""
   config = run_directory.read_config(directory)
+  state = saved_runs.load_finished(directory)[2]
+  return [*replay(config, rhos, shares), Measured(config)(1.0, state, rhos)]
+
+
+def replay(config: Config, rhos: Sequence[float], shares: Sequence[float]) -> list[dict[str, Any]]:
+  """Trains a run to each of ``shares`` of its steps, in their order, and measures it there."""
   program = make_program(config, batches.evaluation_source(config)[0])
-  stream = batches.training_batches(config)
-  first = [jax.tree.map(lambda x, i=i: x[i], stream.ahead(0, BATCHES)) for i in range(BATCHES)]
-  measured = jax.jit(_on_batch(config))
-  rows = []
-
-  def add(share: float, state: TrainState, step_norm: float | None) -> None:
-    args = state.params, state.model_state, jnp.asarray(rhos, jnp.float32)
-    found = [jax.device_get(measured(*args, batch)) for batch in first]
-    params_norm, rhos_R = float(optax.tree.norm(state.params)), np.asarray(rhos)
-    row = {
-      name: np.quantile([one[name] for one in found], QUARTILES, axis=0).tolist()
-      for name in found[0]
-    }
-    fixed = {"rho": rhos_R, "rho_over_params": rhos_R / params_norm}
-    if step_norm:  # it is 0 at a rate of 0, where a warm-up begins
-      fixed["rho_over_step"] = rhos_R / step_norm
-    row |= {name: [x.tolist()] * len(QUARTILES) for name, x in fixed.items()}
-    rows.append({"share": share, "step": int(state.step), "values": row})
-
+  stream, measured, rows = batches.training_batches(config), Measured(config), []
   dispatcher = Dispatcher(program, stream, program.init(program.inputs))
-  for share in shares[:-1]:
+  for share in shares:
     _train_to(dispatcher, round(share * config.steps()))
     before = jax.tree.map(jnp.copy, dispatcher.state)  # a dispatch gives its buffers away
     _train_to(dispatcher, dispatcher.step + 1)
     step = optax.tree.sub(dispatcher.state.params, before.params)
-    add(share, before, float(optax.tree.norm(step)))
-  add(1.0, saved_runs.load_finished(directory)[2], None)
+    rows.append(measured(share, before, rhos, float(optax.tree.norm(step))))
   return rows
+
+
+class Measured:
+  """Rows of what is measured on a run's first batches: quartiles over the batches at each rho.
+
+  "rho_over_params" is over the norm of the params, "rho_over_step" over that of the step that the
+  run takes there, where there is one.
+  """
+
+  def __init__(self, config: Config):
+    stream = batches.training_batches(config).ahead(0, BATCHES)
+    self.first = [jax.tree.map(lambda x, i=i: x[i], stream) for i in range(BATCHES)]
+    self.measured = jax.jit(_on_batch(config))
+
+  def __call__(
+    self, share: float, state: TrainState, rhos: Sequence[float], step_norm: float = 0.0
+  ) -> dict[str, Any]:
+    args = state.params, state.model_state, jnp.asarray(rhos, jnp.float32)
+    found = [jax.device_get(self.measured(*args, batch)) for batch in self.first]
+    values = {
+      name: np.quantile([one[name] for one in found], QUARTILES, axis=0).tolist()
+      for name in found[0]
+    }
+    rhos_R = np.asarray(rhos)
+    fixed = {"rho": rhos_R, "rho_over_params": rhos_R / float(optax.tree.norm(state.params))}
+    if step_norm:  # it is 0 at a rate of 0, where a warm-up begins
+      fixed["rho_over_step"] = rhos_R / step_norm
+    values |= {name: [x.tolist()] * len(QUARTILES) for name, x in fixed.items()}
+    return {"share": share, "step": int(state.step), "values": values}
 
 
 def _train_to(dispatcher: Dispatcher, step: int) -> None:
@@ -94,7 +104,7 @@ def _train_to(dispatcher: Dispatcher, step: int) -> None:
     dispatcher.receive()
 
 
-def _on_batch(config) -> Callable:
+def _on_batch(config: Config) -> Callable:
   model = config.model.build(config.data.set.classes, jnp.dtype(config.training.compute_dtype))
   losses, key = Losses(model, make_task(config, train=True)), jax.random.key(config.training.seed)
 

@@ -14,11 +14,11 @@ LABELS = {
   "rho_over_params": "rho over the params",
   "rho_over_step": "rho over the step",
 }
-MOMENTS = {
-  0.0: ("at init", "before the base"),
-  0.1: ("after 10 % of the base's run", "after the base"),
+MOMENTS = {  # of a run, and its share of the steps
+  ("base", 0.0): ("at init", "before the base"),
+  ("base", 1.0): ("after the base's run", "around the base"),
+  ("own", 0.1): ("after a tenth of SAM's", "after the base"),
 }
-MOMENTS |= {1.0: ("after the base's run", "around the base")}
 
 
 def draw(tasks: list[dict], found: dict, theme: dict[str, str]) -> Figure:
@@ -37,7 +37,7 @@ def draw(tasks: list[dict], found: dict, theme: dict[str, str]) -> Figure:
   title(figure, theme, *texts)
   width, height = figure.get_size_inches()
   for i, (words, colour) in enumerate(MOMENTS.values()):
-    at = (5.3 + (0, 0.85, 3.1)[i]) / width
+    at = (5.3 + (0, 0.85, 2.6)[i]) / width
     figure.text(at, 1 - 0.86 / height, words, size=9.5, weight="bold", color=theme[colour])
   return figure
 
@@ -60,7 +60,7 @@ def _optima(ax, tasks, found, theme):
 
 
 def _spreads(ax, found, theme):
-  rows = {(row["quantity"], row["share"]): row for row in found["rows"] if row["run"] == "base"}
+  rows = {(row["quantity"], row["run"], row["share"]): row for row in found["rows"]}
   aside = {row["task"] for row in found["mean"]["tasks"] if row["aside"]}
 
   def spread(values, place, colour):
@@ -82,8 +82,8 @@ def _spreads(ax, found, theme):
 
   spread(found["rho"], 0, "ink")
   for i, quantity in enumerate(LABELS, start=1):
-    for k, (share, (_, colour)) in enumerate(MOMENTS.items()):
-      if row := rows.get((quantity, share)):
+    for k, (moment, (_, colour)) in enumerate(MOMENTS.items()):
+      if row := rows.get((quantity, *moment)):
         spread(row["values"], i + 0.27 * (k - 1), colour)
   ax.set_yticks(
     range(1 + len(LABELS)), ["rho itself", *LABELS.values()], size=9.5, color=theme["ink"]

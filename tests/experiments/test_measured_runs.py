@@ -166,7 +166,7 @@ def test_quantised_loss_is_that_of_weights_quantised_by_hand(saved):
 @pytest.mark.parametrize("saved", ["mixer"], indirect=True)
 def test_perturbation_is_measured_where_the_run_was(saved):
   config, directory, _ = saved
-  first, before, last = perturbation.measure(directory, [0.05], [0.0, 6 / 7, 1.0])
+  first, before, last = perturbation.measure(directory, [0.05], [0.0, 6 / 7])
   earlier, later = (raw_checkpoint(directory, place)["params"] for place in (-2, -1))
   assert [first["step"], before["step"], last["step"]] == [0, 6, 7]
   for row, expected in (
