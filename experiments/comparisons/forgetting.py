@@ -30,7 +30,7 @@ class Arm(NamedTuple):
 
   @property
   def label(self) -> str:
-    return f"{self.method}, {self.amount:,} {self.unit}"
+    return f"{self.method}, {self.amount} {self.unit}"
 
 
 def read(directories: Sequence[Path]) -> tuple[dict[str, Any], list[Arm]]:
