@@ -43,6 +43,7 @@ def draw(tasks: list[dict], found: dict, theme: dict[str, str]) -> Figure:
 
 
 def _optima(ax, tasks, found, theme):
+  tasks = sorted(tasks, key=lambda task: (task["name"] not in found["rho"], task["rho"]))
   for i, task in enumerate(tasks):
     name = task["name"]
     shade = theme["ink"] if name in found["rho"] else theme["soft"]
@@ -88,7 +89,7 @@ def _spreads(ax, found, theme):
   ax.set_yticks(
     range(1 + len(LABELS)), ["rho itself", *LABELS.values()], size=9.5, color=theme["ink"]
   )
-  ax.invert_yaxis()
+  ax.set_ylim(len(LABELS) + 0.5, -0.5)
   ax.axvspan(1.5**-0.5, 1.5**0.5, color=theme["line"], alpha=0.6, linewidth=0)
   ax.set_xticks([0.03, 0.1, 0.3, 1, 3, 10, 30])
   ax.set_xlabel(

@@ -11,6 +11,7 @@ RESULTS = ROOT / "experiments" / "results"
 TUNED = "2026-11-29-tuned-alike"
 WORDS, FASHION = "2026-11-26-language-models-that-forget", "2026-11-26-fashion-mnist"
 README, INDEX, CHOOSING = "README.md", "docs/index.md", "docs/choosing.md"
+SAM = "docs/methods/sam.md"
 EVIDENCE, ACCURACY, CHEAP_FORMS, IRE, FLATNESS, FORGETTING = (
   f"docs/evidence/{name}.md"
   for name in ("index", "accuracy", "cheap_forms", "ire", "flatness", "forgetting")

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from experiments.measures.statistics import holm, mean_and_error, paired_difference, sign_flip_p
+from experiments.which_rho import FIXED
 from tests.experiments.accuracy_claims import (
   adamw_rows,
   cheap_rows,
@@ -26,6 +27,7 @@ from tests.experiments.kept import (
   IRE,
   README,
   ROOT,
+  SAM,
   SPEED_UPS,
   TUNED,
   TUNED_AT,
@@ -222,6 +224,36 @@ def ire_rows():
   yield IRE, f"is in no paper: {own} to the best SGD at 400 and 800 gradients"
 
 
+def which_rho_rows():
+  found = kept("2026-11-29-which-rho/which_rho.json")["gains"]
+  fitted = {
+    row["task"]: found["rho"][row["task"]] for row in found["mean"]["tasks"] if not row["aside"]
+  }
+  two = lambda x: f"{x:.2g}"
+  ends = lambda values: f"{two(min(values))} to {two(max(values))}"
+  cells = ends(fitted.values()), number(found["ratio_of_rho"], 1), number(found["mean"]["cost"], 1)
+  yield from lines(SAM, [("`rho` itself", *cells)])
+  labels = {
+    ("change", 1.0): "change of the gradient, relative",
+    ("angle", 1.0): "1 \u2212 cosine of both gradients",
+    ("relative_rise", 1.0): "rise of the loss, relative",
+    ("rho_over_params", 1.0): "`rho` over the params' norm",
+    ("rho_over_step", 0.1): "`rho` over a step's norm, at 10 %",
+  }
+  rows = {(row["quantity"], row["share"]): row for row in found["rows"] if row["run"] == "base"}
+  for where, label in labels.items():
+    row = rows[where]
+    over = ends([row["values"][task] for task in fitted])
+    yield from lines(SAM, [(label, over, two(row["ratio"]), number(row["cost"], 1))])
+  yield SAM, f"{FIXED} for all loses {number(found['fixed']['cost'], 1)}"
+  assert min(row["cost"] for row in rows.values()) > 1  # none is of use
+  assert {len(found["rho"]) - len(fitted), len(fitted)} == {1, 6}
+  widths = [high / low for low, high in (found["width"][task] for task in fitted)]
+  assert (min(widths), max(widths)) == (1, 4)
+  sgd, adamw = (found["rho"][task] for task in ("digits", "digits-adamw"))
+  yield SAM, f"On the same digits SGD chose {sgd}, AdamW {adamw}"
+
+
 CLAIMS = [
   claim
   for claims in (
@@ -234,6 +266,7 @@ CLAIMS = [
     flatness_rows,
     lifelong_rows,
     ire_rows,
+    which_rho_rows,
     prose,
   )
   for claim in claims()
