@@ -1,35 +1,44 @@
-"""Curves of fine-tuned models: what is left of the old corpus, against what the new one's loss is."""
+"""Curves of fine-tuned models: what is left of the old corpus, against the loss on the new one."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments.plots import line_names
 from experiments.plots.style import canvas, colour, title
 
+COLUMNS = 3
+# Of the strongest reference at equal ones; what is the strongest at both is dashed.
+DASHES = {"gradients": (0, (1, 1.5)), "steps": (0, (5, 2))}
 
-def curves(
-  arms: Sequence[dict[str, Any]], reference: str, texts: tuple[str, str], theme: dict[str, str]
-) -> Figure:
-  """A line an arm through its rates of fine-tuning; lower and further left is better.
+
+def curves(found: dict[str, Any], texts: tuple[str, str], theme: dict[str, str]) -> Figure:
+  """A panel a method, with the two curves that it is compared with; down and left is better.
 
   The points before fine-tuning are left out, which lie far to the right.
   """
-  figure, axes = canvas(theme, 8, max(5.0, 0.3 * len(arms) + 1.6), 1.05)
-  ax = axes[0, 0]
-  name = lambda arm: arm["method"].partition(",")[0]
-  is_reference = lambda arm: name(arm).partition(":")[0] == reference
-  ends = []
-  for arm in sorted(arms, key=lambda arm: not is_reference(arm)):
-    shade = colour(theme, name(arm))
-    x, y = zip(*(point for point in arm["points"][1:] if None not in point), strict=True)
-    dash = (0, (4, 2)) if is_reference(arm) else "-"
-    ax.plot(x, y, color=shade, linewidth=1.2, linestyle=dash, marker="o", ms=4, alpha=0.8)
-    ends.append((x[-1], y[-1], arm["method"]))
-  shades = [colour(theme, text.partition(",")[0]) for _, _, text in ends]
-  line_names.beside_points(ax, ends, shades)
-  ax.set_xlabel("loss on the new corpus, nats a token", size=9.5, color=theme["soft"])
-  ax.set_ylabel("loss on the old corpus", size=9.5, color=theme["soft"])
-  title(figure, theme, *texts, [name(arm) for arm in arms])
+  points = {arm["method"]: arm["points"][1:] for arm in found["arms"]}
+  tables = found["tables"]
+  methods = [row["method"] for row in tables["steps"]]
+  rows = -(-len(methods) // COLUMNS)
+  share = {"sharex": True, "sharey": True}
+  figure, axes = canvas(theme, 8, 2.4 * rows + 1.5, 1.05, rows, min(COLUMNS, len(methods)), **share)
+  for i, ax in enumerate(axes.flat):
+    ax.tick_params(labelbottom=i + COLUMNS >= len(methods))
+    if i >= len(methods):
+      ax.set_axis_off()
+
+  def draw(ax, arm, **style):
+    ax.plot(*zip(*(p for p in points[arm] if None not in p), strict=True), marker="o", **style)
+
+  name = lambda method: method.partition(",")[0]
+  for i, (ax, method) in enumerate(zip(axes.flat, methods, strict=False)):
+    rivals = {tables[budget][i]["rival"]: dash for budget, dash in DASHES.items()}
+    for rival, dash in rivals.items():
+      draw(ax, rival, color=theme["base"], linewidth=1.2, linestyle=dash, ms=3.5)
+    shade = colour(theme, name(method))
+    draw(ax, method, color=shade, linewidth=1.6, ms=4.5)
+    ax.set_title(name(method), loc="left", size=10.5, color=shade, pad=3)
+  figure.supxlabel("loss on the new corpus, nats a token", size=9.5, color=theme["soft"])
+  figure.supylabel("loss on the old corpus", size=9.5, color=theme["soft"])
+  title(figure, theme, *texts, [found["reference"], *map(name, methods)])
   return figure

@@ -21,13 +21,12 @@ def write(out: Path, console: Console) -> None:
   found = files.read_json(out / "forgetting.json")
   config, reference = found["config"], found["reference"]
   score = LOSS._replace(reference=reference)
-  rates = ", ".join(f"{rate:g}" for rate in found["learning_rates"])
   texts = (
     f"{config['name']}: what is kept, for what is learned",
-    f"After {config['training']['budget']:,} steps of fine-tuning at rates {rates};"
-    f" means of {found['seeds']} seeds.",
+    f"Dashed: the strongest {reference} of as many steps; dotted: of as many gradients."
+    f" Means of {found['seeds']} seeds.",
   )
-  draw = lambda theme: figures.curves(found["arms"], reference, texts, theme)
+  draw = lambda theme: figures.curves(found, texts, theme)
   style.save_all({"forgetting": draw}, out)
   body = [page.picture(out, "forgetting")]
   for name, rows in found["tables"].items():
@@ -47,8 +46,9 @@ def write(out: Path, console: Console) -> None:
     caption = f"{TITLES[budget]}: {what}, to the strongest of {reference}'s runs.{significance.caption(rows)}"
     body += [f"<h2>{caption}</h2>", f'<div class="wide">{page.html_table(header, cells)}</div>']
     console.print(page.terminal_table(header, cells, caption))
+  rates = ", ".join(f"{rate:g}" for rate in found["learning_rates"])
   say = (
-    "Distance: the mean difference of the losses on the old corpus at equal losses on the new one,"
+    f"Fine-tuned for {config['training']['budget']:,} steps at rates {rates}. Distance: the mean difference of the losses on the old corpus at equal losses on the new one,"
     " from the lowest that both reach to the higher of the two at the smallest rate."
   )
   body += [f'<p class="small">{say}</p>', page.configuration(config)]
