@@ -1,5 +1,7 @@
 """What SAM's perturbation does, on a quadratic; and a rho from it, on tasks where a law is exact."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from experiments import which_rho
 from experiments.measures.perturbation import QUARTILES, perturbation
+from tests.experiments.kept import RESULTS
 
 LATTICE = [0.01 * 2.0**k for k in range(9)]
 
@@ -76,4 +79,30 @@ def test_a_value_beyond_the_lattice_is_its_end():
   points = [0.1, 0.2, 0.4], [-1.0, 1.0, 4.0]
   assert [which_rho.solved(points, x) for x in (-2, 0.5, 2, 9)] == pytest.approx(
     [0.1, 0.2, 0.2 * 2**0.5, 0.4]
+  )
+
+
+def test_the_kept_result_is_that_of_the_kept_tasks():
+  where = RESULTS / "2026-11-29-which-rho"
+  specs = json.loads((where / "tasks.json").read_text())["tasks"]
+  tasks = [which_rho.measured(spec, where) for spec in specs]
+  found = which_rho.analyse(list(filter(which_rho.gains, tasks)))
+  kept = json.loads((where / "which_rho.json").read_text())["gains"]
+  assert found["rho"] == kept["rho"]
+  for kind in ("fixed", "mean"):
+    assert found[kind]["cost"] == pytest.approx(kept[kind]["cost"])
+  for row, other in zip(found["rows"], kept["rows"], strict=True):
+    assert row["values"] == pytest.approx(other["values"])
+    assert row["cost"] == pytest.approx(other["cost"])
+
+
+def test_a_task_is_read_from_its_trials():
+  where = RESULTS / "2026-11-29-which-rho"
+  tuned = str(where / "tuned" / "digits")
+  read = which_rho.read_task({"name": "digits", "base": tuned, "sam": tuned})
+  kept = json.loads((where / "digits.json").read_text())
+  assert read.pop("runs")["sam"] == f"{tuned}/runs/sam:rho=0.05/seed-0"
+  assert read == {name: kept[name] for name in read}
+  assert which_rho.held_out(read, 0.1 * 2**0.5) == pytest.approx(
+    np.mean([score for rho, score in read["profile"] if rho in (0.1, 0.2)])
   )
