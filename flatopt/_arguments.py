@@ -181,8 +181,15 @@ def check_closure(method: str, name: str, closure: Callable[..., Any] | None) ->
   return closure
 
 
-def check_call(method: str, state_type: type, state: Any, params: Params) -> None:
-  """Checks the type of the state, which some checkpoints lose, and that params were passed."""
+def check_call(
+  method: str, state_type: type, state: Any, params: Params, positional: tuple[Any, ...]
+) -> None:
+  """Checks the type of the state, which some checkpoints lose, and how the rest was passed."""
+  if positional:
+    raise TypeError(
+      f"{method}: update takes three arguments by position; pass the others by keyword:"
+      " update(updates, state, params, grad_fn=grad_fn)"
+    )
   if not isinstance(state, state_type):
     raise TypeError(
       f"{method}: state must be a {state_type.__name__}, as init returns it; got"

@@ -49,8 +49,8 @@ def transformation(
     _arguments.check_params(method, params, allow_complex=allow_complex)
     return init(params)
 
-  def checked_update(updates, state, params: Any = None, **extra_args):
-    _arguments.check_call(method, state_type, state, params)
+  def checked_update(updates, state, params: Any = None, *positional, **extra_args):
+    _arguments.check_call(method, state_type, state, params, positional)
     _arguments.check_params(method, params, allow_complex=allow_complex)
     if place != "curvature":
       _arguments.check_same_tree(method, "updates", updates, params)

@@ -20,6 +20,7 @@ except ModuleNotFoundError as error:
 from flatopt import _arguments, _results, closures
 from flatopt import _pure_nnx as _pure
 from flatopt._typing import Args, Value
+from flatopt.closures.micro_value_and_grad import check_only_a_batch as _check_only_a_batch
 from flatopt.closures.micro_value_and_grad import microbatch_step as _microbatch_step
 from flatopt.linen import _mean_statistics
 from flatopt.opt_state import eval_params
@@ -166,7 +167,8 @@ def micro_value_and_grad(
   _arguments.check_integer(name, "num_microbatches", num_microbatches, minimum=1)
   loss_and_aux = _results.with_aux(name, loss_fn, has_aux)
 
-  def step_fn(model: nnx.Module, batch: Any) -> Any:
+  def step_fn(model: nnx.Module, batch: Any, *others: Any, **named_others: Any) -> Any:
+    _check_only_a_batch(name, "model", *others, **named_others)
     nodes = model, (), {}
     loss_at, start, variables, arrays = _pure.split(name, loss_and_aux, nodes, wrt)
 

@@ -67,8 +67,8 @@ def trainable(
       return TrainableState(optimizer.init(params))
     return TrainableState(optimizer.init(_prune(checked_mask("trainable", mask, params), params)))
 
-  def update(updates, state, params: Any = None, **extra_args):
-    _arguments.check_call("trainable", TrainableState, state, params)
+  def update(updates, state, params: Any = None, *positional, **extra_args):
+    _arguments.check_call("trainable", TrainableState, state, params, positional)
     is_trained = checked_mask("trainable", mask, params)
     _arguments.check_same_tree("trainable", "updates", updates, params)
     # Frozen leaves are taken from `tree`.

@@ -74,13 +74,24 @@ def micro_value_and_grad(
     loss, aux = loss_and_aux(params, microbatch)
     return loss, (aux, state)
 
-  def step_fn(params: Any, batch: Any) -> Any:
+  def step_fn(params: Any, batch: Any, *others: Any, **named_others: Any) -> Any:
+    check_only_a_batch(name, "params", *others, **named_others)
     loss, aux, _, grads, grad_fn = microbatch_step(
       name, loss_at, params, None, batch, num_microbatches, transform, weight_fn, unroll
     )
     return (loss, aux) if has_aux else loss, grads, grad_fn
 
   return step_fn
+
+
+def check_only_a_batch(name: str, first: str, *others: Any, **named_others: Any) -> None:
+  """Checks that ``step_fn`` got nothing after the batch."""
+  if others or named_others:
+    raise TypeError(
+      f"{name}: step_fn takes ({first}, batch) and nothing else, because it cuts the batch into"
+      " microbatches: put what belongs to each example into batch (x and y: as a tuple), and let"
+      f" loss_fn close over the rest: lambda {first}, microbatch: loss_fn({first}, microbatch, key)"
+    )
 
 
 def cut(name: str, argument: str, batch: Any, num_microbatches: int) -> Any:

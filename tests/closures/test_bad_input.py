@@ -107,6 +107,14 @@ def test_weight_that_is_no_scalar():
     step_fn(jnp.ones(2), BATCH)
 
 
+def test_further_arguments_of_a_step_over_microbatches():
+  for first, in_module in (("params", closures), ("model", flatopt.nnx)):
+    step_fn = in_module.micro_value_and_grad(LOSS, 2)
+    for args, kwargs in (((1,), {}), ((), {"key": 1})):
+      with raises(TypeError, f"step_fn takes ({first}, batch)", f"lambda {first}, microbatch"):
+        step_fn(jnp.ones(2), BATCH, *args, **kwargs)
+
+
 @pytest.mark.parametrize("name", ["nnx.value_and_grad", "nnx.micro_value_and_grad"])
 def test_wrt_that_selects_nothing_or_is_no_filter(name):
   with raises(ValueError, f"{name}: no variable of the model passes wrt=", "BatchStat"):
