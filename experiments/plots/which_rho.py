@@ -51,7 +51,7 @@ def _optima(ax, tasks, found, theme):
     ax.plot([low, high], [i, i], color=shade, linewidth=3, alpha=0.35, solid_capstyle="round")
     filled = theme["ground"] if task["aside"] else shade
     ax.plot(task["rho"], i, "o", color=shade, mfc=filled, ms=7)
-  said = lambda t: "aside" if t["aside"] else "no gain"
+  said = lambda t: "aside" if t["name"] in found["rho"] else "no gain"
   plain = lambda t: t["name"] in found["rho"] and not t["aside"]
   names = [t["name"] if plain(t) else f"{t['name']} ({said(t)})" for t in tasks]
   ax.set_yticks(range(len(tasks)), names, size=9.5, color=theme["ink"])

@@ -250,8 +250,15 @@ def which_rho_rows():
   assert {len(found["rho"]) - len(fitted), len(fitted)} == {1, 6}
   widths = [high / low for low, high in (found["width"][task] for task in fitted)]
   assert (min(widths), max(widths)) == (1, 4)
-  sgd, adamw = (found["rho"][task] for task in ("digits", "digits-adamw"))
-  yield SAM, f"On the same digits SGD chose {sgd}, AdamW {adamw}"
+  every = kept("2026-11-29-which-rho/which_rho.json")["inner"]["rho"]
+  sgd, adamw = (
+    "{}, {} and {}".format(*(every[task] for task in tasks))
+    for tasks in (
+      ("fashion", "digits", "mnist-800"),
+      ("fashion-adamw", "digits-adamw", "mnist-adamw"),
+    )
+  )
+  yield SAM, f"On the same data SGD chose {sgd}, AdamW {adamw}"
 
 
 CLAIMS = [
