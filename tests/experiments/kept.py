@@ -33,9 +33,10 @@ def with_error(x, error, digits=1, sign=""):
 
 def row_of(path, method, amount=None):
   """The row of a method, by its whole name or by its start where that is one row's alone."""
+  result = kept(path)
   found = [
     row
-    for row in kept(path)["rows"]
+    for row in (result["rows"] if "rows" in result else result["tables"]["gradients"])
     if (row["method"] == method or row["method"].startswith(method + ","))
     and amount in (None, row.get("amount"))
   ]

@@ -1,0 +1,148 @@
+"""What the pages say of language models, made from the results' files again."""
+
+from scipy import stats
+
+from experiments.comparisons.forgetting import curve, distance
+from experiments.measures.statistics import holm, mean_and_error, paired_difference, sign_flip_p
+from tests.experiments.kept import (
+  FLATNESS,
+  FORGETTING,
+  IRE,
+  SPEED_UPS,
+  TUNED,
+  TUNED_AT,
+  WORDS,
+  gain,
+  kept,
+  lines,
+  number,
+  p_text,
+  paired,
+  row_of,
+  with_error,
+)
+
+FRONTIER = "2026-11-29-forgetting-frontier"
+TWENTY, RATES = "2026-11-29-ire-twenty-bytes", ("tuned", "at-a-quarter")
+PRETRAINED_BY = {
+  "ire": "AdamW with IRE",
+  "weight_average": "SWA over the last quarter",
+  "late_sam": "SAM in the last quarter of the steps",
+  "rst": "SAM on half of the steps (`rst`)",
+  "sam:rho=0.05": "SAM",
+}
+
+
+def frontier_rows():
+  """What is kept of the old corpus at equal losses on the new one, and at one rate."""
+  name = lambda row: row["method"].removesuffix(", 1660 steps")
+  by_method = {
+    key: {name(row): row for row in rows}
+    for key, rows in kept(f"{FRONTIER}/frontier/forgetting.json")["tables"].items()
+  }
+  steps, gradients = by_method["steps"], by_method["gradients"]
+  tuned = lambda directory, method: kept(f"{FRONTIER}/{directory}-tuned/results.json")["runs"][
+    method
+  ]
+  at_rate = lambda runs: [run for run in runs if run["learning_rate"] == 0.001]
+  mean = lambda runs, key: mean_and_error([run[key] for run in at_rate(runs)])
+  runs = {m: tuned("1660" if m == "ire" else "methods", m) for m in PRETRAINED_BY}
+  for method, label in PRETRAINED_BY.items():
+    before = with_error(*mean(runs[method], "first_before_32"), 3)
+    cells = label, before, gain(steps[method], 3), gain(gradients[method], 3)
+    yield from lines(FORGETTING, [cells])
+  rows = *steps.values(), *gradients.values()
+  yield FORGETTING, f"(p ≤ {p_text(max(row['p_holm'] for row in rows))} each;"
+  sam = [gain(table["sam:rho=0.05"], 3) for table in (gradients, steps)]
+  yield FORGETTING, f"SAM {sam[0]} nats at equal gradients, {sam[1]} at equal steps"
+  short, long = tuned("1660", "adamw"), tuned("3320", "adamw")
+  curves = lambda runs: [curve([x for x in runs if x["seed"] == seed]) for seed in range(8)]
+  apart = lambda *of: [distance(*pair) for pair in zip(*map(curves, of), strict=True)]
+  ahead = apart(runs["late_sam"], short)
+  assert max(ahead) < 0
+  yield FORGETTING, f"tuned rate in every seed ({with_error(*mean_and_error(ahead), 3)})"
+  rate = "adamw:learning_rate=0.008"
+  anneal = apart(tuned("1660", f"{rate},schedule=wsd"), tuned("1660", rate))
+  said = f"{with_error(*mean_and_error(anneal), 3)}, p = {p_text(sign_flip_p(anneal))}"
+  yield FORGETTING, f"the same rate with cosine ({said};"
+  rise = lambda runs: mean(runs, "forgetting_32")[0]
+  less = lambda runs: f"{100 * (1 - rise(runs) / rise(short)):.0f} % less"
+  yield FORGETTING, f"SAM forgets {less(runs['sam:rho=0.05'])} than AdamW of as many steps"
+  yield FORGETTING, f"AdamW of as many gradients {less(long)}"
+  losses = [
+    [run["test_loss"] for run in of]
+    for of in (
+      kept(f"{FRONTIER}/1660/results.json")["runs"]["adamw:learning_rate=0.008"],
+      kept(f"{TWENTY}/ire/results.json")["runs"]["ire"],
+    )
+  ]
+  yield IRE, f"lead is left ({with_error(*paired_difference(*losses), 3)} nats)"
+
+
+def word_rows():
+  tables = kept(f"{WORDS}/fine-tuned/results.json")["tables"]["0.001"]
+  by_method = lambda key: {row["method"]: row for row in tables[key]}
+  before, rise = by_method("first_before_32"), by_method("forgetting_32")
+  forgets = lambda m: -rise[m]["difference"] / rise["adamw"]["forgetting_32"]
+  said = f"SAM forgot {100 * forgets('sam'):.0f} % less, {gain(before['sam'], 3)} nats behind"
+  yield FORGETTING, said
+  runs = kept(f"{WORDS}/fine-tuned/results.json")["runs"]
+  values = lambda method, key: [run[key] for run in runs[method]]
+  damage = lambda m: paired_difference(values(m, "first_before_4"), values(m, "first_before_32"))
+  (adamw, _), (sam, _) = damage("adamw"), damage("sam")
+  yield FLATNESS, f"{100 * (1 - sam / adamw):.0f} % less at 0.3 M params"
+  functional, plain = (values(m, "first_before_32") for m in ("functional_sam:ascent=adam", "sam"))
+  said = with_error(*paired_difference(functional, plain), 3)
+  added = gain(before["functional_sam:ascent=adam"], 3)
+  yield FORGETTING, f"{said} nats to SAM at equal gradients (p = .008), {added} to AdamW"
+
+
+def ire_rows():
+  sizes = {48: "0.1 M", 96: "0.3 M", 192: "1 M"}
+  tables = {w: kept(f"2026-11-26-ire-over-sizes/{w}-400/results.json")["table"] for w in sizes}
+  ps = dict(zip(sizes, holm(table[1]["p"] for table in tables.values()), strict=True))
+  for width, params in sizes.items():
+    rows = kept(f"2026-11-26-ire-over-sizes/speed_up-{width}.json")["rows"]
+    losses = [with_error(row["loss"], row["loss_error"], 4) for row in rows]
+    up = with_error(rows[-1]["speed_up"], rows[-1]["speed_up_error"], 2)
+    p = p_text(ps[width]) if ps[width] < 0.1 else f"{ps[width]:.2f}".lstrip("0")
+    yield (
+      IRE,
+      f"| {params} | {' | '.join(losses)} | {p} | {up} | {number(rows[-1]['in_gradients'], 2)} |",
+    )
+  ups = [number(row["speed_up"], 2) for row in SPEED_UPS]
+  yield IRE, f"{ups[0]}, {ups[1]} and {ups[2]} times, each ± 0.02"
+  yield IRE, f"AdamW needs {ups[0]} and {ups[1]} times the steps"
+  yield IRE, f"only 0.3 M gains, {number(SPEED_UPS[1]['in_gradients'], 2)} times"
+  tuned, quarter = (row_of(f"{TWENTY}/{name}/speed_up.json", "ire") for name in RATES)
+  up, error, paid = tuned["speed_up"], tuned["speed_up_error"], tuned["steps"] / tuned["gradients"]
+  interval = lambda row: stats.t.interval(
+    0.95, row["n"] - 1, row["speed_up"], row["speed_up_error"]
+  )
+  ends = lambda row: "{:.2f} to {:.2f}".format(*interval(row))
+  yield IRE, f"{with_error(up, error, 2)} (95 %: {ends(tuned)})"
+  runs = lambda *at: next(iter(kept("/".join((TWENTY, *at, "results.json")))["runs"].values()))
+  by_seed = lambda *of: [a["test_loss"] - b["test_loss"] for a, b in zip(*of, strict=True)]
+  best, slow = runs("1660"), runs("at-a-quarter", "ire")
+  pairs = (runs("ire"), best), (slow, runs("at-a-quarter", "1660"))
+  p, _ = holm(sign_flip_p(by_seed(*pair)) for pair in pairs)
+  said = f"{with_error(up, error, 2)} times the steps (p = {p_text(p)})"
+  yield IRE, f"{said} and {with_error(up * paid, error * paid, 2)} times the gradients"
+  said = with_error(quarter["speed_up"], quarter["speed_up_error"], 2)
+  yield IRE, f"{said} times the steps ({ends(quarter)})"
+  yield IRE, f"1,660 steps; {said} at a quarter of the best rate"
+  yield IRE, f"ends {with_error(*mean_and_error(by_seed(slow, best)), 3)} below that IRE"
+  more = [row["gradients"] / row["steps"] - 1 for row in SPEED_UPS]
+  yield IRE, f"{100 * more[0]:.1f} % more gradients"
+  runs = [kept(f"{TUNED}/800/{m}/results.json")["runs"][m] for m in ("ire", "sgd")]
+  beside = with_error(*paired(*runs, "test_accuracy"), 1, "+")
+  by_seed = [a["test_accuracy"] - b["test_accuracy"] for a, b in zip(*runs, strict=True)]
+  beside += f" to SGD's own 800 gradients (p = {sign_flip_p(by_seed):.2f}".replace("0.", ".", 1)
+  best = gain(row_of(TUNED_AT.format(800), "ire", 800))
+  yield IRE, f"{best} to the best SGD; {beside}"
+  accuracies = lambda amount, m: kept(f"{TUNED}/{amount}/{m}/results.json")["runs"][m]
+  pairs = [[accuracies(amount, m) for m in ("sam_ire", "sam")] for amount in (400, 800)]
+  added = [with_error(*paired(*pair, "test_accuracy"), 1, "+") for pair in pairs]
+  yield IRE, f"tuned alike: {' and '.join(added)} at 400 and 800 gradients"
+  own = " and ".join(gain(row_of(TUNED_AT.format(amount), "ire_rho")) for amount in (400, 800))
+  yield IRE, f"is in no paper: {own} to the best SGD at 400 and 800 gradients"
