@@ -12,9 +12,9 @@ from experiments.reports import directory
 
 @dataclasses.dataclass(frozen=True)
 class Forgetting:
-  """What is kept of the old corpus at equal losses on the new one, over several fine-tunings."""
+  """What is kept of the old corpus at equal losses on the new one."""
 
-  directories: tyro.conf.Positional[tuple[Path, ...]]  # of `fine-tune`
+  directories: tyro.conf.Positional[tuple[Path, ...]]  # of fine-tune
   out: Path  # holds the report
   reference: str = "adamw"  # each method is compared with the strongest run of it that is as cheap
 

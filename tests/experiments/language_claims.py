@@ -81,11 +81,7 @@ def frontier_rows():
 
 def word_rows():
   tables = kept(f"{WORDS}/fine-tuned/results.json")["tables"]["0.001"]
-  by_method = lambda key: {row["method"]: row for row in tables[key]}
-  before, rise = by_method("first_before_32"), by_method("forgetting_32")
-  forgets = lambda m: -rise[m]["difference"] / rise["adamw"]["forgetting_32"]
-  said = f"SAM forgot {100 * forgets('sam'):.0f} % less, {gain(before['sam'], 3)} nats behind"
-  yield FORGETTING, said
+  before = {row["method"]: row for row in tables["first_before_32"]}
   runs = kept(f"{WORDS}/fine-tuned/results.json")["runs"]
   values = lambda method, key: [run[key] for run in runs[method]]
   damage = lambda m: paired_difference(values(m, "first_before_4"), values(m, "first_before_32"))
@@ -130,7 +126,6 @@ def ire_rows():
   yield IRE, f"{said} and {with_error(up * paid, error * paid, 2)} times the gradients"
   said = with_error(quarter["speed_up"], quarter["speed_up_error"], 2)
   yield IRE, f"{said} times the steps ({ends(quarter)})"
-  yield IRE, f"1,660 steps; {said} at a quarter of the best rate"
   yield IRE, f"ends {with_error(*mean_and_error(by_seed(slow, best)), 3)} below that IRE"
   more = [row["gradients"] / row["steps"] - 1 for row in SPEED_UPS]
   yield IRE, f"{100 * more[0]:.1f} % more gradients"

@@ -223,7 +223,7 @@ def test_a_checkpoint_of_another_version_is_not_called_damaged(tmp_path):
 def test_the_tab_key_completes_commands_and_flags(tmp_path):
   script = tmp_path / "completion"
   assert main(["completion", "bash", str(script)]) == 0
-  words = "experiments", "train", "digits", "--opt.r"
+  words = "experiments", "train", "digits", "--opt.rh"
   press = f"source {script}; COMP_WORDS=({' '.join(words)}); COMP_CWORD=3; _tyro_experiments"
   done = subprocess.run(
     ["bash", "-c", f'{press}; echo "${{COMPREPLY[*]}}"'], capture_output=True, text=True
