@@ -53,6 +53,8 @@ def frontier_rows():
     yield from lines(FORGETTING, [cells])
   rows = *steps.values(), *gradients.values()
   yield FORGETTING, f"(p ≤ {p_text(max(row['p_holm'] for row in rows))} each;"
+  few_bits = *by_method["steps_4"].values(), *by_method["gradients_4"].values()
+  assert all(row["difference"] > 0 and row["p_holm"] < 0.05 for row in few_bits)  # as it says
   sam = [gain(table["sam:rho=0.05"], 3) for table in (gradients, steps)]
   yield FORGETTING, f"SAM {sam[0]} nats at equal gradients, {sam[1]} at equal steps"
   short, long = tuned("1660", "adamw"), tuned("3320", "adamw")
