@@ -8,7 +8,6 @@ from tests.experiments.kept import (
   CHEAP_FORMS,
   CHOOSING,
   EVIDENCE,
-  FASHION,
   INDEX,
   IRE,
   README,
@@ -124,35 +123,33 @@ def adamw_rows():
   )
 
 
-# With the name of what was tuned alike.
 CHEAP_LABELS = {
-  "sam": ("SAM", "sam"),
-  "rst:probability=0.5": ("RST, 1/2", "rst"),
-  "g_rst:probability=0.5": ("G-RST, 1/2", "g_rst"),
-  "sala:sync_period=2": ("SALA, k = 2", None),
-  "late_sam:start=0.5": ("SAM in the last half", None),
-  "ae_sam:rho=0.2": ("AE-SAM", "ae_sam"),
-  "rst:probability=0.25": ("RST, 1/4", None),
-  "partial_sam:share=0.25": ("SAM, a quarter of the batch for the ascent", "partial_sam"),
-  "late_sam:start=0.75": ("SAM in the last quarter", "late_sam"),
-  "periodic_sam:interval=4": ("SAM every 4th step", "periodic_sam"),
-  "sala:sync_period=5": ("SALA, k = 5", "sala"),
-  "looksam:rho=0.2": ("LookSAM, every 5th step", "looksam"),
-  "late_sam:start=0.9": ("SAM in the last tenth", None),
-  "weight_average": ("SWA over the last quarter", "weight_average"),
-  "momentum_sam:learning_rate=0.05": ("Momentum-SAM", "momentum_sam"),
-  "lookahead": ("Lookahead", "lookahead"),
+  "sam": "SAM",
+  "rst:probability=0.5": "RST, 1/2",
+  "g_rst:probability=0.5": "G-RST, 1/2",
+  "sala:sync_period=2": "SALA, k = 2",
+  "late_sam:start=0.5": "SAM in the last half",
+  "ae_sam:rho=0.2": "AE-SAM",
+  "rst:probability=0.25": "RST, 1/4",
+  "partial_sam:share=0.25": "SAM, a quarter of the batch for the ascent",
+  "late_sam:start=0.75": "SAM in the last quarter",
+  "periodic_sam:interval=4": "SAM every 4th step",
+  "sala:sync_period=5": "SALA, k = 5",
+  "looksam:rho=0.2": "LookSAM, every 5th step",
+  "late_sam:start=0.9": "SAM in the last tenth",
+  "weight_average": "SWA over the last quarter",
+  "momentum_sam:learning_rate=0.05": "Momentum-SAM",
+  "lookahead": "Lookahead",
 }
 
 
 def cheap_rows():
-  tuned = {row["method"].partition(":")[0]: row for row in kept(TUNED_AT.format(800))["rows"]}
   rows = []
-  for method, (label, same) in CHEAP_LABELS.items():
+  for method, label in CHEAP_LABELS.items():
     row = row_of(CHEAP, method)
     paid = f"{row['gradients'] / row['steps']:.3g}"
     paid = {"1.26": "1.25", "1.51": "1.5"}.get(paid, paid)  # random: its expectation is given
-    rows.append((label, paid, gain(tuned[same]) if same else "", gain(row)))
+    rows.append((label, paid, gain(row)))
   yield from lines(CHEAP_FORMS, rows)
   late = [row_of(CHEAP, f"late_sam:start={start}") for start in (0.9, 0.5)]
   said = f"last tenth {gain(late[0])}, last half {gain(late[1])}, SAM {gain(row_of(CHEAP, 'sam'))}"
@@ -185,55 +182,11 @@ def cheap_rows():
     f"adds {gain(more)[1:]} points to plain Lookahead (p = {p_text(more['p_holm'])}",
   )
   yield CHEAP_FORMS, f"0.9 takes {gain(most)[1:]}"
-  chances = [
-    row_of_table("2026-11-21-rst-probability/results.json", f"rst:probability={p}")
-    for p in (0.25, 0.5, 0.75)
-  ]
-  low, middle, high = (number(row["test_accuracy"], 1) for row in chances)
-  assert low == middle
-  yield CHEAP_FORMS, f"1/4 and 1/2 end at {low} %, 3/4 at {high}"
-  sams = [number(x["test_accuracy"], 1) for x in sams_of_then()]
-  yield CHEAP_FORMS, f"SAM between {min(sams)} and {max(sams)}"
   worst = max(row["p_holm"] for row in kept(CHEAP)["rows"] if row["p_holm"])
   yield CHEAP_FORMS, f"Each p is {p_text(worst)}"
   stages = kept("2026-11-21-sala-stages/results.json")["table"]
   paid = [row["gradients"] / row["steps"] for row in stages if "sala" in row["method"]]
   yield CHEAP_FORMS, f"{100 * (min(paid) - 1):.0f} to {100 * (max(paid) - 1):.0f} %, by period"
-
-
-def sams_of_then():
-  """SAM at equal steps beside RST: as probability 1, tuned by itself, and at the demo's setting."""
-  beside = "2026-11-21-rst-probability"
-  yield row_of_table(f"{beside}/results.json", "rst:probability=1")
-  for name in ("sam-tuned", "sam-demo"):
-    yield row_of_table(f"{beside}/{name}/results.json", "sam")
-
-
-def fashion_rows():
-  labels = {
-    "weight_average": "`weight_average` over the last quarter",
-    "sala": "`sala`, k = 5",
-    "rst:probability=0.25": "`rst`, p = 1/4",
-    "partial_sam:share=0.25": "SAM, a quarter of the batch for the ascent",
-    "late_sam:start=0.75": "SAM in the last quarter of the steps",
-    "ae_sam": "`ae_sam`",
-    "late_sam:start=0.5": "SAM in the last half of the steps",
-    "rst:probability=0.5": "`rst`, p = 1/2",
-    "sam": "`sam`",
-  }
-  path = f"{FASHION}/frontier.json"
-  rows = [(label, row_of(path, method)) for method, label in labels.items()]
-  rows.append(("sgd for 3,000 steps", kept(path)["rows"][-1]))
-  first = kept(path)["rows"][0]
-  worst = max(row["p_holm"] for label, row in rows if "weight" not in label)
-  yield ACCURACY, f"but that of `weight_average` are significant (p = {p_text(worst)})"
-  beside = row_of(f"{TUNED}/fashion-mnist/frontier.json", "sam")
-  yield ACCURACY, f"the same 3,000 gradients `sam` is {gain(beside, 2)}"
-  yield ACCURACY, f"| 1,500 | sgd | {accuracy(first, 2)} | |"
-  yield from lines(
-    ACCURACY,
-    ((f"{row['gradients']:,.0f}", label, accuracy(row, 2), gain(row, 2)) for label, row in rows),
-  )
 
 
 def prose():
@@ -277,7 +230,8 @@ def prose():
   ]
   gains = [x for x in drawn[0] if x > 0]
   yield README, f"{number(min(gains), 1, '+')} and {number(max(gains), 1, '+')} points"
-  yield README, f"between {min(drawn[1]):.1f} and {round(max(drawn[1]), 1) + 0.0:.1f}"
+  ends = (number(x, 1, "+") for x in (min(drawn[1]), max(drawn[1]), front.best_adamw(front.PANELS[1])))
+  yield README, "between {} and {}, the best AdamW at {}".format(*ends)
   yield INDEX, f"add {min(gains):.1f} to {max(gains):.1f} points"
   gaining = [
     row

@@ -9,7 +9,7 @@ from experiments.measures.statistics import paired_difference
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "experiments" / "results"
 TUNED = "2026-11-29-tuned-alike"
-WORDS, FASHION = "2026-11-26-language-models-that-forget", "2026-11-26-fashion-mnist"
+WORDS = "2026-11-26-language-models-that-forget"
 README, INDEX, CHOOSING = "README.md", "docs/index.md", "docs/choosing.md"
 SAM = "docs/methods/sam.md"
 EVIDENCE, ACCURACY, CHEAP_FORMS, IRE, FLATNESS, FORGETTING = (

@@ -12,15 +12,14 @@ from experiments.which_rho import FIXED
 from tests.experiments.accuracy_claims import (
   adamw_rows,
   cheap_rows,
-  fashion_rows,
   prose,
   tuned_rows,
 )
+from tests.experiments.fashion_claims import ON_ADAMW, ON_SGD, fashion_rows
 from tests.experiments.kept import (
   ADAMW,
   CHEAP,
   CHOOSING,
-  FASHION,
   FLATNESS,
   FORGETTING,
   ROOT,
@@ -190,7 +189,8 @@ def test_the_page_says_what_the_result_holds(page, text):
     (adamw_rows, ADAMW, "sam"),
     (prose, TUNED_AT.format(800), "sam"),
     (cheap_rows, CHEAP, "rst:probability=0.25"),
-    (fashion_rows, f"{FASHION}/frontier.json", "sam"),
+    (fashion_rows, ON_SGD, "weight_average:start=0.5"),
+    (fashion_rows, ON_ADAMW, "sam:rho=0.05"),
     (ire_rows, f"{TWENTY}/at-a-quarter/speed_up.json", "ire"),
     (frontier_rows, f"{FRONTIER}/frontier/forgetting.json", "sam:rho=0.05"),
   ],
