@@ -85,7 +85,10 @@ def fashion_rows():
   seemed = [beside("sam", base) for base in ("sgd-T", "sgd-2T")]
   assert {p_text(p) for _, p in seemed} == {".002"}
   first, twice = (plain(text) for text, _ in seemed)
-  yield ACCURACY, f"`sam` beats by {first} points, and by {twice} at twice the steps (p = .002 each)"
+  yield (
+    ACCURACY,
+    f"`sam` beats by {first} points, and by {twice} at twice the steps (p = .002 each)",
+  )
   yield ACCURACY, f"point of its own grid, is {plain(beside(BEST_SGD, 'sgd-T')[0])} better"
   yield ACCURACY, f"free and {plain(beside('weight_average-T', 'sam')[0])} above `sam`"
   yield ACCURACY, f"{plain(beside(BEST_ADAMW, BEST_SGD)[0])} above the best SGD"
