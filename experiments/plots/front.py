@@ -56,7 +56,7 @@ ROWS = {
   "late quarter": ("late_sam:start=0.75", "late_sam:start=0.75,rho=0.2"),
   "every 4th step": ("periodic_sam:interval=4", "periodic_sam:interval=4,rho=0.2"),
   "lookahead": ("lookahead",),
-  "ire": ("ire", "ire:start=0.667"),
+  "ire": ("ire", "ire:kappa=1,start=0.667,flat_fraction=0.8"),
   "swa": ("weight_average", "weight_average:start=0.5"),
   "looksam": ("looksam", "looksam:rho=0.2"),
 }

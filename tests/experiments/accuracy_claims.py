@@ -231,7 +231,8 @@ def prose():
   gains = [x for x in drawn[0] if x > 0]
   yield README, f"{number(min(gains), 1, '+')} and {number(max(gains), 1, '+')} points"
   ends = (
-    number(x, 1, "+") for x in (min(drawn[1]), max(drawn[1]), front.best_adamw(front.PANELS[1]))
+    number(round(x, 1) + 0.0, 1, "+")  # never −0.0
+    for x in (min(drawn[1]), max(drawn[1]), front.best_adamw(front.PANELS[1]))
   )
   yield README, "between {} and {}, the best AdamW at {}".format(*ends)
   yield INDEX, f"add {min(gains):.1f} to {max(gains):.1f} points"
