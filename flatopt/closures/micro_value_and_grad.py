@@ -173,9 +173,13 @@ def accumulate(
 
   zeros = jax.tree.map(lambda w: jnp.zeros_like(w, dtype=_tree.wide_dtype(w)), params)
   carry, parts = (_devices.varying_like(zeros, params), state), (microbatches, weights)
-  # One part needs no loop, inside which XLA:CPU is slow with convolutions.
-  unroll = unroll if len(weights) > 1 else True
-  (total, state), (losses, aux) = jax.lax.scan(add, carry, parts, unroll=unroll)
+  if len(weights) == 1:
+    # Even when unrolled, a scan keeps XLA from sharing this pass with functional SAM's.
+    carry, outputs = add(carry, jax.tree.map(lambda x: x[0], parts))
+    losses, aux = jax.tree.map(lambda x: jnp.asarray(x)[None], outputs)
+  else:
+    carry, (losses, aux) = jax.lax.scan(add, carry, parts, unroll=unroll)
+  total, state = carry
   wide = losses.astype(_tree.wide_dtype(losses))
   loss = jnp.sum(_weighted(weights, sum_of_weights, wide)).astype(losses.dtype)
   return loss, aux, state, _tree.cast_like(total, params)
