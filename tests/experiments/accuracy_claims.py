@@ -125,21 +125,10 @@ def adamw_rows():
 
 CHEAP_LABELS = {
   "sam": "SAM",
-  "rst:probability=0.5": "RST, 1/2",
-  "g_rst:probability=0.5": "G-RST, 1/2",
   "sala:sync_period=2": "SALA, k = 2",
   "late_sam:start=0.5": "SAM in the last half",
-  "ae_sam:rho=0.2": "AE-SAM",
   "rst:probability=0.25": "RST, 1/4",
-  "partial_sam:share=0.25": "SAM, a quarter of the batch for the ascent",
-  "late_sam:start=0.75": "SAM in the last quarter",
-  "periodic_sam:interval=4": "SAM every 4th step",
-  "sala:sync_period=5": "SALA, k = 5",
-  "looksam:rho=0.2": "LookSAM, every 5th step",
   "late_sam:start=0.9": "SAM in the last tenth",
-  "weight_average": "SWA over the last quarter",
-  "momentum_sam:learning_rate=0.05": "Momentum-SAM",
-  "lookahead": "Lookahead",
 }
 
 
