@@ -31,12 +31,12 @@ ROWS = {
   "rst": "`rst`, p = 1/2",
   "sam": "`sam`",
   BEST_ADAMW: "adamw, the best on the test set",
-  "adamw-2T-as-sam": "adamw, twice the steps",
+  "adamw-2T-at-best-rate": "adamw, twice the steps",
   "adamw-weight_average-T": "adamw with `weight_average`",
   "adamw-ire": "adamw with `ire()`",
   "adamw-sam": "adamw with `sam`",
 }
-BASES = BEST_SGD, "sgd-T", BEST_ADAMW, "adamw-2T-as-sam"  # which no test is of
+BASES = BEST_SGD, "sgd-T", BEST_ADAMW, "adamw-2T-at-best-rate"  # which no test is of
 
 
 def runs_of(directory):
