@@ -61,10 +61,11 @@ def write_results(comparison: Comparison, by_method: dict[str, Config], runs: Ru
   scores = {}
   for name, config in by_method.items():
     trials = trials_of(comparison, config, runs, name)
-    tried, _ = trials.search()
-    config = trials.tuning.chosen(tried)
+    search, config = trials.search(), trials.chosen()
     results["trials"][name] = trials.rows()
-    results["edges"][name] = trials.tuning.at_edges(tried)
+    results["edges"][name] = (
+      trials.tuning.at_edges(search.chosen, search.tried) if search.chosen else []
+    )
     results["chosen"][name] = configuration.to_dict(config.opt)
     paths = seed_configs(comparison, config, name)
     results["runs"][name] = [seed_run(one, runs, *path) for path, one in paths.items()]
@@ -93,23 +94,22 @@ def unfinished(comparison: Comparison, config: Config, runs: Runs, name: str) ->
   if comparison.unit == "seconds" and (jobs := open_ones({("speed", name): timed(config)})):
     return jobs
   trials = trials_of(comparison, config, runs, name)
-  tried, due = trials.search()
-  if due:
+  if due := trials.search().due:
     return open_ones(due)
-  return open_ones(seed_configs(comparison, trials.tuning.chosen(tried), name))
+  return open_ones(seed_configs(comparison, trials.chosen(), name))
 
 
 def trials_of(comparison: Comparison, config: Config, runs: Runs, name: str) -> Trials:
-  grid = comparison.grid
-  tuning = tuning_of(with_budget(comparison, config, runs, name), grid)
-  return Trials(tuning, grid.trial_seeds if grid.tunes else 0, runs, name, score(comparison))
+  tuning = tuning_of(with_budget(comparison, config, runs, name), comparison.grid)
+  return Trials(tuning, comparison.grid, runs, name, score(comparison))
 
 
 def number_of_runs(comparison: Comparison, config: Config) -> int:
-  """A method's trials on the grid, and its seeds."""
+  """A method's trials on the grid and of its finalists, and its seeds."""
   grid = comparison.grid
   settings = len(tuning_of(config, grid).grid) if grid.tunes else 0
-  return settings * grid.trial_seeds + comparison.seeds
+  again = min(grid.finalists, settings) * (grid.seeds_of_finalists - grid.trial_seeds)
+  return settings * grid.trial_seeds + again + comparison.seeds
 
 
 def score(comparison: Comparison) -> Score:

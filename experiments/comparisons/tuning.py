@@ -6,7 +6,7 @@ Every axis is logarithmic: learning rates, weight decays, and the method's own `
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from experiments.config import Config, Part
@@ -26,18 +26,29 @@ class Grid(Part):
   decays: tuple[float, ...] = ()  # weight decays
   scales: tuple[float, ...] = ()  # factors on a method's own rho or kappa
   trial_seeds: int = 2  # runs of every setting, on which it is judged
+  finalists: int = 1  # the best settings when the search has ended; several are judged once more
+  final_seeds: int = 6  # runs of a finalist, those of the search among them
 
   def __post_init__(self):
     for name in ("rates", "decays", "scales"):
       values = getattr(self, name)
       if list(values) != sorted(set(values)) or not all(0 < x < math.inf for x in values):
         raise ValueError(f"grid.{name} must be above 0 and rise; got {values}")
-    if self.trial_seeds < 1:
-      raise ValueError(f"grid.trial_seeds must be at least 1; got {self.trial_seeds}")
+    for name in ("trial_seeds", "finalists"):
+      if getattr(self, name) < 1:
+        raise ValueError(f"grid.{name} must be at least 1; got {getattr(self, name)}")
+    if self.finalists > 1 and self.final_seeds <= self.trial_seeds:
+      raise ValueError(
+        f"grid.final_seeds must be above grid.trial_seeds, {self.trial_seeds}; got {self.final_seeds}"
+      )
 
   @property
   def tunes(self) -> bool:
     return bool(self.rates or self.decays or self.scales)
+
+  @property
+  def seeds_of_finalists(self) -> int:
+    return self.final_seeds if self.finalists > 1 else self.trial_seeds
 
 
 UNTUNED = Grid()
@@ -96,26 +107,21 @@ class Tuning(NamedTuple):
     """
     if left := [setting for setting in self.grid if setting not in scores]:
       return left
-    return self.untried(best(scores), scores)
+    return self.untried(ranked(scores)[0], scores)
 
-  def chosen(self, scores: Mapping[Setting, float]) -> Config:
-    """The best setting's config; the method's own where nothing was tried."""
-    return self.configured(best(scores)) if scores else self.config
-
-  def at_edges(self, scores: Mapping[Setting, float]) -> list[str]:
-    """In words, where the best setting stands at an edge of what was tried."""
+  def at_edges(self, chosen: Setting, tried: Iterable[Setting]) -> list[str]:
+    """In words, where the chosen setting stands at an edge of what was tried."""
     said = []
-    for i, axis in enumerate(self.axes if scores else ()):
-      place, tried = best(scores)[i], {setting[i] for setting in scores}
-      if len(tried) > 1 and place in (min(tried), max(tried)):
-        which = "smallest" if place == min(tried) else "largest"
+    for axis, place, places in zip(self.axes, chosen, zip(*tried, strict=True), strict=True):
+      if min(places) < max(places) and place in (min(places), max(places)):
+        which = "smallest" if place == min(places) else "largest"
         said.append(f"{axis.name} {axis.value(place):.3g} is the {which} tried")
     return said
 
 
-def best(scores: Mapping[Setting, float]) -> Setting:
-  """The setting of the highest score; of equal ones, the first that was tried."""
-  return max(scores, key=lambda setting: scores[setting])
+def ranked(scores: Mapping[Setting, float]) -> list[Setting]:
+  """The settings, the one of the highest score first; equal ones in the order they were tried in."""
+  return sorted(scores, key=lambda setting: -scores[setting])
 
 
 def tuning_of(config: Config, grid: Grid) -> Tuning:
