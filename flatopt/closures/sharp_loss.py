@@ -67,7 +67,7 @@ def sharp_loss(
     is_weight = lambda x: isinstance(x, jax.Array) and _is_inexact(x)
     weights = jax.tree.map(lambda x: x if is_weight(x) else None, params)
     frozen = jax.tree.map(lambda x: None if is_weight(x) else x, params)
-    if jax.tree.leaves(weights):
+    if has_weights := bool(jax.tree.leaves(weights)):
       _check_method(chosen.init, weights)
     arrays, fill = _arrays_of((frozen, args, kwargs))
     fill_aux = []
@@ -81,9 +81,12 @@ def sharp_loss(
       fill_aux[:] = [fill_last]
       return _results.check_scalar("sharp_loss", loss), aux
 
-    def method_output(grad_fn, weights, grads):
-      state, step = chosen.init(weights), _arguments.NO_STEP
-      return chosen.update(grads, state, weights, grad_fn=grad_fn, step=step)[0]
+    def look(weights, grads, sharp):
+      """Returns where the method takes its gradient, and its output if that one is ``sharp``."""
+      state, step, places = chosen.init(weights), _arguments.NO_STEP, []
+      grad_fn = lambda w: places.append(w) or sharp
+      output, _ = chosen.update(grads, state, weights, grad_fn=grad_fn, step=step)
+      return places[0], output
 
     try:
       if jax.sharding.get_abstract_mesh().manual_axes:
@@ -91,9 +94,10 @@ def sharp_loss(
         loss, _ = jax.eval_shape(evaluate, weights, arrays)
         weights, arrays = jax.tree.map(lambda x: _devices.varying_like(x, loss), (weights, arrays))
       program, captured = _with_captured(evaluate, weights, arrays)
-      apply = jax.custom_jvp(program)
-      apply.defjvp(functools.partial(_derivative, program, method_output), symbolic_zeros=True)
-      loss, aux = apply(weights, arrays, captured)
+      method, traced = _with_captured(look, *[weights] * 3) if has_weights else (look, [])
+      apply = jax.custom_jvp(lambda _, *args: program(*args))
+      apply.defjvp(functools.partial(_derivative, program, method), symbolic_zeros=True)
+      loss, aux = apply(traced, weights, arrays, captured)
     except jax.errors.UnexpectedTracerError as error:
       raise ValueError(_CLOSED_OVER) from error
     return (loss, fill_aux[0](aux)) if has_aux else loss
@@ -137,31 +141,33 @@ def _check_method(init: Callable[[Params], Any], params: Params) -> None:
   )
 
 
-def _with_captured(evaluate, weights, arrays):
-  """Returns ``(weights, arrays, captured) -> (loss, aux)``, and the arrays it closes over.
+def _with_captured(fn, *args):
+  """Returns ``fn(*args, captured)``, and the arrays that ``fn`` closes over.
 
   Inside ``jit``, ``scan`` and the like the derivative may be taken when the traced arrays that the
-  loss closes over are gone, so they become arguments. Elsewhere ``captured`` is empty.
+  loss or the method closes over are gone, so they become arguments. Elsewhere there are none.
   """
+  uncaptured = lambda *args: fn(*args[:-1]), []
   if not isinstance(jnp.zeros(()), Tracer):
-    return lambda weights, arrays, captured: evaluate(weights, arrays), []
-  # Not jax.closure_convert, which leaves integers (labels, keys) where they are.
-  program, shapes = jax.make_jaxpr(evaluate, return_shape=True)(weights, arrays)
+    return uncaptured
+  try:  # not jax.closure_convert, which leaves integers (labels, keys) where they are
+    program, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
+  except NameError:  # evaluated outside the method's axis, which only the derivative needs
+    return uncaptured
 
-  def of_captured(weights, arrays, captured):
-    leaves = jax.tree.leaves((weights, arrays))
-    outputs = jaxpr_as_fun(program.replace(consts=captured))(*leaves)
+  def of_captured(*args):
+    outputs = jaxpr_as_fun(program.replace(consts=args[-1]))(*jax.tree.leaves(args[:-1]))
     return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
 
   return of_captured, program.consts
 
 
-def _derivative(program, gradient, primals, tangents):
+def _derivative(program, method, primals, tangents):
   """The rule for ``jax.custom_jvp``: the tangent is the inner product of gradient and direction.
 
-  The gradient by the weights is ``gradient(grad_fn, weights, grads)``, where ``grad_fn`` and
-  ``grads`` are those of ``program``; by the arrays it is that of ``program``.
+  The gradient by the weights is the output of ``method``, by the other arrays that of ``program``.
   """
+  (hyper_parameters, *primals), tangents = primals, list(tangents[1:])
   leaves, structure = jax.tree.flatten(primals)
   directions = structure.flatten_up_to(tangents)
   moves = [
@@ -178,15 +184,16 @@ def _derivative(program, gradient, primals, tangents):
       values[i] = x
     return program(*structure.unflatten(values))
 
-  def grad_fn(weights):
-    return of_weights.unflatten(jax.grad(loss_at, has_aux=True)(jax.tree.leaves(weights))[0])
-
   moving = [leaves[i] for i in index]
   (loss, aux), grads = jax.value_and_grad(loss_at, has_aux=True)(moving)
   if any(_devices.varying_like(x, loss) is not x for x in moving):
     raise ValueError(_CLOSED_OVER)  # its gradient is already summed over the devices
   if n:
-    grads[:n] = jax.tree.leaves(gradient(grad_fn, primals[0], of_weights.unflatten(grads[:n])))
+    own = of_weights.unflatten(grads[:n])
+    place, _ = method(primals[0], own, own, hyper_parameters)
+    sharp, _ = jax.grad(loss_at, has_aux=True)(jax.tree.leaves(place))
+    output = method(primals[0], own, of_weights.unflatten(sharp), hyper_parameters)[1]
+    grads[:n] = jax.tree.leaves(output)
   loss, aux, grads = _only_once((loss, aux, grads))
   slope = jnp.zeros_like(loss)
   for g, i in zip(grads, index, strict=True):

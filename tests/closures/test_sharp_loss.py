@@ -52,6 +52,7 @@ def arrays(tree):
 SHARP = sharp_loss(loss_fn, flatopt.sam(RHO))
 OF_X = lambda params, x: SHARP(params, x, jnp.asarray(Y))
 CLOSED = lambda params, x: sharp_loss(lambda p: loss_fn(p, x, Y), flatopt.sam(RHO))(params)
+RHO_TRACED = lambda params, rho: sharp_loss(loss_fn, flatopt.sam(rho))(params, X, Y)
 IN_SCAN = lambda fn: (
   lambda w, x: jax.lax.scan(lambda total, part: (total + fn(w, part), None), jnp.zeros(()), x)[0]
 )
@@ -70,6 +71,7 @@ TRANSFORMED = {
   "closed over, grad of jit": (jax.grad(jax.jit(CLOSED)), X),
   "closed over, grad of scan": (jax.grad(IN_SCAN(CLOSED)), XS),
   "closed over, grad of vmap": (jax.grad(IN_VMAP(CLOSED)), XS),
+  "rho traced, grad of jit": (lambda w, _: jax.grad(jax.jit(RHO_TRACED))(w, RHO), X),
 }
 
 
@@ -98,7 +100,9 @@ def test_microbatches():
 
 def test_the_value_is_the_loss_and_the_other_arguments_have_its_derivative():
   params, x = arrays(W), jnp.asarray(X)
-  assert_close(SHARP(params, x, Y), loss_fn(W, X, Y))
+  elsewhere = sharp_loss(loss_fn, flatopt.sam(axis_name="d"))  # evaluated without the axis
+  for sharp in (SHARP, jax.jit(elsewhere), lambda _, x, y: elsewhere(W, x, y)):
+    assert_close(jax.jit(sharp)(params, x, Y), loss_fn(W, X, Y))
   value, (by_params, by_x) = jax.value_and_grad(OF_X, argnums=(0, 1))(params, x)
   assert_close(value, loss_fn(W, X, Y))
   assert_close(by_params, sharp_gradient())
