@@ -16,12 +16,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import flatopt
 from benchmarks import program
-from benchmarks.contenders import contenders
+from benchmarks.contenders import Passes, base, contenders, flat
 from benchmarks.models import MLP, MODELS
 
 pytestmark = pytest.mark.usefixtures("full_optimization")
 
-CONTENDERS = {contender.name: contender for contender in contenders()}
+FINISHED = flatopt.finish(flatopt.momentum_sam(base()), 9)
+CONTENDERS = {
+  contender.name: contender for contender in (*contenders(), flat("finish", FINISHED, 1, Passes()))
+}
 NUM_PARAMS = program.num_params(MLP)
 A_FEW_SCALARS = 64
 
@@ -95,6 +98,12 @@ each_model = pytest.mark.parametrize(
 def test_memory_is_that_of_optax_sam(name, model):
   floor = copies_above_base("optax.contrib.sam, opaque", model)
   assert copies_above_base(name, model) <= floor + 0.02
+
+
+def test_finish_needs_no_copy_of_its_own():
+  """XLA would compute the updates twice, the second time from params that it has to keep."""
+  copies = copies_above_base("finish", "mlp") - copies_above_base("momentum_sam", "mlp")
+  assert copies <= 0.15
 
 
 @pytest.mark.parametrize(
