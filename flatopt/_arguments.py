@@ -166,16 +166,6 @@ def check_params(method: str, params: Params, *, allow_complex: bool = False) ->
 
 def check_closure(method: str, name: str, closure: Callable[..., Any] | None) -> Callable[..., Any]:
   """Returns the closure, which must be a function."""
-  if closure is None:
-    hint = (
-      " (value_fn or obj_fn is enough, too; Flax's own TrainState drops closures: use"
-      " flatopt.linen.TrainState; in a loop that is not yours: closures.sharp_loss, and no method"
-      " here)"
-    )
-    raise ValueError(
-      f"{method}: {name} is missing; pass it: update(updates, state, params, {name}={name})"
-      + (hint if name == "grad_fn" else "")
-    )
   if not callable(closure):
     raise _wrong_type(method, f"{name} must be a function", closure)
   return closure

@@ -4,6 +4,7 @@ Tokens are written once a corpus, tokenizer and split, to files that windows are
 """
 
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -19,6 +20,8 @@ from experiments.data.corpora import Corpus, directory_of_text, python_library
 
 END_OF_DOCUMENT = "<|endoftext|>"
 COUNT = np.dtype("<u8")  # behind the tokens of a file: their number of bytes
+# Every evaluation asks for its corpus again; files do not change while a program runs.
+library, text_of = functools.cache(python_library), functools.cache(directory_of_text)
 LEARNED_FROM = 2**30  # bytes: an encoding learned from more is hardly another, and takes the memory
 
 
@@ -142,11 +145,10 @@ def token_windows(corpus: Corpus, split: str, *, length: int, vocab_size: int | 
 
 
 def standard_library(split: str, *, length: int, vocab_size: int | None = None) -> Windows:
-  return token_windows(python_library(), split, length=length, vocab_size=vocab_size)
+  return token_windows(library(), split, length=length, vocab_size=vocab_size)
 
 
 def text_files(
   split: str, *, directory: str, length: int, vocab_size: int | None = None
 ) -> Windows:
-  corpus = directory_of_text(directory)
-  return token_windows(corpus, split, length=length, vocab_size=vocab_size)
+  return token_windows(text_of(directory), split, length=length, vocab_size=vocab_size)

@@ -167,7 +167,7 @@ def _derivative(program, method, primals, tangents):
 
   The gradient by the weights is the output of ``method``, by the other arrays that of ``program``.
   """
-  (hyper_parameters, *primals), tangents = primals, list(tangents[1:])
+  (traced, *primals), tangents = primals, list(tangents[1:])
   leaves, structure = jax.tree.flatten(primals)
   directions = structure.flatten_up_to(tangents)
   moves = [
@@ -190,10 +190,9 @@ def _derivative(program, method, primals, tangents):
     raise ValueError(_CLOSED_OVER)  # its gradient is already summed over the devices
   if n:
     own = of_weights.unflatten(grads[:n])
-    place, _ = method(primals[0], own, own, hyper_parameters)
+    place, _ = method(primals[0], own, own, traced)
     sharp, _ = jax.grad(loss_at, has_aux=True)(jax.tree.leaves(place))
-    output = method(primals[0], own, of_weights.unflatten(sharp), hyper_parameters)[1]
-    grads[:n] = jax.tree.leaves(output)
+    grads[:n] = jax.tree.leaves(method(primals[0], own, of_weights.unflatten(sharp), traced)[1])
   loss, aux, grads = _only_once((loss, aux, grads))
   slope = jnp.zeros_like(loss)
   for g, i in zip(grads, index, strict=True):

@@ -61,12 +61,10 @@ def as_block(method: str, grad_fn: GradFnOrOperator, params: Params, mask: Mask 
   """Checks the arguments of a measure, and makes the block."""
   _arguments.check_params(method, params)
   params = jax.tree.map(jnp.asarray, params)
-  is_operator = isinstance(grad_fn, Operator)
-  operator = (
-    grad_fn if is_operator else hessian(_arguments.check_closure(method, "grad_fn", grad_fn))
-  )
+  if not isinstance(grad_fn, Operator):
+    grad_fn = hessian(_arguments.check_closure(method, "grad_fn", grad_fn))
   chosen = _perturbation.checked_mask(method, True if mask is None else mask, params)
-  return Block(method, operator, params, tuple(jax.tree.leaves(chosen)))
+  return Block(method, grad_fn, params, tuple(jax.tree.leaves(chosen)))
 
 
 def check_num_matvecs(block: Block, num_matvecs: Any, minimum: int = 1) -> None:

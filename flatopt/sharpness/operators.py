@@ -71,8 +71,7 @@ def hessian(grad_fn: Callable[..., Params], *, mode: str = "forward-reverse") ->
     Array([ 6., 12.], dtype=float32)
   """
   check_mode("hessian", mode)
-  if not callable(grad_fn):
-    raise TypeError(f"hessian: grad_fn must be a function; got {_arguments.describe(grad_fn)}")
+  _arguments.check_closure("hessian", "grad_fn", grad_fn)
   if isinstance(grad_fn, HostMean):
     return MeanOverIterable(grad_fn, HESSIAN_PRODUCTS[mode])
   return Hessian(grad_fn, mode)
@@ -178,8 +177,7 @@ def gauss_newton(
   """
   check_mode("gauss_newton", mode)
   for name, fn in (("logits_fn", logits_fn), ("loss_fn", loss_fn)):
-    if not callable(fn):
-      raise TypeError(f"gauss_newton: {name} must be a function; got {_arguments.describe(fn)}")
+    _arguments.check_closure("gauss_newton", name, fn)
   return GaussNewton(logits_fn, loss_fn, mode)
 
 

@@ -139,7 +139,7 @@ def test_check():
   w = jnp.ones(2)
   with raises(ValueError, "check: rtol must be >= 0"):
     closures.check(w, w, lambda w: w, rtol=-1.0)
-  with raises(ValueError, "check: grad_fn is missing"):
+  with raises(TypeError, "check: grad_fn must be a function; got None"):
     closures.check(w, w, None)
   with raises(ValueError, "check: grads has no array at"):
     closures.check({"w": w}, w, lambda w: w)

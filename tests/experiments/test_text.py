@@ -149,6 +149,13 @@ def test_what_is_cached_is_used_until_files_change(directory, monkeypatch):
   assert all(a != b for a, b in zip(read(), first, strict=True))
 
 
+def test_a_program_walks_a_directory_once(directory, monkeypatch):
+  read = lambda: text.text_files("train", directory=str(directory), length=16)
+  first = read()
+  monkeypatch.setattr(corpora, "corpus_of_files", None)
+  assert read() == first
+
+
 def test_an_interrupted_write_leaves_no_file(directory, cache, monkeypatch):
   def interrupted(self, documents):
     yield np.arange(10)

@@ -43,8 +43,9 @@ def test_params(name, params, seen):
 
 @pytest.mark.parametrize("name", MEASURES)
 def test_not_a_function(name):
-  with pytest.raises(TypeError, match=rf"{name}: (grad|loss)_fn must be a function; got 3"):
-    MEASURES[name](3, W)
+  for fn in (3, None):
+    with pytest.raises(TypeError, match=rf"{name}: (grad|loss)_fn must be a function; got {fn}"):
+      MEASURES[name](fn, W)
 
 
 @pytest.mark.parametrize("name", LOSS_MEASURES)
