@@ -74,7 +74,7 @@ def finish(
 
   def update(updates, state, params, step, extra_args):
     updates, inner = optimizer.update(updates, state.inner, params, **extra_args)
-    updates = jax.lax.optimization_barrier(updates)  # or XLA computes them twice: another copy
+    updates = jax.tree.map(jax.lax.optimization_barrier, updates)  # else XLA takes another copy
     evaluated = eval_params_of(inner, optax.apply_updates(params, updates))
     to_evaluated = _tree.cast_like(optax.tree.sub(evaluated, params), updates)
     finished = _tree.increment(state.count) == num_steps

@@ -88,7 +88,7 @@ def flat_mask(
     dtype = mask.threshold.dtype
     ordered = jax.tree.map(lambda x: to_ordered_integers(x.astype(dtype)), h)
     # Else XLA computes them again, with other rounding, and the threshold is no entry of them.
-    ordered = jax.lax.optimization_barrier(ordered)
+    ordered = jax.tree.map(jax.lax.optimization_barrier, ordered)
     kth = kth_smallest_ordered(jax.tree.leaves(ordered), rank, axes)
     # If the rank is 0, the threshold is below every magnitude, so that no coordinate is flat.
     kth = jnp.where(rank_is_positive, kth, to_ordered_integers(-jnp.ones((), dtype)))
