@@ -24,6 +24,10 @@ from tests.experiments.kept import (
 
 FRONTIER = "2026-11-29-forgetting-frontier"
 TWENTY, RATES = "2026-11-29-ire-twenty-bytes", ("tuned", "at-a-quarter")
+ANNEALED = {  # directory and method
+  "short anneal: SAM in it alone": ("wsd", "late_sam:start=0.8,schedule=wsd"),
+  "short anneal: SAM": ("wsd-one-trial", "sam:rho=0.05,schedule=wsd"),
+}
 PRETRAINED_BY = {
   "ire": "AdamW with IRE",
   "weight_average": "SWA over the last quarter",
@@ -36,33 +40,41 @@ PRETRAINED_BY = {
 def frontier_rows():
   """What is kept of the old corpus at equal losses on the new one, and at one rate."""
   name = lambda row: row["method"].removesuffix(", 1660 steps")
-  by_method = {
+  tables = lambda which: {
     key: {name(row): row for row in rows}
-    for key, rows in kept(f"{FRONTIER}/frontier/forgetting.json")["tables"].items()
+    for key, rows in kept(f"{FRONTIER}/{which}/forgetting.json")["tables"].items()
   }
+  by_method, annealed = tables("frontier"), tables("frontier-wsd")
   steps, gradients = by_method["steps"], by_method["gradients"]
   tuned = lambda directory, method: kept(f"{FRONTIER}/{directory}-tuned/results.json")["runs"][
     method
   ]
   at_rate = lambda runs: [run for run in runs if run["learning_rate"] == 0.001]
   mean = lambda runs, key: mean_and_error([run[key] for run in at_rate(runs)])
-  runs = {m: tuned("1660" if m == "ire" else "methods", m) for m in PRETRAINED_BY}
-  for method, label in PRETRAINED_BY.items():
-    before = with_error(*mean(runs[method], "first_before_32"), 3)
-    cells = label, before, gain(steps[method], 3), gain(gradients[method], 3)
-    yield from lines(FORGETTING, [cells])
+  runs = {m: tuned("ire" if m == "ire" else "methods", m) for m in PRETRAINED_BY}
+  runs |= {method: tuned(*where) for where in ANNEALED.values() for method in where[1:]}
+  labels = PRETRAINED_BY | {method: label for label, (_, method) in ANNEALED.items()}
+  for method, label in labels.items():
+    table = annealed if method in annealed["steps"] else by_method
+    cells = (gain(table[key][method], 3) for key in ("steps", "gradients"))
+    yield from lines(
+      FORGETTING, [(label, with_error(*mean(runs[method], "first_before_32"), 3), *cells)]
+    )
   rows = *steps.values(), *gradients.values()
-  yield FORGETTING, f"(p ≤ {p_text(max(row['p_holm'] for row in rows))} each;"
+  yield FORGETTING, f"p ≤ {p_text(max(row['p_holm'] for row in rows))} for each with cosine"
   few_bits = *by_method["steps_4"].values(), *by_method["gradients_4"].values()
   assert all(row["difference"] > 0 and row["p_holm"] < 0.05 for row in few_bits)  # as it says
-  sam = [gain(table["sam:rho=0.05"], 3) for table in (gradients, steps)]
+  late, every = (method for _, method in ANNEALED.values())
+  sam = [gain(annealed[key][every], 3) for key in ("gradients", "steps")]
   yield FORGETTING, f"SAM {sam[0]} nats at equal gradients, {sam[1]} at equal steps"
   short, long = tuned("1660", "adamw"), tuned("3320", "adamw")
   curves = lambda runs: [curve([x for x in runs if x["seed"] == seed]) for seed in range(8)]
   apart = lambda *of: [distance(*pair) for pair in zip(*map(curves, of), strict=True)]
-  ahead = apart(runs["late_sam"], short)
+  ahead = apart(runs[late], tuned("1660", "adamw:schedule=wsd"))
   assert max(ahead) < 0
-  yield FORGETTING, f"tuned rate in every seed ({with_error(*mean_and_error(ahead), 3)})"
+  said = with_error(*mean_and_error(ahead), 3)
+  p = f"{annealed['steps'][late]['p_holm']:.2f}".lstrip("0")
+  yield FORGETTING, f"its rate in every seed ({said}), not of twice that rate (p = {p})"
   rate = "adamw:learning_rate=0.008"
   anneal = apart(tuned("1660", f"{rate},schedule=wsd"), tuned("1660", rate))
   said = f"{with_error(*mean_and_error(anneal), 3)}, p = {p_text(sign_flip_p(anneal))}"
