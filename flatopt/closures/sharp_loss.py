@@ -82,11 +82,10 @@ def sharp_loss(
       return _results.check_scalar("sharp_loss", loss), aux
 
     def look(weights, grads, sharp):
-      """Returns where the method takes its gradient, and its output if that one is ``sharp``."""
+      """Returns the method's output if its gradient is ``sharp``, and where it takes that one."""
       state, step, places = chosen.init(weights), _arguments.NO_STEP, []
       grad_fn = lambda w: places.append(w) or sharp
-      output, _ = chosen.update(grads, state, weights, grad_fn=grad_fn, step=step)
-      return places[0], output
+      return chosen.update(grads, state, weights, grad_fn=grad_fn, step=step)[0], places[0]
 
     try:
       if jax.sharding.get_abstract_mesh().manual_axes:
@@ -190,9 +189,9 @@ def _derivative(program, method, primals, tangents):
     raise ValueError(_CLOSED_OVER)  # its gradient is already summed over the devices
   if n:
     own = of_weights.unflatten(grads[:n])
-    place, _ = method(primals[0], own, own, traced)
+    _, place = method(primals[0], own, own, traced)
     sharp, _ = jax.grad(loss_at, has_aux=True)(jax.tree.leaves(place))
-    grads[:n] = jax.tree.leaves(method(primals[0], own, of_weights.unflatten(sharp), traced)[1])
+    grads[:n] = jax.tree.leaves(method(primals[0], own, of_weights.unflatten(sharp), traced)[0])
   loss, aux, grads = _only_once((loss, aux, grads))
   slope = jnp.zeros_like(loss)
   for g, i in zip(grads, index, strict=True):

@@ -87,13 +87,14 @@ def flat_mask(
     # Only the order matters from here on, so only integers in that order stay in memory.
     dtype = mask.threshold.dtype
     ordered = jax.tree.map(lambda x: to_ordered_integers(x.astype(dtype)), h)
-    # Else XLA computes them again, with other rounding, and the threshold is no entry of them.
-    ordered = jax.tree.map(jax.lax.optimization_barrier, ordered)
     kth = kth_smallest_ordered(jax.tree.leaves(ordered), rank, axes)
     # If the rank is 0, the threshold is below every magnitude, so that no coordinate is flat.
     kth = jnp.where(rank_is_positive, kth, to_ordered_integers(-jnp.ones((), dtype)))
     largest = to_ordered_integers(jnp.asarray(jnp.finfo(dtype).max, dtype))
-    flat = jax.tree.map(lambda x: x <= jnp.minimum(kth, largest), ordered)
+    largest = _devices.varying_like(largest, kth)
+    # In a branch, else XLA computes them again, with other rounding, and kth is no entry of them.
+    at_most = lambda limit: lambda: jax.tree.map(lambda x: x <= limit, ordered)
+    flat = _method.cond(kth <= largest, at_most(kth), at_most(largest))
     counts = [count_true(x).astype(jnp.float32) for x in jax.tree.leaves(flat)]
     share = _devices.total(counts, axes) / float(size)
     return FlatMask(

@@ -275,11 +275,16 @@ def follow(index, num_sequences, others=()):
   assert len(unclear) <= num_sequences // (2 if "cast" in others else 4)
 
 
-def test_the_threshold_of_ire_is_one_of_its_magnitudes(x64):
+@pytest.mark.parametrize(
+  ("composition", "seed", "numbers"),
+  [(115, 188, [0] * 6), (134, 0, [5, 0, 1, 0, 0, 0, 0, 0, 0, 1])],
+)
+def test_the_threshold_of_ire_is_one_of_its_magnitudes(composition, seed, numbers, x64):
   """Found by the ten thousand: XLA computed them twice, and with other rounding the second time."""
-  sequence = Sequence(Driver(compositions.draw_composition(np.random.default_rng(179))), seed=0)
-  for _ in range(4):
-    sequence.event("step", 0)
+  composition = compositions.draw_composition(np.random.default_rng(composition))
+  sequence = Sequence(Driver(composition), seed)
+  for number in numbers:
+    sequence.event("step", number)
 
 
 @pytest.mark.parametrize("index", range(200, 225))
