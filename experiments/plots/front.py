@@ -15,29 +15,31 @@ from experiments.config import files
 from experiments.plots.style import canvas, colour, save_all
 
 RESULTS = Path(__file__).parents[1] / "results"
+FREE = "2026-11-29-one-gradient-a-step/fashion-mnist"
+DASHES = {"adamw": ":", "muon": "-."}
 
 
 class Panel(NamedTuple):
-  """One data set; the rows of both are ``frontier``'s."""
+  """One data set, and the comparisons on it whose rows ``frontier`` made."""
 
   title: str
   subtitle: str
-  on_sgd: str
-  on_adamw: str
+  on_sgd: tuple[str, ...]
+  others: dict[str, str]  # by their base
 
 
 PANELS = (
   Panel(
     "MNIST-5k",
     "40 % of labels wrong",
-    "2026-11-29-tuned-alike/tuned-800",
-    "2026-11-29-tuned-alike/tuned-adamw",
+    ("2026-11-29-tuned-alike/tuned-800",),
+    {"adamw": "2026-11-29-tuned-alike/tuned-adamw"},
   ),
   Panel(
     "Fashion-MNIST",
     "labels right, 100 epochs",
-    "2026-11-29-fashion-mnist-fitted/on-sgd",
-    "2026-11-29-fashion-mnist-fitted/on-adamw",
+    ("2026-11-29-fashion-mnist-fitted/on-sgd", f"{FREE}/on-sgd"),
+    {"adamw": "2026-11-29-fashion-mnist-fitted/on-adamw", "muon": f"{FREE}/on-muon"},
   ),
 )
 # Labels, in a fixed order because the errors do not rank the methods, and their names in the files.
@@ -62,22 +64,26 @@ ROWS = {
 }
 
 
-def rows_of(comparison: str) -> list[dict[str, Any]]:
-  return files.read_json(RESULTS / comparison / "frontier.json")["rows"]
+def rows_of(*comparisons: str) -> list[dict[str, Any]]:
+  return [
+    row for one in comparisons for row in files.read_json(RESULTS / one / "frontier.json")["rows"]
+  ]
 
 
 def row_of(panel: Panel, names: tuple[str, ...]) -> dict[str, Any] | None:
   """The panel's first row of one of ``names``, by label or method."""
-  found = (row for row in rows_of(panel.on_sgd) if {row["method"], row["label"]} & {*names})
+  found = (row for row in rows_of(*panel.on_sgd) if {row["method"], row["label"]} & {*names})
   return next(found, None)
 
 
-def best_adamw(panel: Panel) -> float:
-  """The best AdamW minus the best SGD."""
-  best = lambda rows, base: max(
-    row["test_accuracy"] for row in rows if row["method"].partition(":")[0] == base
+def best(panel: Panel, base: str) -> float:
+  """The best of another base alone, minus the best SGD."""
+  alone = lambda base, *comparisons: max(
+    row["test_accuracy"]
+    for row in rows_of(*comparisons)
+    if row["method"].partition(":")[0] == base
   )
-  return best(rows_of(panel.on_adamw), "adamw") - best(rows_of(panel.on_sgd), "sgd")
+  return alone(base, panel.others[base]) - alone("sgd", *panel.on_sgd)
 
 
 def both_errors(row: dict[str, Any]) -> float:
@@ -99,7 +105,8 @@ def front(theme: dict[str, str]) -> Figure:
       ax.errorbar(
         row["difference"], y, xerr=row["difference_error"], fmt="o", color=shade, ms=7, elinewidth=3
       )
-    ax.axvline(best_adamw(panel), color=theme["soft"], linewidth=1.4, linestyle=":")
+    for base in panel.others:
+      ax.axvline(best(panel, base), color=theme["soft"], linewidth=1.4, linestyle=DASHES[base])
     ax.set_title(f"{panel.title}\n{panel.subtitle}", loc="left", size=12, color=theme["ink"], pad=6)
     ax.margins(x=0.12)
     ax.xaxis.set_major_locator(MaxNLocator(4))
@@ -111,7 +118,7 @@ def front(theme: dict[str, str]) -> Figure:
   figure.supxlabel("test accuracy minus the best SGD's, points", size=12, color=theme["soft"])
   heading = "What methods add to the best SGD"
   figure.text(0.015, 0.935, heading, size=15, weight="bold", color=theme["ink"])
-  said = "SGD of as many gradients or fewer; dotted: the best AdamW"
+  said = "SGD of as many gradients or fewer; dotted: AdamW, dash-dotted: Muon"
   figure.text(0.015, 0.885, said, size=11, color=theme["soft"])
   return figure
 

@@ -15,7 +15,7 @@ from tests.experiments.accuracy_claims import (
   prose,
   tuned_rows,
 )
-from tests.experiments.fashion_claims import ON_ADAMW, ON_SGD, fashion_rows
+from tests.experiments.fashion_claims import FREE, ON_ADAMW, ON_SGD, fashion_rows, free_rows
 from tests.experiments.kept import (
   ADAMW,
   CHEAP,
@@ -157,6 +157,7 @@ CLAIMS = [
     adamw_rows,
     cheap_rows,
     fashion_rows,
+    free_rows,
     frontier_rows,
     word_rows,
     noise_rows,
@@ -191,6 +192,7 @@ def test_the_page_says_what_the_result_holds(page, text):
     (cheap_rows, CHEAP, "rst:probability=0.25"),
     (fashion_rows, ON_SGD, "weight_average:start=0.5"),
     (fashion_rows, ON_ADAMW, "sam:rho=0.05"),
+    (free_rows, f"{FREE}/on-muon/frontier.json", "momentum_sam:rho=0.075"),
     (ire_rows, f"{TWENTY}/at-a-quarter/speed_up.json", "ire"),
     (frontier_rows, f"{FRONTIER}/frontier/forgetting.json", "sam:rho=0.05"),
   ],
