@@ -79,9 +79,7 @@ def row_of(panel: Panel, names: tuple[str, ...]) -> dict[str, Any] | None:
 def best(panel: Panel, base: str) -> float:
   """The best of another base alone, minus the best SGD."""
   alone = lambda base, *comparisons: max(
-    row["test_accuracy"]
-    for row in rows_of(*comparisons)
-    if row["method"].partition(":")[0] == base
+    row["test_accuracy"] for row in rows_of(*comparisons) if row["method"].partition(":")[0] == base
   )
   return alone(base, panel.others[base]) - alone("sgd", *panel.on_sgd)
 
