@@ -32,7 +32,7 @@ def write(out: Path, console: Console) -> None:
   budget = f"{compared.tasks} tasks, {compared.amount:,} {compared.unit} each, {memory}"
   texts = (
     f"{config.name}: what is kept of earlier tasks",
-    f"{budget}. Mean and standard error of {compared.seeds} seeds. Dashed: {reference}.",
+    f"{budget}. Mean and standard error of {compared.seeds} seeds. Dashed: {reference.partition(':')[0]}.",
   )
   style.save_all({"lifelong": lambda theme: figures.kept_and_lost(results, texts, theme)}, out)
   header = [column.format(reference=reference) for column in COLUMNS]

@@ -7,7 +7,7 @@ import functools
 
 import pytest
 
-from experiments.measures.statistics import mean_and_error, paired_difference
+from experiments.measures.statistics import mean_and_error
 from experiments.which_rho import FIXED
 from tests.experiments.accuracy_claims import (
   adamw_rows,
@@ -19,44 +19,19 @@ from tests.experiments.fashion_claims import FREE, ON_ADAMW, ON_SGD, fashion_row
 from tests.experiments.kept import (
   ADAMW,
   CHEAP,
-  CHOOSING,
   FLATNESS,
-  FORGETTING,
   ROOT,
   SAM,
   TUNED,
   TUNED_AT,
-  gain,
   kept,
   lines,
   number,
-  paired,
   row_of,
   with_error,
 )
 from tests.experiments.language_claims import FRONTIER, TWENTY, frontier_rows, ire_rows, word_rows
-
-
-def noise_rows():
-  noise = kept("2026-11-21-lookbehind-noise/noise.json")
-  at = [("additive", 0.0), ("additive", 0.04), ("additive", 0.1)]
-  at += [("multiplicative", 0.3), ("multiplicative", 0.5)]
-  values = lambda method, kind, strength: [
-    run[kind]["mean"][noise["strengths"][kind].index(strength)] for run in noise["runs"][method]
-  ]
-  labels = {
-    "sgd": "SGD",
-    "sam": "SAM",
-    "lookbehind": "Lookbehind, 2 ascent steps",
-    "lookbehind:ascent_steps=5": "Lookbehind, 5 ascent steps",
-  }
-  for method, label in labels.items():
-    cells = (with_error(*mean_and_error(values(method, *where))) for where in at)
-    yield from lines(FLATNESS, [(label, *cells)])
-  strongest = (values(method, "additive", 0.1) for method in ("lookbehind", "sam"))
-  said = with_error(*paired_difference(*strongest), 1, "+")
-  yield FLATNESS, f"2 ascent steps: {said} points under the strongest noise"
-  yield CHOOSING, f"{said} points over `sam` under strong noise"
+from tests.experiments.lookbehind_claims import lifelong_rows, noise_rows
 
 
 def flatness_rows():
@@ -93,23 +68,6 @@ def flatness_rows():
     if method in traces
     for run, other in zip(of, best, strict=True)
     for measure in labels
-  )
-
-
-def lifelong_rows():
-  result = kept("2026-11-21-lookbehind-lifelong/replay-one-base/results.json")
-  tables, runs = result["tables"], result["runs"]
-  own = lambda row, key: with_error(row[key], row[key + "_error"])
-  labels = "SGD", "SAM", "Lookbehind"
-  for label, known, lost in zip(
-    labels, tables["average_accuracy"], tables["forgetting"], strict=True
-  ):
-    cells = own(known, "average_accuracy"), own(lost, "forgetting")
-    yield from lines(FORGETTING, [(label, *cells, "" if label == "SGD" else gain(lost))])
-  forgotten = paired(runs["lookbehind:rho=0.1"], runs["sam"], "forgetting")
-  yield (
-    FORGETTING,
-    f"{gain(tables['forgetting'][2])} points to SGD, {with_error(*forgotten)} to SAM",
   )
 
 
