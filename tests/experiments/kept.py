@@ -11,7 +11,7 @@ RESULTS = ROOT / "experiments" / "results"
 TUNED = "2026-11-29-tuned-alike"
 WORDS = "2026-11-26-language-models-that-forget"
 README, INDEX, CHOOSING = "README.md", "docs/index.md", "docs/choosing.md"
-SAM = "docs/methods/sam.md"
+SAM, WEIGHT_AVERAGE = "docs/methods/sam.md", "docs/methods/weight_average.md"
 EVIDENCE, ACCURACY, CHEAP_FORMS, IRE, FLATNESS, FORGETTING = (
   f"docs/evidence/{name}.md"
   for name in ("index", "accuracy", "cheap_forms", "ire", "flatness", "forgetting")

@@ -5,12 +5,15 @@ from scipy import stats
 from experiments.comparisons.forgetting import curve, distance
 from experiments.measures.statistics import holm, mean_and_error, paired_difference, sign_flip_p
 from tests.experiments.kept import (
+  CHEAP_FORMS,
+  CHOOSING,
   FLATNESS,
   FORGETTING,
   IRE,
   SPEED_UPS,
   TUNED,
   TUNED_AT,
+  WEIGHT_AVERAGE,
   WORDS,
   gain,
   kept,
@@ -28,6 +31,7 @@ ANNEALED = {  # directory and method
   "short anneal: SAM in it alone": ("wsd", "late_sam:start=0.8,schedule=wsd"),
   "short anneal: SAM": ("wsd-one-trial", "sam:rho=0.05,schedule=wsd"),
 }
+FREE = "2026-11-29-one-gradient-a-step/llama/{}/results.json"
 PRETRAINED_BY = {
   "ire": "AdamW with IRE",
   "weight_average": "SWA over the last quarter",
@@ -91,6 +95,21 @@ def frontier_rows():
     )
   ]
   yield IRE, f"lead is left ({with_error(*paired_difference(*losses), 3)} nats)"
+
+
+def free_of_cost_rows():
+  """What costs no extra gradient, on AdamW and beside it."""
+  losses = lambda path, method: [run["test_loss"] for run in kept(path)["runs"][method]]
+  adamw = lambda method: losses(f"{FRONTIER}/1660/results.json", method)
+  mean = losses(FREE.format("adamw"), "weight_average:start=0.8,schedule=constant")
+  said = with_error(*paired_difference(mean, adamw("adamw:schedule=wsd")), 3, "+")
+  yield WEIGHT_AVERAGE, f"ended {said} nats from AdamW with a short anneal"
+  strongest = adamw("adamw:learning_rate=0.008,schedule=wsd")
+  muon = losses(FREE.format("muon"), "muon")
+  assert sign_flip_p([a - b for a, b in zip(muon, strongest, strict=True)]) > 0.05  # a hint
+  said = with_error(*paired_difference(muon, strongest), 3)
+  yield CHOOSING, f"Muon: {said} nats, a hint"
+  yield CHEAP_FORMS, f"on a Llama, {said} nats to AdamW, a hint"
 
 
 def word_rows():

@@ -30,7 +30,14 @@ from tests.experiments.kept import (
   row_of,
   with_error,
 )
-from tests.experiments.language_claims import FRONTIER, TWENTY, frontier_rows, ire_rows, word_rows
+from tests.experiments.language_claims import (
+  FRONTIER,
+  TWENTY,
+  free_of_cost_rows,
+  frontier_rows,
+  ire_rows,
+  word_rows,
+)
 from tests.experiments.lookbehind_claims import lifelong_rows, noise_rows
 
 
@@ -117,6 +124,7 @@ CLAIMS = [
     fashion_rows,
     free_rows,
     frontier_rows,
+    free_of_cost_rows,
     word_rows,
     noise_rows,
     flatness_rows,
