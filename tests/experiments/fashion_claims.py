@@ -24,6 +24,8 @@ from tests.experiments.kept import (
 FITTED = "2026-11-29-fashion-mnist-fitted"
 ON_SGD, ON_ADAMW = (f"{FITTED}/on-{base}/frontier.json" for base in ("sgd", "adamw"))
 FREE = "2026-11-29-one-gradient-a-step/fashion-mnist"
+SAM_ON_MUON = "2026-11-29-sam-on-muon"
+ON_MUON = f"{SAM_ON_MUON}/on-muon/frontier.json"
 BEST_SGD, BEST_ADAMW = "sgd-T-as-sam", "adamw-T-best-on-test"
 BEST_MUON = "muon-best-on-test"
 # Comparisons of one method each, in the order of the page's table.
@@ -39,13 +41,22 @@ ROWS = {
   "adamw-weight_average-T": "adamw with `weight_average`",
   "adamw-ire": "adamw with `ire()`",
   "adamw-sam": "adamw with `sam`",
+  BEST_MUON: "muon, the best on the test set",
+  "muon-2T": "muon, twice the steps",
+  "muon-sam": "muon with `sam`",
 }
-BASES = BEST_SGD, "sgd-T", BEST_ADAMW, "adamw-2T-at-best-rate"  # which no test is of
+# The best of a base, by the first word of its directories; the others of these no test is of.
+BEST = {"adamw": BEST_ADAMW, "muon": BEST_MUON}
+BASES = BEST_SGD, "sgd-T", BEST_ADAMW, "adamw-2T-at-best-rate", BEST_MUON, "muon-2T"
+
+
+def results_of(directory):
+  of_muon = FREE if directory == BEST_MUON else SAM_ON_MUON
+  return kept(f"{of_muon if directory.startswith('muon') else FITTED}/{directory}/results.json")
 
 
 def runs_of(directory):
-  result = FREE if directory.startswith("muon") else FITTED
-  (runs,) = kept(f"{result}/{directory}/results.json")["runs"].values()
+  (runs,) = results_of(directory)["runs"].values()
   return runs
 
 
@@ -63,12 +74,13 @@ def beside(directory, base):
 
 def tested(directory):
   """The frontier's row of a comparison's method."""
-  (method,) = kept(f"{FITTED}/{directory}/results.json")["runs"]
-  return row_of(ON_ADAMW if directory.startswith("adamw") else ON_SGD, method)
+  (method,) = results_of(directory)["runs"]
+  on_base = {"adamw": ON_ADAMW, "muon": ON_MUON}.get(directory.partition("-")[0], ON_SGD)
+  return row_of(on_base, method)
 
 
 def cells(directory):
-  best = BEST_ADAMW if directory.startswith("adamw") else BEST_SGD
+  best = BEST.get(directory.partition("-")[0], BEST_SGD)
   difference, p = "", ""
   if directory not in BASES:
     difference, p = gain(tested(directory), 2), p_text(tested(directory)["p_holm"])
@@ -104,15 +116,21 @@ def fashion_rows():
   yield ACCURACY, f"(at its own rate and decay {plain(beside('adamw-sam', 'adamw-T')[0])})"
   three = gain(row_of(f"{TUNED}/fashion-mnist/frontier.json", "sam"), 2)
   yield ACCURACY, f"images `sam` is {three} to the SGD of the same 3,000 gradients"
-  sam, on_adamw = (gain(tested(name), 2) for name in ("sam", "adamw-sam"))
-  ps = [p_text(tested(name)["p_holm"]) for name in ("sam", "adamw-sam")]
-  yield ACCURACY, f"`sam` adds {plain(on_adamw)} to the best AdamW, and to SGD {plain(sam)}"
+  sams = "sam", "adamw-sam", "muon-sam"
+  sam, on_adamw, on_muon = (gain(tested(name), 2) for name in sams)
+  ps = [p_text(tested(name)["p_holm"]) for name in sams]
+  bases = (
+    f"{plain(on_muon)} to Muon, the best base, {plain(on_adamw)} to AdamW, and to SGD {plain(sam)}"
+  )
+  yield ACCURACY, f"`sam` adds {bases}"
   yield ACCURACY, f"{sam} (p = {ps[0]}): Fashion-MNIST"
-  yield ACCURACY, f"{on_adamw} (p = {ps[1]}): right labels"
+  yield ACCURACY, f"Right labels: {on_adamw} (p = {ps[1]}), on Muon {on_muon} (p = {ps[2]})"
+  smooth = plain(beside("muon-sam", "muon-smooth")[0])
+  yield ACCURACY, f"label smoothing there is {smooth} behind it"
   over, p = beside("adamw-sam", "adamw-weight_average-T")
   yield ACCURACY, f"{plain(over)} above the weight average there (p = {p_text(p)})"
-  yield EVIDENCE, f"With right labels, 100 epochs: {on_adamw} to AdamW, {sam} to SGD"
-  yield CHOOSING, f"on AdamW: {on_adamw} points"
+  yield EVIDENCE, f"100 epochs: {on_muon} to Muon, {on_adamw} to AdamW, {sam} to SGD"
+  yield CHOOSING, f"on Muon: {on_muon} points, on AdamW: {on_adamw};"
   yield CHOOSING, f"on SGD: {sam}"
   free = tested("weight_average-T")
   keeps = p_text(tested("rst")["keeps_p"])
@@ -120,12 +138,10 @@ def fashion_rows():
   yield IRE, f"[right ones](accuracy.md#right-labels), 100 epochs: {gain(tested('adamw-ire'), 2)}"
   yield IRE, f"[right ones](accuracy.md#right-labels): {gain(tested('ire-as-sam'), 2)}"
   assert free["p_holm"] > 0.05  # a hint, as the pages say
-  rhos = [
-    kept(f"{FITTED}/{name}/results.json")["chosen"]["sam:rho=0.05"]["method"]["rho"]
-    for name in ("sam", "adamw-sam")
-  ]
-  yield CHOOSING, f"`rho` {rhos[0]:g} on SGD, {rhos[1]:g} on AdamW"
-  yield README, f"where they were right, {plain(on_adamw)} to AdamW and {plain(sam)} to SGD"
+  rhos = [results_of(name)["chosen"]["sam:rho=0.05"]["method"]["rho"] for name in sams]
+  yield CHOOSING, f"`rho` {rhos[0]:g} on SGD, {rhos[1]:g} on AdamW, {rhos[2]:g} on Muon"
+  bases = f"{plain(on_muon)} to Muon, {plain(on_adamw)} to AdamW and {plain(sam)} to SGD"
+  yield README, f"where they were right, {bases}"
 
 
 FREE_METHODS = "momentum_sam", "swa", "lookahead", "lookahead:slow_momentum=0.5"
