@@ -33,7 +33,7 @@ def test_the_last_update_leads_to_the_params_to_evaluate_at(x64, optimizer):
   np.testing.assert_array_equal(rows[: NUM_STEPS - 1], expected[:-1])
   last = flatopt.eval_params(at(inner, -1), tree(expected[-1]))
   assert_close(rows[NUM_STEPS - 1], flat(last))
-  chex.assert_trees_all_equal(at(states.inner, slice(NUM_STEPS)), inner)
+  chex.assert_trees_all_close(at(states.inner, slice(NUM_STEPS)), inner, rtol=1e-14, atol=1e-15)
   assert states.count.tolist() == list(range(1, NUM_STEPS + 2))
   assert np.flatnonzero(states.finished).tolist() == [NUM_STEPS - 1]
 
