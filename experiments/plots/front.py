@@ -49,7 +49,7 @@ ROWS = {
   "rst": ("rst", "rst:probability=0.5"),
   "g_rst": ("g_rst",),
   "sala": ("sala", "sala:sync_period=5"),
-  "lookbehind": ("lookbehind",),
+  "lookbehind": ("lookbehind", "lookbehind:ascent_steps=2"),
   "sam + ire": ("sam_ire",),
   "ire(rho)": ("ire_rho",),
   "ae_sam": ("ae_sam", "ae_sam:rho=0.2"),
