@@ -27,8 +27,8 @@ def read(config: Config, split: str) -> Sequence:
 
 
 def held_out(config: Config, size: int) -> tuple[np.ndarray, np.ndarray]:
-  """Indices of the training set to train on and to evaluate on, the same for all seeds."""
-  order = np.random.default_rng(0).permutation(size)
+  """Indices of the training set to train on and to evaluate on; another seed splits otherwise."""
+  order = np.random.default_rng(config.training.seed).permutation(size)
   parts = np.split(order, [size - round(config.data.held_out * size)])
   if not all(map(len, parts)):
     raise Refusal(f"data.held_out {config.data.held_out} of {size} examples leaves a part empty")

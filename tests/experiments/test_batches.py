@@ -185,6 +185,15 @@ def test_held_out_examples_are_not_trained_on():
   assert all(x["label"] == labels[x["image"].tobytes()] for x in examples)
 
 
+def test_another_seed_holds_out_other_examples():
+  parts = [
+    batches.held_out(changed(DIGITS, data={"held_out": 0.2}, training={"seed": seed}), 100)[1]
+    for seed in (1000, 1001, 1000)
+  ]
+  assert np.array_equal(parts[0], parts[2])
+  assert len(set(parts[0]) & set(parts[1])) < 12  # of 20, where chance gives 4
+
+
 def test_evaluation_takes_the_first_examples():
   assert len(batches.evaluation_source(DIGITS)) == DIGITS.data.test_examples
   assert len(batches.evaluation_source(changed(DIGITS, data={"test_examples": None}))) == 360
