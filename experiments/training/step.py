@@ -12,7 +12,7 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 import flatopt
-from experiments.config import Config, Refusal, reason
+from experiments.config import Config, Lifelong, Refusal, reason
 from experiments.methods import (
   eval_params,
   learning_rate,
@@ -45,7 +45,8 @@ class Inputs(NamedTuple):
   """What a run's functions take besides its data: keys, and the settings that tuning varies.
 
   Runs that differ in these alone are one program for XLA, which JAX's compilation cache compiles
-  once. A method's own key, as RST's and IRE's, is part of the program.
+  once; tasks of a sequence share it without that cache. A method's own key, as RST's and IRE's, is
+  part of the program.
   """
 
   init_key: jax.Array
@@ -75,7 +76,12 @@ def make_program(config: Config, example: dict[str, np.ndarray]) -> Program:
   init_key, step_key = jax.random.split(jax.random.key(training.seed))
   inputs = Inputs(init_key, step_key, tuned_values(opt))
   ones = jax.tree.map(lambda value: 1.0, inputs.values)
-  alike = dataclasses.replace(config, opt=with_values(opt, ones))
+  alike = dataclasses.replace(
+    config,
+    data=dataclasses.replace(config.data, lifelong=Lifelong()),  # tasks share a program
+    opt=with_values(opt, ones),
+    training=dataclasses.replace(training, start_from=None),
+  )
   shapes = tuple((name, np.shape(x), np.asarray(x).dtype) for name, x in example.items())
   return Program(*functions(alike, shapes), inputs)
 

@@ -148,12 +148,14 @@ def test_refuses_a_start_that_is_not_there_or_does_not_fit(tmp_path):
 
 
 @pytest.mark.slow  # four training loops
-def test_a_killed_task_continues_with_the_same_memory(tmp_path, monkeypatch):
-  """Killed between checkpoints, of which one is behind it."""
+def test_a_killed_task_continues_with_the_same_memory(tmp_path, monkeypatch, compilations):
+  """Killed between checkpoints, of which one is behind it; both tasks are one program."""
   steps = {"budget": 12, "unit": "steps", "checkpoint_every": 4, "log_every": 1}
   loop.train(changed(part(DIGITS, 5, 0, 9), training=steps), tmp_path / "task-0", QUIET)
   config = changed(part(DIGITS, 5, 1, 9), training=steps | {"start_from": "../task-0"})
+  compilations.clear()
   loop.train(config, tmp_path / "whole", QUIET)
+  assert len(compilations) <= 2  # its start, and the gathering of as many images as it has
   receive = loop.Run.receive
 
   def receive_until_killed(loop):
