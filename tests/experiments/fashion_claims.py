@@ -26,6 +26,7 @@ ON_SGD, ON_ADAMW = (f"{FITTED}/on-{base}/frontier.json" for base in ("sgd", "ada
 FREE = "2026-11-29-one-gradient-a-step/fashion-mnist"
 SAM_ON_MUON = "2026-11-29-sam-on-muon"
 ON_MUON = f"{SAM_ON_MUON}/on-muon/frontier.json"
+VIT = "2026-11-29-vit"
 BEST_SGD, BEST_ADAMW = "sgd-T-as-sam", "adamw-T-best-on-test"
 BEST_MUON = "muon-best-on-test"
 # Comparisons of one method each, in the order of the page's table.
@@ -125,6 +126,11 @@ def fashion_rows():
   yield ACCURACY, f"`sam` adds {bases}"
   yield ACCURACY, f"{sam} (p = {ps[0]}): Fashion-MNIST"
   yield ACCURACY, f"Right labels: {on_adamw} (p = {ps[1]}), on Muon {on_muon} (p = {ps[2]})"
+  vit = row_of(f"{VIT}/on-adamw/frontier.json", "sam:rho=0.1")
+  (runs,) = kept(f"{VIT}/adamw-T/results.json")["runs"].values()
+  fitted = number(mean_and_error([run["train_accuracy"] for run in runs])[0], 0)
+  behind = f"{gain(vit, 2)} (p = {p_text(vit['p_holm'])})"
+  yield ACCURACY, f"a ViT of 32,298 params, {fitted} % fitted: {behind}"
   smooth = plain(beside("muon-sam", "muon-smooth")[0])
   yield ACCURACY, f"label smoothing there is {smooth} behind it"
   over, p = beside("adamw-sam", "adamw-weight_average-T")
