@@ -27,15 +27,24 @@ from tests.experiments.kept import (
 
 FRONTIER = "2026-11-29-forgetting-frontier"
 TWENTY, RATES = "2026-11-29-ire-twenty-bytes", ("tuned", "at-a-quarter")
-ANNEALED = {  # directory and method
-  "short anneal: SAM in it alone": ("wsd", "late_sam:start=0.8,schedule=wsd"),
-  "short anneal: SAM": ("wsd-one-trial", "sam:rho=0.05,schedule=wsd"),
+ANNEALED = {  # directory and method with the short anneal
+  "late_sam": ("wsd", "late_sam:start=0.8,schedule=wsd"),
+  "sam:rho=0.05": ("wsd-one-trial", "sam:rho=0.05,schedule=wsd"),
+  "ire": ("anneal", "ire:kappa=3,schedule=wsd"),
 }
 FREE = "2026-11-29-one-gradient-a-step/llama/{}/results.json"
+FREE_METHODS = {  # directory and method, in the order of the page's columns
+  "adamw": [
+    ("momentum-sam", "momentum_sam:schedule=wsd"),
+    ("adamw", "weight_average:start=0.8,schedule=constant"),
+    ("lookahead", "lookahead:schedule=wsd"),
+    ("lookahead", "lookahead:slow_momentum=0.5,schedule=wsd"),
+  ]
+}
 PRETRAINED_BY = {
   "ire": "AdamW with IRE",
   "weight_average": "SWA over the last quarter",
-  "late_sam": "SAM in the last quarter of the steps",
+  "late_sam": "SAM in the last quarter; in the short anneal",
   "rst": "SAM on half of the steps (`rst`)",
   "sam:rho=0.05": "SAM",
 }
@@ -53,28 +62,25 @@ def frontier_rows():
   tuned = lambda directory, method: kept(f"{FRONTIER}/{directory}-tuned/results.json")["runs"][
     method
   ]
-  at_rate = lambda runs: [run for run in runs if run["learning_rate"] == 0.001]
-  mean = lambda runs, key: mean_and_error([run[key] for run in at_rate(runs)])
-  runs = {m: tuned("ire" if m == "ire" else "methods", m) for m in PRETRAINED_BY}
-  runs |= {method: tuned(*where) for where in ANNEALED.values() for method in where[1:]}
-  labels = PRETRAINED_BY | {method: label for label, (_, method) in ANNEALED.items()}
-  for method, label in labels.items():
-    table = annealed if method in annealed["steps"] else by_method
-    cells = (gain(table[key][method], 3) for key in ("steps", "gradients"))
-    yield from lines(
-      FORGETTING, [(label, with_error(*mean(runs[method], "first_before_32"), 3), *cells)]
-    )
+  mean = lambda runs, key: mean_and_error(
+    [run[key] for run in runs if run["learning_rate"] == 0.001]
+  )
+  for method, label in PRETRAINED_BY.items():
+    cosine = [gain(by_method[key][method], 3) for key in ("steps", "gradients")]
+    short = ANNEALED.get(method, ("", ""))[1]
+    cells = [gain(annealed[key][short], 3) if short else "" for key in ("steps", "gradients")]
+    yield from lines(FORGETTING, [(label, *cosine, *cells)])
   rows = *steps.values(), *gradients.values()
   yield FORGETTING, f"p ≤ {p_text(max(row['p_holm'] for row in rows))} for each with cosine"
   few_bits = *by_method["steps_4"].values(), *by_method["gradients_4"].values()
   assert all(row["difference"] > 0 and row["p_holm"] < 0.05 for row in few_bits)  # as it says
-  late, every = (method for _, method in ANNEALED.values())
+  late, every = ANNEALED["late_sam"][1], ANNEALED["sam:rho=0.05"][1]
   sam = [gain(annealed[key][every], 3) for key in ("gradients", "steps")]
   yield FORGETTING, f"SAM {sam[0]} nats at equal gradients, {sam[1]} at equal steps"
   short, long = tuned("1660", "adamw"), tuned("3320", "adamw")
   curves = lambda runs: [curve([x for x in runs if x["seed"] == seed]) for seed in range(8)]
   apart = lambda *of: [distance(*pair) for pair in zip(*map(curves, of), strict=True)]
-  ahead = apart(runs[late], tuned("1660", "adamw:schedule=wsd"))
+  ahead = apart(tuned(*ANNEALED["late_sam"]), tuned("1660", "adamw:schedule=wsd"))
   assert max(ahead) < 0
   said = with_error(*mean_and_error(ahead), 3)
   p = f"{annealed['steps'][late]['p_holm']:.2f}".lstrip("0")
@@ -85,7 +91,10 @@ def frontier_rows():
   yield FORGETTING, f"the same rate with cosine ({said};"
   rise = lambda runs: mean(runs, "forgetting_32")[0]
   less = lambda runs: f"{100 * (1 - rise(runs) / rise(short)):.0f} % less"
-  yield FORGETTING, f"SAM forgets {less(runs['sam:rho=0.05'])} than AdamW of as many steps"
+  yield (
+    FORGETTING,
+    f"SAM forgets {less(tuned('methods', 'sam:rho=0.05'))} than AdamW of as many steps",
+  )
   yield FORGETTING, f"AdamW of as many gradients {less(long)}"
   losses = [
     [run["test_loss"] for run in of]
@@ -101,15 +110,24 @@ def free_of_cost_rows():
   """What costs no extra gradient, on AdamW and beside it."""
   losses = lambda path, method: [run["test_loss"] for run in kept(path)["runs"][method]]
   adamw = lambda method: losses(f"{FRONTIER}/1660/results.json", method)
-  mean = losses(FREE.format("adamw"), "weight_average:start=0.8,schedule=constant")
-  said = with_error(*paired_difference(mean, adamw("adamw:schedule=wsd")), 3, "+")
-  yield WEIGHT_AVERAGE, f"ended {said} nats from AdamW with a short anneal"
-  strongest = adamw("adamw:learning_rate=0.008,schedule=wsd")
-  muon = losses(FREE.format("muon"), "muon")
-  assert sign_flip_p([a - b for a, b in zip(muon, strongest, strict=True)]) > 0.05  # a hint
-  said = with_error(*paired_difference(muon, strongest), 3)
+  free = lambda directory, method: losses(FREE.format(directory), method)
+  bases = {"adamw": adamw("adamw:learning_rate=0.008,schedule=wsd"), "muon": free("muon", "muon")}
+  against = lambda runs, base: [a - b for a, b in zip(runs, bases[base], strict=True)]
+  least = 1
+  for base, methods in FREE_METHODS.items():
+    found = [against(free(*where), base) for where in methods]
+    least = min(least, *holm(map(sign_flip_p, found)))
+    cells = [with_error(*mean_and_error(by_seed), 3, "+") for by_seed in found]
+    alone = with_error(*mean_and_error(bases[base]), 3)
+    yield from lines(CHEAP_FORMS, [(f"{base}, Llama", alone, *cells)])
+  yield CHEAP_FORMS, f"not seen (p ≥ {p_text(least)})"
+  by_rate = paired_difference(free(*FREE_METHODS["adamw"][1]), adamw("adamw:schedule=wsd"))
+  yield WEIGHT_AVERAGE, f"ended {with_error(*by_rate, 3, '+')} nats from AdamW with a short anneal"
+  muon = against(bases["muon"], "adamw")
+  assert sign_flip_p(muon) > 0.05  # a hint
+  said = with_error(*mean_and_error(muon), 3)
   yield CHOOSING, f"Muon: {said} nats, a hint"
-  yield CHEAP_FORMS, f"on a Llama, {said} nats to AdamW, a hint"
+  yield CHEAP_FORMS, f"Muon to AdamW {said}, a hint"
 
 
 def word_rows():
