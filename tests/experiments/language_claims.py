@@ -3,6 +3,7 @@
 from scipy import stats
 
 from experiments.comparisons.forgetting import curve, distance
+from experiments.comparisons.speed_up import steps_to
 from experiments.measures.statistics import holm, mean_and_error, paired_difference, sign_flip_p
 from tests.experiments.kept import (
   CHEAP_FORMS,
@@ -184,6 +185,16 @@ def ire_rows():
   said = with_error(quarter["speed_up"], quarter["speed_up_error"], 2)
   yield IRE, f"{said} times the steps ({ends(quarter)})"
   yield IRE, f"ends {with_error(*mean_and_error(by_seed(slow, best)), 3)} below that IRE"
+  at = lambda name: [run["test_loss"] for run in runs("third-of-a-million", name)]
+  base = min(at("adamw-.001"), at("adamw-.002"), key=sum)
+  ahead = paired_difference(base, at("ire"))
+  p = f"{sign_flip_p([a - b for a, b in zip(base, at('ire'), strict=True)]):.2f}".lstrip("0")
+  yield IRE, f"IRE is {with_error(*ahead, 3)} nats below the better of two AdamW (p = {p})"
+  ends_of = zip(base, at("ire-short"), at("ire"), strict=True)
+  ratios = [5875 / steps_to(loss, [(3917, short), (5875, whole)]) for loss, short, whole in ends_of]
+  third = dict(zip(("speed_up", "speed_up_error"), mean_and_error(ratios), strict=True)) | {"n": 8}
+  said = with_error(third["speed_up"], third["speed_up_error"], 2)
+  yield IRE, f"{said} ({ends(third)}): 0.3 M, 5,875"
   more = [row["gradients"] / row["steps"] - 1 for row in SPEED_UPS]
   yield IRE, f"{100 * more[0]:.1f} % more gradients"
   runs = [kept(f"{TUNED}/800/{m}/results.json")["runs"][m] for m in ("ire", "sgd")]
