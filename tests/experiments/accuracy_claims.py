@@ -23,7 +23,6 @@ from tests.experiments.kept import (
   p_text,
   paired,
   row_of,
-  row_of_table,
   with_error,
 )
 
@@ -149,13 +148,6 @@ def cheap_rows():
   yield CHOOSING, f"{shorter} points with 400 gradients (`rho` {free:.1f}), none with 800"
   yield CHEAP_FORMS, f"last quarter: {both('late_sam:start=0.75')}"
   yield CHEAP_FORMS, f"G-RST: {both('g_rst')}; {keeps('g_rst')}"
-  outer = "2026-11-29-outer-momentum/results.json"
-  more, most = (row_of_table(outer, f"lookahead:slow_momentum={x}") for x in (0.5, 0.9))
-  yield (
-    CHEAP_FORMS,
-    f"adds {gain(more)[1:]} points to plain Lookahead (p = {p_text(more['p_holm'])}",
-  )
-  yield CHEAP_FORMS, f".9 takes {gain(most)[1:]}"
   worst = max(row["p_holm"] for row in kept(CHEAP)["rows"] if row["p_holm"])
   yield CHEAP_FORMS, f"(p = {p_text(worst)} each)"
   stages = kept("2026-11-21-sala-stages/results.json")["table"]

@@ -27,8 +27,9 @@ FREE = "2026-11-29-one-gradient-a-step/fashion-mnist"
 SAM_ON_MUON = "2026-11-29-sam-on-muon"
 ON_MUON = f"{SAM_ON_MUON}/on-muon/frontier.json"
 VIT = "2026-11-29-vit"
+FORMS = f"{SAM_ON_MUON}/forms/frontier.json"
 BEST_SGD, BEST_ADAMW = "sgd-T-as-sam", "adamw-T-best-on-test"
-BEST_MUON = "muon-best-on-test"
+BEST_MUON, FREE_MUON = "muon-best-on-test", "muon-momentum_sam-2.4"
 # Comparisons of one method each, in the order of the page's table.
 ROWS = {
   BEST_SGD: "sgd, `sam`'s rate and decay",
@@ -52,7 +53,7 @@ BASES = BEST_SGD, "sgd-T", BEST_ADAMW, "adamw-2T-at-best-rate", BEST_MUON, "muon
 
 
 def results_of(directory):
-  of_muon = FREE if directory == BEST_MUON else SAM_ON_MUON
+  of_muon = FREE if directory in (BEST_MUON, FREE_MUON) else SAM_ON_MUON
   return kept(f"{of_muon if directory.startswith('muon') else FITTED}/{directory}/results.json")
 
 
@@ -150,14 +151,37 @@ def fashion_rows():
   yield README, f"where they were right, {bases}"
 
 
-FREE_METHODS = "momentum_sam", "swa", "lookahead", "lookahead:slow_momentum=0.5"
+def muon_form_rows():
+  rst, sala, late = (
+    row_of(FORMS, m) for m in ("rst:rho=0.4", "sala:sync_period=5", "late_sam:start=0.75")
+  )
+  to_sam = {name: beside(f"muon-{name}", "muon-sam")[0] for name in ("rst", "sala")}
+  keeps = p_text(rst["keeps_p"])
+  yield CHEAP_FORMS, f"on Muon {gain(rst, 2)}, {to_sam['rst']} to SAM, p = {keeps}"
+  keeps = p_text(sala["keeps_p"])
+  yield CHEAP_FORMS, f"on Muon {gain(sala, 2)}, {to_sam['sala']} to SAM, p = {keeps}"
+  yield CHEAP_FORMS, f"on Muon {gain(late, 2)}"
+  yield CHOOSING, f"`rst`, {gain(rst, 2)} on Muon"
+  yield CHOOSING, f"`sync_period=5`, {gain(sala, 2)} on Muon"
+  added = row_of(ON_MUON, "sam:rho=0.05")
+  yield CHEAP_FORMS, f"RST adds {gain(rst, 2)[1:]} and SALA {gain(sala, 2)[1:]}"
+  yield CHEAP_FORMS, f"to keep SAM's {gain(added, 2)[1:]}"
+  assert min(rst["keeps_p"], sala["keeps_p"]) > 0.05 > max(rst["p_holm"], sala["p_holm"])
+  yield README, f"`rst` added {gain(rst, 2)[1:]} and `sala` {gain(sala, 2)[1:]}"
+
+
+FREE_METHODS = (  # how the methods begin, in the order of the page's columns
+  "momentum_sam:rho=0.075",
+  "weight_average",
+  "lookahead:learning_rate",
+  "lookahead:slow_momentum=0.5",
+)
 
 
 def free_row(base, method):
-  """The row of one of the front figure's names, or of a label, where it ran on the base."""
-  names = front.ROWS.get(method, (method,))
+  """The first row whose method begins so, where it ran on the base."""
   rows = kept(f"{FREE}/on-{base}/frontier.json")["rows"]
-  return next((row for row in rows if row["label"] in names), None)
+  return next((row for row in rows if row["method"].startswith(method)), None)
 
 
 def free_rows():
@@ -165,15 +189,18 @@ def free_rows():
   for base, name in {"sgd": "sgd", "adamw": "adamw", "muon": "`optax.contrib.muon`"}.items():
     found = [free_row(base, method) for method in FREE_METHODS]
     cells = [gain(row, 2) if row else "" for row in found]
-    yield from lines(CHEAP_FORMS, [(name, accuracy(free_row(base, base), 2), *cells)])
+    yield from lines(CHEAP_FORMS, [(name, accuracy(free_row(base, f"{base}:"), 2), *cells)])
     ps += [row["p_holm"] for row in found if row]
-  gains = free_row("muon", "momentum_sam")
+  gains, larger = (free_row("muon", f"momentum_sam:rho={rho}") for rho in (0.075, 2.4))
+  over, p = beside("muon-sam", FREE_MUON)
+  above = f"`sam` is {over[1:]} above that (p = {p_text(p)})"
+  yield CHEAP_FORMS, f"with 2.4 it adds {gain(larger, 2)[1:]}, and {above}"
   added = gain(gains, 2)
   ps.remove(gains["p_holm"])
   assert gains["p_holm"] < 0.05 < min(ps)
   others = f"{p_text(min(ps))} or more for the others"
   yield CHEAP_FORMS, f"p = {p_text(gains['p_holm'])} for `momentum_sam` on Muon, {others}"
-  yield CHEAP_FORMS, f"Momentum-SAM adds {added[1:]} to Muon there"
+  yield CHEAP_FORMS, f"**holds**: {added} for nothing"
   yield CHOOSING, f"with right ones {added} on Muon"
   yield README, f"{added[1:]} to Muon where labels were right"
   pairs = (BEST_MUON, BEST_ADAMW), (BEST_MUON, BEST_SGD), (BEST_ADAMW, BEST_SGD)
@@ -181,7 +208,6 @@ def free_rows():
   above = beside(BEST_MUON, BEST_ADAMW)[0].removeprefix("+")
   yield CHEAP_FORMS, f"Muon is {above} above AdamW at the same rate and decay (p = {p_text(p)})"
   yield CHEAP_FORMS, f"{beside(BEST_MUON, 'adamw-sam')[0]} to `sam` on AdamW"
-  yield ACCURACY, f"{above} above AdamW."
   yield CHOOSING, f"{above[:3]} points above AdamW; more epochs"
   yield README, f"`optax.contrib.muon` gave {above[:3]} more than AdamW"
   best = number(front.best(front.PANELS[1], "muon"), 1, "+")

@@ -68,10 +68,5 @@ SGD = functools.partial(row_of, TUNED_AT.format(800), "sgd")
 SPEED_UPS = [row_of(f"2026-11-26-ire-over-sizes/speed_up-{w}.json", "ire") for w in (48, 96, 192)]
 
 
-def row_of_table(path, method):
-  (row,) = (row for row in kept(path)["table"] if row["method"] == method)
-  return row
-
-
 def paired(runs, reference, key):
   return paired_difference(*([run[key] for run in each] for each in (runs, reference)))

@@ -15,7 +15,16 @@ from tests.experiments.accuracy_claims import (
   prose,
   tuned_rows,
 )
-from tests.experiments.fashion_claims import FREE, ON_ADAMW, ON_SGD, fashion_rows, free_rows
+from tests.experiments.fashion_claims import (
+  FORMS,
+  FREE,
+  ON_ADAMW,
+  ON_SGD,
+  VIT,
+  fashion_rows,
+  free_rows,
+  muon_form_rows,
+)
 from tests.experiments.kept import (
   ADAMW,
   CHEAP,
@@ -123,6 +132,7 @@ CLAIMS = [
     cheap_rows,
     fashion_rows,
     free_rows,
+    muon_form_rows,
     frontier_rows,
     free_of_cost_rows,
     word_rows,
@@ -158,6 +168,8 @@ def test_the_page_says_what_the_result_holds(page, text):
     (cheap_rows, CHEAP, "rst:probability=0.25"),
     (fashion_rows, ON_SGD, "weight_average:start=0.5"),
     (fashion_rows, ON_ADAMW, "sam:rho=0.05"),
+    (fashion_rows, f"{VIT}/on-adamw/frontier.json", "sam:rho=0.1"),
+    (muon_form_rows, FORMS, "rst:rho=0.4"),
     (free_rows, f"{FREE}/on-muon/frontier.json", "momentum_sam:rho=0.075"),
     (ire_rows, f"{TWENTY}/at-a-quarter/speed_up.json", "ire"),
     (frontier_rows, f"{FRONTIER}/frontier/forgetting.json", "sam:rho=0.05"),
