@@ -18,13 +18,11 @@ from tests.experiments.kept import (
 
 LOOKBEHIND = "2026-11-29-lookbehind-fitted"
 SAMS = [f"sam:rho={rho},learning_rate=0.1" for rho in (0.1, 0.2, 0.4)]
-UNDER_NOISE = {
-  "sgd:learning_rate=0.2": "SGD",
-  SAMS[0]: "SAM, `rho` 0.1",
-  SAMS[1]: "SAM, `rho` 0.2",
-  "lookbehind:rho=0.1,learning_rate=0.1": "Lookbehind, 2 ascent steps, `rho` 0.1",
-  "lookbehind:ascent_steps=5,learning_rate=0.025,rho=0.05": "Lookbehind, 5, `rho` 0.05",
-}
+ASAM, SGD = "asam:learning_rate=0.1,rho=0.5", "sgd:learning_rate=0.2"
+TWO = "lookbehind:rho=0.1,learning_rate=0.1"
+FIVE = "lookbehind:ascent_steps=5,learning_rate=0.0125,rho=0.05"
+ON_ASAM = "lookbehind:eta=0.01,learning_rate=0.05,rho=0.25"
+LONGER = {"sgd": 4688, "sam": 3516, "asam": 3516}
 NOISE = [f"multiplicative {strength}" for strength in (0.2, 0.3)]
 
 
@@ -43,15 +41,28 @@ def noise_of(directory):
   }
 
 
+def only(found):
+  (one,) = found.values()
+  return one
+
+
+def over_rival(found, frontier, key="multiplicative 0.2"):
+  return found[key] - rival(frontier, found["clean"], key)
+
+
+def points(gains):
+  return with_error(*mean_and_error(gains), 2, "+")
+
+
 def rival(frontier, clean, key):
   """SAM's best accuracy under noise, seed by seed, where it is no less accurate without noise.
 
-  The frontier joins neighbouring values of rho by mixtures of their accuracies. Where no point is
+  The frontier joins runs two by two, by mixtures of their accuracies. Where no point is
   accurate enough, the most accurate one counts.
   """
   mixtures = [
     {name: (1 - share) * a[name] + share * b[name] for name in ("clean", key)}
-    for a, b in itertools.pairwise(frontier)
+    for a, b in itertools.combinations(frontier, 2)
     for share in np.linspace(0, 1, 1001)
   ]
   enough = [x for x in mixtures if x["clean"].mean() >= clean.mean()]
@@ -61,20 +72,45 @@ def rival(frontier, clean, key):
 
 
 def noise_rows():
-  found = noise_of("equal-steps") | noise_of("lookbehind-5")
-  for method, label in UNDER_NOISE.items():
-    cells = (with_error(*mean_and_error(found[method][key])) for key in ("clean", *NOISE))
+  steps = noise_of("equal-steps") | noise_of("other-settings")
+  longer = {name: only(noise_of(f"{name}-{n}")) for name, n in LONGER.items()}
+  labels = {
+    "SGD": steps[SGD],
+    "SGD, 4,688 steps": longer["sgd"],
+    "SAM, `rho` 0.2": steps[SAMS[1]],
+    "ASAM, `rho` 0.5": steps[ASAM],
+    "Lookbehind, 2 ascent steps": steps[TWO],
+    "Lookbehind on ASAM, 2": steps[ON_ASAM],
+  }
+  for label, found in labels.items():
+    cells = (with_error(*mean_and_error(found[key])) for key in ("clean", *NOISE))
     yield from lines(FLATNESS, [(label, *cells)])
-  frontier, forms = [found[method] for method in SAMS], list(UNDER_NOISE)[-2:]
-  pairs = [(found[m][NOISE[0]], rival(frontier, found[m]["clean"], NOISE[0])) for m in forms]
-  two, five = (with_error(*paired_difference(*pair), 2, "+") for pair in pairs)
-  ps = holm(sign_flip_p(values - others) for values, others in pairs)
-  said = f"2 ascent steps: {two} points to SAM of the same clean accuracy (p = {p_text(ps[0])})"
-  yield FLATNESS, f"{said}, 5: {five} (p = {p_text(ps[1])})"
-  sam, sgd = found[SAMS[1]], found["sgd:learning_rate=0.2"]
-  over = [with_error(*paired_difference(sam[x], sgd[x]), 2, "+") for x in (*NOISE, "clean")]
-  yield FLATNESS, f"{over[0]} under 0.2, {over[1]} under 0.3, {over[2]} without noise"
-  yield CHOOSING, f"{over[0]} points over SGD tuned under noise of 0.2, {over[2]} without noise"
+  sams = [steps[method] for method in SAMS]
+  frontiers = {TWO: sams, FIVE: sams, ON_ASAM: [*sams, steps[ASAM]]}
+  paid = {TWO: [longer["sam"]], FIVE: [longer["sam"]], ON_ASAM: [longer["sam"], longer["asam"]]}
+  at_steps = {form: over_rival(steps[form], frontier) for form, frontier in frontiers.items()}
+  at_gradients = [over_rival(steps[form], frontiers[form] + paid[form]) for form in paid]
+  ps = holm(sign_flip_p(gains) for gains in at_steps.values())
+  two, five, on_asam = (
+    f"{points(gains)}{unit} (p = {p_text(p)})"
+    for gains, p, unit in zip(at_steps.values(), ps, (" points", "", ""), strict=True)
+  )
+  assert min(ps) > 0.05  # not seen
+  said = f"2 ascent steps: {two} to SAM of the same clean accuracy, 5: {five}, 2 on ASAM: {on_asam}"
+  yield FLATNESS, f"{said}; at equal gradients {', '.join(map(points, at_gradients))}"
+  assert max(map(sign_flip_p, at_gradients)) < 0.01  # it loses
+  asam, sam = (
+    {key: steps[method][key] - longer["sgd"][key] for key in ("clean", *NOISE)}
+    for method in (ASAM, SAMS[1])
+  )
+  under = (
+    f"under 0.2 (p = {p_text(sign_flip_p(asam[NOISE[0]]))}), {points(asam[NOISE[1]])} under 0.3"
+  )
+  gain = points(asam[NOISE[0]])
+  yield FLATNESS, f"{gain} {under}, {points(asam['clean'])} without noise"
+  yield FLATNESS, f"SAM {points(sam[NOISE[0]])} under 0.2"
+  yield CHOOSING, f"{gain} points under noise of 0.2 relative to the weights"
+  yield CHOOSING, f"over SGD of as many gradients, {points(asam['clean'])} without"
 
 
 def lifelong_rows():
