@@ -186,10 +186,10 @@ def free_row(base, method):
 
 def free_rows():
   ps = []
-  for base, name in {"sgd": "sgd", "adamw": "adamw", "muon": "`optax.contrib.muon`"}.items():
+  for base in ("sgd", "adamw", "muon"):
     found = [free_row(base, method) for method in FREE_METHODS]
     cells = [gain(row, 2) if row else "" for row in found]
-    yield from lines(CHEAP_FORMS, [(name, accuracy(free_row(base, f"{base}:"), 2), *cells)])
+    yield from lines(CHEAP_FORMS, [(base, accuracy(free_row(base, f"{base}:"), 2), *cells)])
     ps += [row["p_holm"] for row in found if row]
   gains, larger = (free_row("muon", f"momentum_sam:rho={rho}") for rho in (0.075, 2.4))
   over, p = beside("muon-sam", FREE_MUON)
