@@ -109,8 +109,8 @@ def noise_rows():
   gain = points(asam[NOISE[0]])
   yield FLATNESS, f"{gain} {under}, {points(asam['clean'])} without noise"
   yield FLATNESS, f"SAM {points(sam[NOISE[0]])} under 0.2"
-  yield CHOOSING, f"{gain} points under noise of 0.2 relative to the weights"
-  yield CHOOSING, f"over SGD of as many gradients, {points(asam['clean'])} without"
+  where = "points over SGD under relative noise of 0.2"
+  yield CHOOSING, f"{gain} {where}, {points(asam['clean'])} without"
 
 
 def lifelong_rows():
