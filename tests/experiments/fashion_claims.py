@@ -24,6 +24,16 @@ from tests.experiments.kept import (
 FITTED = "2026-11-29-fashion-mnist-fitted"
 ON_SGD, ON_ADAMW = (f"{FITTED}/on-{base}/frontier.json" for base in ("sgd", "adamw"))
 FREE = "2026-11-29-one-gradient-a-step/fashion-mnist"
+AT_BASES_RATE = {  # of ``FREE``'s averages, by base and by ``FREE_METHODS`` or a name
+  ("adamw", "lookahead:learning_rate"): "adamw-lookahead",
+  ("adamw", "lookahead:slow_momentum=0.5"): "adamw-lookahead-momentum",
+  ("muon", "lookahead:learning_rate"): "muon-lookahead",
+  ("muon", "lookahead:slow_momentum=0.5"): "muon-lookahead-momentum",
+  ("sgd", "ema"): "sgd-ema",
+  ("adamw", "ema"): "adamw-ema",
+  ("muon", "ema"): "muon-ema",
+  ("sgd", "weight average of 2 T"): "sgd-weight_average-2T",
+}
 SAM_ON_MUON = "2026-11-29-sam-on-muon"
 ON_MUON = f"{SAM_ON_MUON}/on-muon/frontier.json"
 VIT = "2026-11-29-vit"
@@ -184,11 +194,25 @@ def free_row(base, method):
   return next((row for row in rows if row["method"].startswith(method)), None)
 
 
+def at_bases_rate():
+  """Differences to the bases, and their p-values after Holm's correction over all of them."""
+  bases = {"sgd": BEST_SGD, "adamw": BEST_ADAMW, "muon": BEST_MUON}
+  runs = lambda name: next(iter(kept(f"{FREE}/averages/{name}/results.json")["runs"].values()))
+  pairs = {at: (runs(name), runs_of(bases[at[0]])) for at, name in AT_BASES_RATE.items()}
+  ps = holm(
+    sign_flip_p([a["test_accuracy"] - b["test_accuracy"] for a, b in zip(*pair, strict=True)])
+    for pair in pairs.values()
+  )
+  added = {at: with_error(*paired(*pair, "test_accuracy"), 2, "+") for at, pair in pairs.items()}
+  return added, ps
+
+
 def free_rows():
-  ps = []
+  untuned, ps = at_bases_rate()
   for base in ("sgd", "adamw", "muon"):
     found = [free_row(base, method) for method in FREE_METHODS]
-    cells = [gain(row, 2) if row else "" for row in found]
+    own = [untuned.get((base, method), "") for method in FREE_METHODS]
+    cells = [gain(row, 2) if row else cell for row, cell in zip(found, own, strict=True)]
     yield from lines(CHEAP_FORMS, [(base, accuracy(free_row(base, f"{base}:"), 2), *cells)])
     ps += [row["p_holm"] for row in found if row]
   gains, larger = (free_row("muon", f"momentum_sam:rho={rho}") for rho in (0.075, 2.4))
@@ -199,6 +223,8 @@ def free_rows():
   ps.remove(gains["p_holm"])
   assert gains["p_holm"] < 0.05 < min(ps)
   others = f"{p_text(min(ps))} or more for the others"
+  ema = max(text for (_, name), text in untuned.items() if name == "ema" and text[0] == "+")
+  yield CHEAP_FORMS, f"An exponential average adds {ema[1:]} at most"
   yield CHEAP_FORMS, f"p = {p_text(gains['p_holm'])} for `momentum_sam` on Muon, {others}"
   yield CHEAP_FORMS, f"**holds**: {added} for nothing"
   yield CHOOSING, f"with right ones {added} on Muon"
