@@ -31,6 +31,7 @@ TWENTY, RATES = "2026-11-29-ire-twenty-bytes", ("tuned", "at-a-quarter")
 ANNEALED = {  # the same methods with the short anneal
   "late_sam": "late_sam:start=0.8,schedule=wsd",
   "sam:rho=0.05": "sam:rho=0.05,schedule=wsd",
+  "rst": "rst:schedule=wsd",
   "ire": "ire:kappa=3,schedule=wsd",
 }
 FREE = "2026-11-29-one-gradient-a-step/llama/{}/results.json"
