@@ -42,7 +42,12 @@ FREE_METHODS = {  # directory and method, in the order of the page's columns
     ("lookahead", "lookahead:schedule=wsd"),
     ("lookahead", "lookahead:slow_momentum=0.5,schedule=wsd"),
   ],
-  "muon": [("muon-momentum-sam", "momentum_sam:schedule=wsd")],
+  "muon": [
+    ("muon-momentum-sam", "momentum_sam:schedule=wsd"),
+    ("muon-mean", "weight_average:start=0.8,schedule=constant"),
+    ("muon-lookahead", "lookahead:schedule=wsd"),
+    ("muon-lookahead-momentum", "lookahead:slow_momentum=0.5,schedule=wsd"),
+  ],
 }
 PRETRAINED_BY = {
   "ire": "AdamW with IRE",
@@ -109,7 +114,6 @@ def free_of_cost_rows():
     found = [against(free(*where), bases[base]) for where in methods]
     least = min(least, *holm(map(sign_flip_p, found)))
     cells = [with_error(*mean_and_error(by_seed), 3, "+") for by_seed in found]
-    cells += [""] * (len(FREE_METHODS["adamw"]) - len(cells))
     alone = with_error(*mean_and_error(bases[base]), 3)
     yield from lines(CHEAP_FORMS, [(f"{base}, Llama", alone, *cells)])
   yield CHEAP_FORMS, f"not seen (p ≥ {p_text(least)})"
