@@ -37,14 +37,17 @@ def speed_ups(runs: list[dict[str, Any]], reference: str) -> list[dict[str, Any]
   """One row a method and length; ``runs`` hold "method", "steps", "seed", "loss" and ``PAID``.
 
   A speed-up is paired by seed, and over all seeds; "drawn_on" counts those whose loss is above
-  that of the reference's shortest run, or below all of its runs. "in_gradients" is the same over the
-  gradients that the method pays, where the reference pays one a step.
+  that of the reference's shortest run, or below all of its runs. "in_gradients" is the same over
+  gradients: those that the reference pays for its steps, over the method's own.
   """
   curves: dict[int, list[tuple[int, float]]] = {}
-  for run in runs:
-    if run["method"] == reference:
-      curves.setdefault(run["seed"], []).append((run["steps"], run["loss"]))
+  of_reference = [run for run in runs if run["method"] == reference]
+  for run in of_reference:
+    curves.setdefault(run["seed"], []).append((run["steps"], run["loss"]))
   groups: dict[tuple[str, int], list[dict]] = {}
+  paid_a_step, _ = statistics.mean_and_error(
+    [run["gradients"] / run["steps"] for run in of_reference]
+  )
   for run in runs:
     groups.setdefault((run["method"], run["steps"]), []).append(run)
   rows = []
@@ -61,7 +64,8 @@ def speed_ups(runs: list[dict[str, Any]], reference: str) -> list[dict[str, Any]
         drawn_on += not min(reached) <= run["loss"] <= reached[0]
         ratios.append(steps_to(run["loss"], points) / steps)
       row["speed_up"], row["speed_up_error"] = statistics.mean_and_error(ratios)
-      row["drawn_on"], row["in_gradients"] = drawn_on, row["speed_up"] * steps / row["gradients"]
+      row["drawn_on"] = drawn_on
+      row["in_gradients"] = row["speed_up"] * steps * paid_a_step / row["gradients"]
     rows.append(row)
   return rows
 

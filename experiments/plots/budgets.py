@@ -44,7 +44,7 @@ def final_loss(found: dict, theme: dict[str, str]) -> Figure:
 
 
 def _arrow(ax, row, theme):
-  end = row["steps"] * row["speed_up"]  # the reference pays one gradient a step
+  end = row["in_gradients"] * row["gradients"]
   ax.annotate(
     "",
     (end, row["loss"]),

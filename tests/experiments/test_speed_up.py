@@ -51,6 +51,12 @@ def test_no_seed_is_left_out_whose_loss_the_reference_did_not_reach(factor):
   assert row["in_gradients"] == pytest.approx(row["speed_up"] * 600 / 1234)
 
 
+def test_a_reference_that_pays_two_gradients_a_step():
+  sam = [run | {"gradients": 2 * run["steps"]} for run in REFERENCE]
+  row = row_of(speed_up.speed_ups(sam + runs("ire", 600, 1.5), "adamw"), "ire")
+  assert row["in_gradients"] == pytest.approx(2 * 1.5 * 600 / 1234)
+
+
 def test_a_reference_that_does_not_fall_is_a_bound():
   rising = [(600, 2.0), (900, 2.1)]
   assert speed_up.steps_to(2.5, rising) == 600
