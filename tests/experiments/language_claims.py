@@ -33,6 +33,7 @@ ANNEALED = {  # the same methods with the short anneal
   "sam:rho=0.05": "sam:rho=0.05,schedule=wsd",
   "rst": "rst:schedule=wsd",
   "ire": "ire:kappa=3,schedule=wsd",
+  "sam:rho=0.1": "sam:rho=0.1,schedule=wsd",
 }
 FREE = "2026-11-29-one-gradient-a-step/llama/{}/results.json"
 FREE_METHODS = {  # directory and method, in the order of the page's columns
@@ -55,6 +56,7 @@ PRETRAINED_BY = {
   "late_sam": "SAM in the last quarter; in the short anneal",
   "rst": "SAM on half of the steps (`rst`)",
   "sam:rho=0.05": "SAM",
+  "sam:rho=0.1": "SAM, `rho` 0.1",
 }
 
 
