@@ -37,6 +37,12 @@ AT_BASES_RATE = {  # of ``FREE``'s averages, by base and by ``FREE_METHODS`` or 
 SAM_ON_MUON = "2026-11-29-sam-on-muon"
 ON_MUON = f"{SAM_ON_MUON}/on-muon/frontier.json"
 VIT = "2026-11-29-vit"
+VITS = (  # SAM's frontiers and rows
+  ("on-adamw", "sam:rho=0.1"),
+  ("width-48/on-adamw", "sam:rho=0.1"),
+  ("width-48/on-muon", "sam:rho=0.2"),
+  ("width-48/on-adamw", "ire:kappa=1"),
+)
 FORMS = f"{SAM_ON_MUON}/forms/frontier.json"
 BEST_SGD, BEST_ADAMW = "sgd-T-as-sam", "adamw-T-best-on-test"
 BEST_MUON, FREE_MUON = "muon-best-on-test", "muon-momentum_sam-2.4"
@@ -137,11 +143,14 @@ def fashion_rows():
   yield ACCURACY, f"`sam` adds {bases}"
   yield ACCURACY, f"{sam} (p = {ps[0]}): Fashion-MNIST"
   yield ACCURACY, f"Right labels: {on_adamw} (p = {ps[1]}), on Muon {on_muon} (p = {ps[2]})"
-  vit = row_of(f"{VIT}/on-adamw/frontier.json", "sam:rho=0.1")
-  (runs,) = kept(f"{VIT}/adamw-T/results.json")["runs"].values()
+  behind, wider, on_muon_too, ire = (
+    gain(row_of(f"{VIT}/{where}/frontier.json", method), 2) for where, method in VITS
+  )
+  (runs,) = kept(f"{VIT}/width-48/muon-T/results.json")["runs"].values()
   fitted = number(mean_and_error([run["train_accuracy"] for run in runs])[0], 0)
-  behind = f"{gain(vit, 2)} (p = {p_text(vit['p_holm'])})"
-  yield ACCURACY, f"a ViT of 32,298 params, {fitted} % fitted: {behind}"
+  both = f"{wider} (66,874 params), {behind} (32,298)"
+  yield IRE, f"ViT of 66,874 params: {ire}"
+  yield ACCURACY, f"ViTs: {both}; on Muon {on_muon_too} ({fitted} % fitted)"
   over, p = beside("muon-sam", FREE_MUON)
   yield ACCURACY, f"which is free, {plain(over)} is not shown (p = {p_text(p)}"
   over, p = beside("adamw-sam", "adamw-weight_average-T")

@@ -36,6 +36,7 @@ ANNEALED = {  # the same methods with the short anneal
   "sam:rho=0.1": "sam:rho=0.1,schedule=wsd",
 }
 FREE = "2026-11-29-one-gradient-a-step/llama/{}/results.json"
+EMA = "weight_average:start=0,decay=0.99,schedule=wsd"
 FREE_METHODS = {  # directory and method, in the order of the page's columns
   "adamw": [
     ("momentum-sam", "momentum_sam:schedule=wsd"),
@@ -112,13 +113,19 @@ def free_of_cost_rows():
   bases = {"adamw": adamw("adamw:learning_rate=0.008,schedule=wsd"), "muon": strongest}
   against = lambda runs, base: [a - b for a, b in zip(runs, base, strict=True)]
   least = 1
+  averages = {"adamw": "ema", "muon": "muon-ema"}
   for base, methods in FREE_METHODS.items():
     found = [against(free(*where), bases[base]) for where in methods]
-    least = min(least, *holm(map(sign_flip_p, found)))
+    average = against(free(averages[base], EMA), bases[base])
+    least = min(least, *holm(map(sign_flip_p, [*found, average])))
+    averages[base] = with_error(*mean_and_error(average), 3, "+")
     cells = [with_error(*mean_and_error(by_seed), 3, "+") for by_seed in found]
     alone = with_error(*mean_and_error(bases[base]), 3)
     yield from lines(CHEAP_FORMS, [(f"{base}, Llama", alone, *cells)])
   yield CHEAP_FORMS, f"not seen (p ≥ {p_text(least)})"
+  said = f"An exponential average: {averages['adamw']} and {averages['muon']}"
+  on_muon = with_error(*paired_difference(free("muon-sam", "sam:rho=0.05"), strongest), 3, "+")
+  yield CHEAP_FORMS, f"{said}; SAM on Muon {on_muon}, for twice the gradients"
   on_muon = free(*FREE_METHODS["muon"][0])
   own = against(on_muon, tuned)
   said = with_error(*mean_and_error(own), 3)
