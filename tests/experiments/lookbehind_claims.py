@@ -115,7 +115,7 @@ def noise_rows():
   yield CHOOSING, f"{free} points over SGD under relative noise of 0.2"
   yield (
     CHOOSING,
-    f"{behind} points to training with the noise, {gain} to SGD, {clean} without noise",
+    f"{behind} points to training with the noise, {gain} to SGD",
   )
 
 
