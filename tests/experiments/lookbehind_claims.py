@@ -112,10 +112,10 @@ def noise_rows():
   yield FLATNESS, f"it is {free} under 0.2 (p = .008), {clean_free} without noise"
   yield FLATNESS, f"{gain} under 0.2 (p = .008), {clean} without noise, and {behind} to training"
   yield FLATNESS, f"SAM {points(sam[NOISE[0]])} under 0.2"
-  yield CHOOSING, f"{free} points over SGD under relative noise of 0.2"
+  yield CHOOSING, f"bits): {free} points over SGD"
   yield (
     CHOOSING,
-    f"{behind} points to training with the noise, {gain} to SGD",
+    f"{behind} points to training with it, {gain} to SGD (relative noise of 0.2)",
   )
 
 
