@@ -127,10 +127,11 @@ def fashion_rows():
   luck = plain(beside(BEST_SGD, "sgd-T")[0])
   yield ACCURACY, f"point of its own grid, is {luck} better"
   yield CHOOSING, f"by {luck} points, as much as methods gain"
-  yield ACCURACY, f"free and {plain(beside('weight_average-T', 'sam')[0])} above `sam`"
+  over, p = beside("weight_average-T", "sam")
+  yield ACCURACY, f"average is free, {plain(over)} above `sam` (p = {p_text(p)})"
   yield ACCURACY, f"{plain(beside(BEST_ADAMW, BEST_SGD)[0])} above the best SGD"
-  losses = [number(mean(name, "test_loss")[0], 2) for name in ("sam", BEST_SGD)]
-  yield ACCURACY, f"lower test loss, {losses[0]} against {losses[1]}"
+  losses = [number(mean(name, "test_loss")[0], 3) for name in ("sam", "sgd-T")]
+  yield ACCURACY, f"lower test loss, {losses[0]} (SGD's trials: {losses[1]})"
   yield ACCURACY, f"(at its own rate and decay {plain(beside('adamw-sam', 'adamw-T')[0])})"
   three = gain(row_of(f"{TUNED}/fashion-mnist/frontier.json", "sam"), 2)
   yield ACCURACY, f"images `sam` is {three} to the SGD of the same 3,000 gradients"
@@ -148,11 +149,13 @@ def fashion_rows():
   )
   (runs,) = kept(f"{VIT}/width-48/muon-T/results.json")["runs"].values()
   fitted = number(mean_and_error([run["train_accuracy"] for run in runs])[0], 0)
-  both = f"{wider} (66,874 params), {behind} (32,298)"
+  lost = row_of(f"{VIT}/on-adamw/frontier.json", VITS[0][1])["p_holm"]
+  both = f"{wider} (66,874 params), {behind} (32,298; p = {p_text(lost)})"
   yield IRE, f"ViT of 66,874 params: {ire}"
   yield ACCURACY, f"ViTs: {both}; on Muon {on_muon_too} ({fitted} % fitted)"
   over, p = beside("muon-sam", FREE_MUON)
   yield ACCURACY, f"which is free, {plain(over)} is not shown (p = {p_text(p)}"
+  yield CHOOSING, f"nor over free `momentum_sam`: {over}"
   over, p = beside("adamw-sam", "adamw-weight_average-T")
   yield ACCURACY, f"{plain(over)} above the weight average there (p = {p_text(p)})"
   yield EVIDENCE, f"100 epochs: {on_muon} to Muon, {on_adamw} to AdamW, {sam} to SGD"
@@ -164,6 +167,9 @@ def fashion_rows():
   yield IRE, f"[right ones](accuracy.md#right-labels), 100 epochs: {gain(tested('adamw-ire'), 2)}"
   yield IRE, f"[right ones](accuracy.md#right-labels): {gain(tested('ire-as-sam'), 2)}"
   assert free["p_holm"] > 0.05  # a hint, as the pages say
+  both = beside("adamw-sam_ire", "adamw-sam")[0]
+  yield IRE, f"right ones, on AdamW {both}"
+  yield CHEAP_FORMS, f"Right labels: {beside('sgd-late_sam', BEST_SGD)[0]}, on Muon"
   rhos = [results_of(name)["chosen"]["sam:rho=0.05"]["method"]["rho"] for name in sams]
   yield CHOOSING, f"`rho` {rhos[0]:g} on SGD, {rhos[1]:g} on AdamW, {rhos[2]:g} on Muon"
   bases = f"{plain(on_muon)} to Muon, {plain(on_adamw)} to AdamW and {plain(sam)} to SGD"
@@ -204,20 +210,21 @@ def free_row(base, method):
 
 
 def at_bases_rate():
-  """Differences to the bases, and their p-values after Holm's correction over all of them."""
+  """Differences to the bases, and their p-values alone."""
   bases = {"sgd": BEST_SGD, "adamw": BEST_ADAMW, "muon": BEST_MUON}
   runs = lambda name: next(iter(kept(f"{FREE}/averages/{name}/results.json")["runs"].values()))
   pairs = {at: (runs(name), runs_of(bases[at[0]])) for at, name in AT_BASES_RATE.items()}
-  ps = holm(
-    sign_flip_p([a["test_accuracy"] - b["test_accuracy"] for a, b in zip(*pair, strict=True)])
-    for pair in pairs.values()
-  )
+  ps = {
+    at: sign_flip_p([a["test_accuracy"] - b["test_accuracy"] for a, b in zip(*pair, strict=True)])
+    for at, pair in pairs.items()
+  }
   added = {at: with_error(*paired(*pair, "test_accuracy"), 2, "+") for at, pair in pairs.items()}
   return added, ps
 
 
 def free_rows():
-  untuned, ps = at_bases_rate()
+  untuned, alone = at_bases_rate()
+  ps = holm(alone.values())
   for base in ("sgd", "adamw", "muon"):
     found = [free_row(base, method) for method in FREE_METHODS]
     own = [untuned.get((base, method), "") for method in FREE_METHODS]
@@ -229,10 +236,16 @@ def free_rows():
   added = gain(gains, 2)
   ps.remove(gains["p_holm"])
   assert gains["p_holm"] < 0.05 < min(ps)
+  on_muon = [row["p"] for row in kept(f"{FREE}/on-muon/frontier.json")["rows"] if row["p"]]
+  on_muon += [p for (base, _), p in alone.items() if base == "muon"]
+  assert min(on_muon) == gains["p"]
   others = f"{p_text(min(ps))} or more for the others"
   ema = max(text for (_, name), text in untuned.items() if name == "ema" and text[0] == "+")
   yield CHEAP_FORMS, f"An exponential average adds {ema[1:]} at most"
-  yield CHEAP_FORMS, f"p = {p_text(gains['p_holm'])} for `momentum_sam` on Muon, {others}"
+  yield (
+    CHEAP_FORMS,
+    f"p = {p_text(holm(on_muon)[on_muon.index(gains['p'])])} for `momentum_sam` on Muon, {others}",
+  )
   yield CHEAP_FORMS, f"**holds**: {added} for nothing"
   yield CHOOSING, f"with right ones {added} on Muon"
   yield README, f"{added[1:]} to Muon where labels were right"

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from experiments.measures.statistics import holm, mean_and_error, sign_flip_p
+from experiments.measures.statistics import holm, mean_and_error, paired_difference, sign_flip_p
 from tests.experiments.kept import (
   CHOOSING,
   FLATNESS,
@@ -143,3 +143,9 @@ def lifelong_rows():
   p = p_text(min(holm(map(sign_flip_p, lost))))
   said = f"2 ascent steps: {to[0]} points to SGD, {to[1]} to SAM; 5: {to[2]}, {to[3]} (p = {p})"
   yield FORGETTING, said
+  tuned = kept(f"{LOOKBEHIND}/no-replay-tuned/results.json")["runs"]
+  forgets = lambda m: next(
+    [run["forgetting"] for run in of] for name, of in tuned.items() if name.startswith(m)
+  )
+  more = with_error(*paired_difference(forgets("lookbehind"), forgets("sgd")))
+  yield FORGETTING, f"Without replay Lookbehind, 2, forgets {more} more than SGD"
