@@ -85,12 +85,12 @@ def closure(method: str, name: str, extra_args: dict[str, Any]) -> Callable[...,
     return jax.grad(lambda p: _results.check_scalar(method, value_fn(p, **kwargs), value_name))
   if found is None:
     hint = (
-      " (value_fn or obj_fn is enough, too; Flax's own TrainState drops closures: use"
-      " flatopt.linen.TrainState; in a loop not yours: closures.sharp_loss, and no method here)"
+      "value_fn or obj_fn is enough, too; Flax's own TrainState drops closures: use"
+      " flatopt.linen.TrainState; in a loop not yours: closures.sharp_loss, and no method here"
     )
     raise ValueError(
       f"{method}: {name} is missing; pass it: update(updates, state, params, {name}={name})"
-      + (hint if name == "grad_fn" else "")
+      f" ({hint if name == 'grad_fn' else 'flatopt.closures.sampled_label_grad_fn makes one'})"
     )
   return _arguments.check_closure(method, name, found)
 

@@ -125,8 +125,8 @@ def _check(init: Callable[..., Any], update: Callable[..., Any], params: Params)
   if calls and max(slopes) > 0 and not min(slopes) < 0:
     raise ValueError(
       f"check_optimizer: the updates point uphill, so the loss climbs: {calls[-1].method} has no"
-      f" base optimizer, or the base optimizer no learning rate. Put one into the chain, such as"
-      " optax.sgd(0.1)"
+      f" base optimizer, or the base optimizer no learning rate, or rst contains it. Put one after"
+      " sam and rst, such as optax.chain(flatopt.rst(...), optax.sgd(0.1))"
     )
 
 

@@ -20,8 +20,8 @@ def _method_states(name: str, opt_state: Any) -> list[Any]:
   if not found and jax.tree.leaves(opt_state) and not _has_named_tuple(opt_state):
     raise TypeError(
       f"{name}: opt_state holds no optimizer state: it consists of {type(opt_state).__name__}s. If"
-      " it is the params, pass the state that optimizer.init returned; otherwise it has lost its"
-      f" types. {RESTORE_WITH_TYPES}"
+      " it is the params or the model, pass the optimizer's state in its place; otherwise it has"
+      f" lost its types. {RESTORE_WITH_TYPES}"
     )
   return found
 

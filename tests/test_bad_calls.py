@@ -127,7 +127,7 @@ class TestGradFn:
 
 def test_sampled_grad_fn():
   name = "gauss_newton_bartlett"
-  with raises(ValueError, f"{name}: sampled_grad_fn is missing"):
+  with raises(ValueError, f"{name}: sampled_grad_fn is missing", "closures.sampled_label_grad_fn"):
     update(name, sampled_grad_fn=None)
   with raises(TypeError, f"{name}: sampled_grad_fn must be a function; got 'g'"):
     update(name, sampled_grad_fn="g")

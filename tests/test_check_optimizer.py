@@ -30,6 +30,7 @@ WRONG = {
   "lookahead ": optax.contrib.schedule_free(flatopt.lookahead(SGD), 0.1),
   "lookbehind": optax.chain(flatopt.lookbehind(SGD), flatopt.ire()),
   "rst contains": flatopt.rst(optax.chain(flatopt.sam(), SGD), 0.5),
+  "no learning rate, or rst contains it": flatopt.rst(optax.chain(flatopt.sam(), WARMING_UP)),
   "rst contains ": optax.chain(flatopt.rst(SGD), ADAM),
   "g_rst contains": optax.chain(flatopt.g_rst(optax.chain(flatopt.sam(), SGD)), ADAM),
   "climbs: sam has no base optimizer": flatopt.sam(),

@@ -169,14 +169,14 @@ def prose():
   best_adamw = row_of(ADAMW, "adamw", row_of(ADAMW, "sam")["base"])
   ahead = number(best_adamw["test_accuracy"] - best["test_accuracy"], 1)
   yield README, f"added {added} points to SGD and {on_adamw} to AdamW where labels were wrong"
-  yield README, f"stopped at {best_adamw['amount']} gradients, {ahead} more"
+  yield README, f"stopped at {best_adamw['amount']} gradients, is {ahead} above that"
   yield README, f"around the best AdamW at +{ahead},"
   yield from (
     (CHOOSING, f"AdamW is {ahead} above that"),
     (
       CHOOSING,
-      f"+{added} points over the best SGD, +{on_adamw} over the best AdamW,"
-      f" `lookbehind` +{most}, `rst` {gain(row_of(ADAMW, 'rst:probability=0.5'))}",
+      f"+{added} points over the best SGD, +{on_adamw} over the best AdamW"
+      f" (`lookbehind` +{most} there, `rst` {gain(row_of(ADAMW, 'rst:probability=0.5'))};",
     ),
     (EVIDENCE, f"where labels are wrong: +{added} points to SGD, +{on_adamw} to AdamW"),
     (ACCURACY, f"`sam` adds {added} points to the best SGD"),

@@ -186,8 +186,8 @@ def muon_form_rows():
   keeps = p_text(sala["keeps_p"])
   yield CHEAP_FORMS, f"on Muon {gain(sala, 2)}, {to_sam['sala']} to SAM, p = {keeps}"
   yield CHEAP_FORMS, f"on Muon {gain(late, 2)}"
-  yield CHOOSING, f"`rst`, {gain(rst, 2)} on Muon"
-  yield CHOOSING, f"`sync_period=5`, {gain(sala, 2)} on Muon"
+  yield CHOOSING, f"`rst` ({gain(rst, 2)} on Muon)"
+  yield CHOOSING, f"`sync_period=5` ({gain(sala, 2)} on Muon)"
   added = row_of(ON_MUON, "sam:rho=0.05")
   yield CHEAP_FORMS, f"RST adds {gain(rst, 2)[1:]} and SALA {gain(sala, 2)[1:]}"
   yield CHEAP_FORMS, f"to keep SAM's {gain(added, 2)[1:]}"

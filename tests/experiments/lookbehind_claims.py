@@ -115,7 +115,7 @@ def noise_rows():
   yield CHOOSING, f"bits): {free} points over SGD"
   yield (
     CHOOSING,
-    f"{behind} points to training with it, {gain} to SGD (relative noise of 0.2)",
+    f"{behind} points beside training with it, {gain} beside SGD (relative noise of 0.2)",
   )
 
 
