@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from flatopt import _arguments, _devices, _method, _results, _tree
 from flatopt._typing import Axes, AxisName, Mask, Params, ScalarOrSchedule, ShardAxes
@@ -134,7 +135,7 @@ def full_mask(name: str, mask: Mask | None, params: Params) -> Params:
   """Returns a mask with one flag per leaf of the params, or ``None`` for ``None``.
 
   Leaves are found by their paths, so that a dict fits an ``nnx.State``, with or without variables,
-  and an entry for an inner node holds for all leaves below it. ``name`` is for error messages.
+  and an entry for an inner node holds for all leaves below it. A frozen leaf may have one, too.
   """
   if mask is None:
     return None
@@ -144,25 +145,25 @@ def full_mask(name: str, mask: Mask | None, params: Params) -> Params:
     mask = mask(params)
   entries = {_keys(path): (path, on) for path, on in jax.tree_util.tree_leaves_with_path(mask)}
   used = set()
+  is_frozen = lambda x: isinstance(x, optax.MaskedNode)
 
-  def flag_of(path, _):
+  def flag_of(path, leaf):
     keys = _keys(path)
-    for length in range(len(keys), -1, -1):
-      if keys[:length] in entries:
-        used.add(keys[:length])
-        return entries[keys[:length]][1]
-    raise ValueError(
-      f"{name} does not fit the params: it has no entry for params{jax.tree_util.keystr(path)}. It"
-      " must have one for every leaf, or for a node above it"
-    )
-
-  full = jax.tree_util.tree_map_with_path(flag_of, params)
-  for keys, (path, _) in entries.items():
-    if keys not in used:
+    found = [keys[:n] for n in range(len(keys), -1, -1) if keys[:n] in entries][:1]
+    used.update(found)
+    if not found and not is_frozen(leaf):
       raise ValueError(
-        f"{name} does not fit the params: they have nothing for its entry mask"
-        f"{jax.tree_util.keystr(path)}"
+        f"{name} does not fit the params: it has no entry for params{jax.tree_util.keystr(path)}."
+        " It must have one for every leaf, or for a node above it"
       )
+    return leaf if is_frozen(leaf) else entries[found[0]][1]
+
+  full = jax.tree_util.tree_map_with_path(flag_of, params, is_leaf=is_frozen)
+  if unused := [path for keys, (path, _) in entries.items() if keys not in used]:
+    raise ValueError(
+      f"{name} does not fit the params: they have nothing for its entry mask"
+      f"{jax.tree_util.keystr(unused[0])}"
+    )
   return full
 
 

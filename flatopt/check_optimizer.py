@@ -35,9 +35,8 @@ def check_optimizer(
 
   A wrong order raises no error during training: ``chain(sgd, sam)`` makes the loss climb. Call
   this function once after you build an optimizer. It takes three steps on made-up gradients and
-  checks the inputs and outputs of every method of flatopt, and the updates. It does not change
-  anything. It does not see everything: ``docs/composition.md`` lists what it accepts although it
-  is not useful. Cost: no gradient; three steps of the optimizer, without compilation.
+  checks the inputs and outputs of every method of flatopt, and the updates. It does not see
+  everything: ``docs/composition.md`` lists what it accepts although it is not useful. Cost: no gradient; three steps of the optimizer, without compilation.
 
   Args:
     optimizer: any optax transformation, or an ``optax.MultiSteps``.
@@ -196,10 +195,9 @@ def _check_wrapper(calls: list[_Call], updates: Params) -> None:
 
 
 def _made_up_gradients(params: Params, i: int) -> Params:
-  """Returns the gradients of step ``i``.
+  """Returns the gradients of step ``i``, at least as long as the params and not along them.
 
-  They are at least as long as the params and do not point along them, so that weight decay does
-  not hide the direction of a step. Those of different steps are similar, because of momentum.
+  So weight decay hides no direction. Those of different steps are similar, because of momentum.
   """
   size = sum(map(jnp.size, jax.tree.leaves(params)))
   scale = (1 + _tree.norm(params) / size**0.5,)

@@ -112,6 +112,18 @@ def test_masks_of_weight_decay_inside_see_the_same_paths():
   assert not updates["out"]["bias"].any()
 
 
+def test_masks_of_sam_inside_may_name_frozen_leaves():
+  params = {"a": jnp.ones(2), "b": jnp.ones(2), "c": jnp.ones(2)}
+  is_trained, of_trained = {"a": True, "b": True, "c": False}, {"a": True, "b": False}
+  outputs = []
+  for mask in (of_trained, of_trained | {"c": True}, lambda p: of_trained):
+    optimizer = flatopt.trainable(flatopt.sam(1.0, mask=mask), is_trained)
+    updates, _ = optimizer.update(params, optimizer.init(params), params, grad_fn=lambda w: w)
+    outputs.append(updates)
+  chex.assert_trees_all_equal(*outputs)
+  assert outputs[0]["a"][0] > outputs[0]["b"][0] == 1.0
+
+
 def test_map_params():
   """As with ``optax.masked``: what stands for frozen leaves is an ``optax.MaskedNode``."""
   params = problem.make_params()

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flatopt import _arguments
+from flatopt import _arguments, _tree
 from flatopt._typing import Params, SampledGradFn
 from flatopt.closures.micro_value_and_grad import accumulate, cut
 
@@ -24,8 +24,7 @@ def sampled_label_grad_fn(
       labels ~ Categorical(softmax(logits_fn(params, inputs)))
       sampled_grad_fn(params, key) = the gradient of the mean cross entropy for these labels
 
-  ``flatopt.curvature.gauss_newton_bartlett`` needs it, for classifiers and language models. Cost:
-  one gradient per call of ``sampled_grad_fn``.
+  ``flatopt.curvature.gauss_newton_bartlett`` needs it. Cost: one gradient per call.
 
   Args:
     logits_fn: ``(params, inputs) -> logits``, unnormalised, of shape (..., classes).
@@ -57,6 +56,7 @@ def sampled_label_grad_fn(
 
   def sampled_loss(params, key, inputs):
     logits = logits_fn(params, inputs)
+    logits = logits.astype(_tree.wide_dtype(logits))  # noise in bfloat16 ties most of the classes
     labels = jax.random.categorical(key, jax.lax.stop_gradient(logits))
     return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
 

@@ -46,7 +46,8 @@ class HostMean:
       count += 1
     if count == 0:
       raise ValueError("over_iterable: batches is empty; it must hold one batch or more")
-    return _tree.cast_like(jax.tree.map(lambda x: x / count, total), value)
+    cast = lambda t, x: t.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else t
+    return jax.tree.map(lambda t, x: cast(t / count, x), total, value)
 
 
 def value_and_grad(method: str, loss_fn: Callable) -> Callable:

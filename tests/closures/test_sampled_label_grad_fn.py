@@ -35,6 +35,15 @@ def test_labellings_have_the_model_s_probabilities():
   assert np.all(np.abs(shares - expected) < 4 * np.sqrt(expected * (1 - expected) / 2048))
 
 
+def test_labels_of_bfloat16_logits_are_not_the_first_classes():
+  """Noise in bfloat16 ties most of many classes, and the first of them would be drawn."""
+  num_classes = 1024
+  logits_fn = lambda w, n: jnp.broadcast_to(w, (n, num_classes)).astype(jnp.bfloat16)
+  grads = sampled_label_grad_fn(logits_fn, 512)(jnp.zeros(num_classes), jax.random.key(0))
+  drawn = 1 / num_classes - np.asarray(grads)  # the share of each label
+  assert 0.4 < np.sum(drawn[: num_classes // 2]) < 0.6
+
+
 def expected_gradient(inputs, w, key):
   labels = jax.random.categorical(key, jnp.asarray(inputs @ w))
   return inputs.T @ (softmax(inputs @ w) - np.eye(4)[labels]) / len(inputs)

@@ -79,6 +79,8 @@ def test_host_mean_sums_in_float32():
   values = [jnp.asarray(v, jnp.bfloat16) for v in (256.0, 1.0, 1.0, 2.0)]
   mean = sharpness.over_iterable(lambda w, x: w * x, values)(jnp.ones((), jnp.bfloat16))
   assert (mean, mean.dtype) == (65.0, jnp.bfloat16)
+  count = sharpness.over_iterable(lambda w, x: jnp.sum(x > w), [jnp.arange(3), jnp.arange(4)])
+  assert (count(0), count(0).dtype) == (2.5, jnp.float32)
 
 
 NUM_BATCHES = 1024  # ones of bfloat16 add up to 256, and then to no more
