@@ -3,7 +3,6 @@
 from scipy import stats
 
 from experiments.comparisons.forgetting import curve, distance
-from experiments.comparisons.speed_up import steps_to
 from experiments.measures.statistics import holm, mean_and_error, paired_difference, sign_flip_p
 from tests.experiments.kept import (
   CHEAP_FORMS,
@@ -215,11 +214,12 @@ def ire_rows():
   ahead = paired_difference(base, at("ire"))
   p = f"{sign_flip_p([a - b for a, b in zip(base, at('ire'), strict=True)]):.2f}".lstrip("0")
   yield IRE, f"IRE is {with_error(*ahead, 3)} nats below the best of three AdamW (p = {p})"
-  ends_of = zip(base, at("ire-short"), at("ire"), strict=True)
-  ratios = [5875 / steps_to(loss, [(3917, short), (5875, whole)]) for loss, short, whole in ends_of]
-  third = dict(zip(("speed_up", "speed_up_error"), mean_and_error(ratios), strict=True)) | {"n": 8}
+  longer = with_error(*paired_difference(at("ire"), at("adamw-7344")), 3)
+  yield IRE, f"{longer} above AdamW of a quarter more steps"
+  third = row_of(f"{TWENTY}/third-of-a-million/from-adamw/speed_up.json", "ire")
   said = with_error(third["speed_up"], third["speed_up_error"], 2)
   yield IRE, f"{said} ({ends(third)}): 0.3 M, 5,875"
+  yield IRE, f"needs {said} times IRE's"
   more = [row["gradients"] / row["steps"] - 1 for row in SPEED_UPS]
   yield IRE, f"{100 * more[0]:.1f} % more gradients"
   runs = [kept(f"{TUNED}/800/{m}/results.json")["runs"][m] for m in ("ire", "sgd")]
