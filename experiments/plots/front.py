@@ -33,7 +33,7 @@ PANELS = (
     "MNIST-5k",
     "40 % of labels wrong",
     ("2026-11-29-tuned-alike/tuned-800",),
-    {"adamw": "2026-11-29-tuned-alike/tuned-adamw"},
+    {"adamw": "2026-11-29-tuned-alike/again/on-adamw"},
   ),
   Panel(
     "Fashion-MNIST",

@@ -3,13 +3,11 @@
 from experiments.plots import front
 from tests.experiments.kept import (
   ACCURACY,
-  ADAMW,
   CHEAP,
   CHEAP_FORMS,
   CHOOSING,
   EVIDENCE,
   INDEX,
-  IRE,
   README,
   SGD,
   SPEED_UPS,
@@ -21,9 +19,7 @@ from tests.experiments.kept import (
   lines,
   number,
   p_text,
-  paired,
   row_of,
-  with_error,
 )
 
 TUNED_LABELS = {
@@ -93,33 +89,6 @@ def tuned_rows():
   yield ACCURACY, f"an error of {min(over_images):.1f} to {max(over_images):.1f},"
 
 
-ON_ADAMW = "sam", "rst:probability=0.5", "sala:sync_period=5", "lookbehind", "ire"
-ADAMW_LABELS = {"adamw": "adamw"} | {method: TUNED_LABELS[method] for method in ON_ADAMW}
-
-
-def adamw_rows():
-  """The second base, at 800 gradients."""
-  rows = [row_of(ADAMW, method, 800) for method in ADAMW_LABELS]
-  cells = [
-    (label, accuracy(row), gain(row), p_text(row["p_holm"]) if row["p"] else "")
-    for label, row in zip(ADAMW_LABELS.values(), rows, strict=True)
-  ]
-  yield from lines(ACCURACY, cells)
-  own = lambda m: kept(f"{TUNED}/800/adamw-{m.partition(':')[0]}/results.json")["runs"][m]
-  above = paired(own("ire"), own("adamw"), "test_accuracy")
-  yield IRE, f"{with_error(*above, 1, '+')} to AdamW of its 800 gradients"
-  best = next(row for row in kept(ADAMW)["rows"] if row["amount"] == rows[0]["base"])
-  runs = (
-    kept(f"{TUNED}/{row['amount']}/{directory}/results.json")["runs"][row["method"]]
-    for directory, row in (("adamw-adamw", best), ("sgd", SGD(200)))
-  )
-  beside = with_error(*paired(*runs, "test_accuracy"), 1, "+")
-  yield (
-    ACCURACY,
-    f"The best AdamW, of {best['amount']} gradients, is at {accuracy(best)} %, {beside}",
-  )
-
-
 def cheap_rows():
   older = {"sala:sync_period=2": "SALA of k = 2", "rst:probability=0.25": "RST 1/4"}
   said = " and ".join(f"{label} ({gain(row_of(CHEAP, m))})" for m, label in older.items())
@@ -163,25 +132,12 @@ def prose():
   seemed = old["sam"]["difference"]
   yield README, f"the best SGD is at {number(best['test_accuracy'], 1)} %"
   yield README, f"{gained:.0f} of the {seemed:.0f} points that `sam` seemed to add"
-  yield CHOOSING, f"worth {gained:.0f} points"
   added = gain(again).removeprefix("+")
-  on_adamw, most = (gain(row_of(ADAMW, m)).removeprefix("+") for m in ("sam", "lookbehind"))
-  best_adamw = row_of(ADAMW, "adamw", row_of(ADAMW, "sam")["base"])
-  ahead = number(best_adamw["test_accuracy"] - best["test_accuracy"], 1)
-  yield README, f"added {added} points to SGD and {on_adamw} to AdamW where labels were wrong"
-  yield README, f"stopped at {best_adamw['amount']} gradients, is {ahead} above that"
-  yield README, f"around the best AdamW at +{ahead},"
+  yield README, f"added {added} points to SGD where labels were wrong"
   yield from (
-    (CHOOSING, f"AdamW is {ahead} above that"),
-    (
-      CHOOSING,
-      f"+{added} points over the best SGD, +{on_adamw} over the best AdamW"
-      f" (`lookbehind` +{most} there, `rst` {gain(row_of(ADAMW, 'rst:probability=0.5'))};",
-    ),
-    (EVIDENCE, f"where labels are wrong: +{added} points to SGD, +{on_adamw} to AdamW"),
-    (ACCURACY, f"`sam` adds {added} points to the best SGD"),
-    (ACCURACY, f"`sam` adds {on_adamw} and `lookbehind` {most}"),
-    (ACCURACY, f"+{on_adamw} points: small Mixer"),
+    (CHOOSING, f"[holds](evidence/accuracy.md) on SGD: +{added} points"),
+    (EVIDENCE, f"on SGD where labels are wrong: +{added} points"),
+    (ACCURACY, f"`sam` adds {added} points, and eleven"),
     (ACCURACY, f"+{added} points: small Mixer"),
   )
   rates = (
@@ -222,7 +178,3 @@ def prose():
   )
   added = [row["difference"] for row in rows]
   yield README, f"they added {min(added):.1f} to {max(added):.1f}."
-  lost = (row_of(ADAMW, method) for method in ("rst:probability=0.5", "sala:sync_period=5"))
-  below = " and ".join(number(-row["difference"], 1) for row in lost)
-  yield README, f"On AdamW `rst` and `sala` were {below} below"
-  yield CHEAP_FORMS, f"RST and SALA with 800 gradients are [{below} points below]"

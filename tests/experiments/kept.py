@@ -63,7 +63,7 @@ def lines(page, rows):
 
 
 TUNED_AT = TUNED + "/tuned-{}/frontier.json"
-ADAMW, CHEAP = (f"{TUNED}/{name}/frontier.json" for name in ("tuned-adamw", "when-to-pay"))
+CHEAP = f"{TUNED}/when-to-pay/frontier.json"
 SGD = functools.partial(row_of, TUNED_AT.format(800), "sgd")
 SPEED_UPS = [row_of(f"2026-11-26-ire-over-sizes/speed_up-{w}.json", "ire") for w in (48, 96, 192)]
 

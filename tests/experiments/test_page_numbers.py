@@ -10,7 +10,6 @@ import pytest
 from experiments.measures.statistics import mean_and_error
 from experiments.which_rho import FIXED
 from tests.experiments.accuracy_claims import (
-  adamw_rows,
   cheap_rows,
   prose,
   tuned_rows,
@@ -26,7 +25,6 @@ from tests.experiments.fashion_claims import (
   muon_form_rows,
 )
 from tests.experiments.kept import (
-  ADAMW,
   CHEAP,
   FLATNESS,
   ROOT,
@@ -48,6 +46,7 @@ from tests.experiments.language_claims import (
   word_rows,
 )
 from tests.experiments.lookbehind_claims import lifelong_rows, noise_rows
+from tests.experiments.smoothing_claims import smoothing_rows
 
 
 def flatness_rows():
@@ -128,7 +127,7 @@ CLAIMS = [
   claim
   for claims in (
     tuned_rows,
-    adamw_rows,
+    smoothing_rows,
     cheap_rows,
     fashion_rows,
     free_rows,
@@ -163,7 +162,6 @@ def test_the_page_says_what_the_result_holds(page, text):
     (tuned_rows, TUNED_AT.format(400), "sam"),
     (tuned_rows, TUNED_AT.format(800), "rst:probability=0.5"),
     (tuned_rows, TUNED_AT.format(800), "asam"),
-    (adamw_rows, ADAMW, "sam"),
     (prose, TUNED_AT.format(800), "sam"),
     (cheap_rows, CHEAP, "rst:probability=0.25"),
     (fashion_rows, ON_SGD, "weight_average:start=0.5"),
