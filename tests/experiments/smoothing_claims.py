@@ -57,10 +57,10 @@ def smoothing_rows():
     row = (label, cell(directory), said(directory, SMOOTH_ADAMW), p_text(p))
     yield from lines(ACCURACY, [row])
   to_adamw = [said(directory, ADAMW, "") for directory in (SAM, RST)]
-  yield ACCURACY, "`sam` adds {} to it, `rst` {}".format(*to_adamw)
+  yield ACCURACY, "`sam` adds {} and `rst` {} to this AdamW".format(*to_adamw)
   first = f"{cell(ADAMW)} %, {said(ADAMW, SGD)} to the best SGD"
   yield ACCURACY, f"The best AdamW, of 100 gradients, is at {first}"
-  yield ACCURACY, f"**{said(SMOOTH_ADAMW, ADAMW, '')} above that"
+  yield ACCURACY, f"with 200 gradients, **{said(SMOOTH_ADAMW, ADAMW, '')}: it is free"
   on_sgd = [row["method"].partition(":")[0] for row in kept(TUNED_AT.format(800))["rows"]]
   methods = [f"800/{name}" for name in on_sgd if name != "sgd"] + [SMOOTH_SAM_ON_SGD]
   p = holm(sign_flip_p(beside(directory, SMOOTH_SGD)) for directory in methods)[-1]
@@ -68,7 +68,7 @@ def smoothing_rows():
   both = said(SMOOTH_SAM_ON_SGD, SMOOTH_SGD)
   smoothed = f"gains {said(SMOOTH_SGD, SGD, '')} by smoothing; SAM with it on SGD is {both}"
   other = said(SMOOTH_SAM_ON_SGD, SMOOTH_ADAMW)
-  yield ACCURACY, f"SGD {smoothed} to that (p = {p_text(p)}), and {other} to AdamW"
+  yield ACCURACY, f"SGD {smoothed} to that (p = {p_text(p)}), and {other} to AdamW with it"
   yield ACCURACY, f"where both have label smoothing, {both[1:]}"
   yield ACCURACY, f"both with label smoothing: {both}"
   sam = said(SAM, SMOOTH_ADAMW)
