@@ -132,7 +132,7 @@ def free_of_cost_rows():
     cells = [with_error(*mean_and_error(by_seed), 3, "+") for by_seed in found]
     alone = with_error(*mean_and_error(bases[base]), 3)
     yield from lines(CHEAP_FORMS, [(f"{base}, Llama", alone, *cells)])
-  yield CHEAP_FORMS, f"p ≥ {p_text(least)} on these seeds"
+  yield CHEAP_FORMS, f"short anneal: p ≥ {p_text(least)}"
   said = f"An exponential average: {averages['adamw']} and {averages['muon']}"
   on_muon = with_error(*paired_difference(free("muon-sam", "sam:rho=0.05"), strongest), 3, "+")
   yield CHEAP_FORMS, f"{said}; SAM on Muon {on_muon}, for twice the gradients"
@@ -154,7 +154,7 @@ def free_of_cost_rows():
   )
   said = f"{over} (p = {p_text(sign_flip_p(both))}): {adamw_alone} on AdamW, {muon_alone} on Muon"
   yield CHEAP_FORMS, f"`momentum_sam` **holds** over both bases, {said}"
-  yield CHOOSING, f"on AdamW: {adamw_alone} nats (0.08 M params), on Muon not seen"
+  yield CHOOSING, f"on AdamW: {adamw_alone} nats, not seen on Muon"
   yield README, f"took {adamw_alone[1:]} nats off AdamW's loss of a small Llama"
 
 
