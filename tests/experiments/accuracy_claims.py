@@ -113,7 +113,7 @@ def cheap_rows():
   yield CHEAP_FORMS, f"k = 5: {both(sala)}; {keeps(sala)}"
   free = kept(f"{TUNED}/400/momentum_sam/results.json")["chosen"]["momentum_sam"]["method"]["rho"]
   shorter = gain(at("momentum_sam")[0])
-  yield README, f"added {shorter.lstrip('+')} at 400 gradients, not seen at 800,"
+  yield README, f"added {shorter.lstrip('+')} at 400 gradients, not seen at 800"
   yield CHOOSING, f"{shorter} points with 400 gradients (`rho` {free:.1f}), not seen with 800"
   yield CHEAP_FORMS, f"last quarter: {both('late_sam:start=0.75')}"
   yield CHEAP_FORMS, f"G-RST: {both('g_rst')}; {keeps('g_rst')}"
