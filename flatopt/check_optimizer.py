@@ -35,8 +35,8 @@ def check_optimizer(
 
   A wrong order raises no error during training: ``chain(sgd, sam)`` makes the loss climb. Call
   this function once after you build an optimizer. It takes three steps on made-up gradients and
-  checks the inputs and outputs of every method of flatopt, and the updates. It does not see
-  everything: ``docs/composition.md`` lists what it accepts although it is not useful. Cost: no gradient; three steps of the optimizer, without compilation.
+  checks the inputs and outputs of every method of flatopt, and the updates. It does not see all
+  that is of no use (``docs/composition.md``). Cost: no gradient; three steps, without compilation.
 
   Args:
     optimizer: any optax transformation, or an ``optax.MultiSteps``.
