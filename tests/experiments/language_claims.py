@@ -141,7 +141,6 @@ def free_of_cost_rows():
   muon = against(tuned, bases["adamw"])
   assert sign_flip_p(muon) > 0.05  # a hint
   said = with_error(*mean_and_error(muon), 3)
-  yield CHEAP_FORMS, f"Muon to AdamW {said}, a hint"
   yield CHOOSING, f"Muon: {said} nats, a hint"
   fresh = lambda name: next(iter(kept(FREE.format(f"fresh/{name}"))["runs"].values()))
   loss = lambda name: [run["test_loss"] for run in fresh(name)]
