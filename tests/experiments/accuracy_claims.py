@@ -136,7 +136,7 @@ def prose():
   yield README, f"added {added} points to SGD where labels were wrong"
   yield from (
     (CHOOSING, f"[holds](evidence/accuracy.md) on plain SGD: +{added} points"),
-    (EVIDENCE, f"on SGD where labels are wrong: +{added} points"),
+    (EVIDENCE, f"on plain SGD where labels are wrong: +{added} points"),
     (ACCURACY, f"`sam` adds {added} points, and eleven"),
     (ACCURACY, f"+{added} points: small Mixer"),
   )
